@@ -1,0 +1,101 @@
+"""Convolution, norm and activation with kMaX-DeepLab's initialisations, and the package's one way to resize."""
+import math
+from typing import Optional, Tuple, Union
+
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmengine.config import ConfigDict
+from torch import Tensor, nn
+
+NormConfig = Union[dict, ConfigDict]
+
+KMAX_NORM: dict = dict(type='BN', eps=1e-3, momentum=0.01)
+"""Batch norm's numbers in kMaX-DeepLab (deeplab2: momentum 0.99 in TensorFlow's convention, eps 1e-3)."""
+
+
+def resize_to(x: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Bilinear resize with aligned corners, as all features and logits of sizes 32k + 1 are resized.
+
+    Args:
+        x: (B, C, h, w).
+        size: wanted (height, width).
+    """
+    size = (int(size[0]), int(size[1]))
+    if tuple(x.shape[-2:]) == size:
+        return x
+    return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
+
+
+def build_norm(norm_cfg: NormConfig, channels: int, dim: int = 2) -> nn.Module:
+    """Build the norm layer that ``norm_cfg`` names, for inputs (B, C, L) with ``dim=1``, (B, C, h, w) with 2."""
+    norm_cfg = dict(norm_cfg)
+    if dim == 1 and norm_cfg['type'] in ('BN', 'BN2d'):
+        norm_cfg['type'] = 'BN1d'
+    if norm_cfg['type'] == 'GN':
+        # Some norms here run over very few channels (heads of an attention, the one mask channel).
+        norm_cfg['num_groups'] = math.gcd(norm_cfg.get('num_groups', 32), channels)
+        norm_cfg.pop('momentum', None)
+    return build_norm_layer(norm_cfg, channels)[1]
+
+
+def truncated_normal_(weight: Tensor, std: float) -> None:
+    """Fill with a normal distribution cut at two standard deviations, as TensorFlow's initialiser does."""
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, then norm, then exact GELU; size-preserving padding unless told otherwise.
+
+    Args:
+        dim: 1 for (B, C, L), 2 for (B, C, h, w).
+        padding: zeros on each side; None keeps the size at stride 1.
+        norm_cfg: None leaves the norm out.
+        act: False leaves the activation out.
+        init: ``'he'`` (truncated normal with std sqrt(2 / in_channels); the reference ignores the kernel area),
+            ``'xavier'`` (uniform), or the std of a truncated normal.
+        norm_init: initial weight of the norm, 0 for the last norm of a residual branch.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 kernel_size: int = 1,
+                 *,
+                 dim: int = 2,
+                 stride: int = 1,
+                 padding: Optional[int] = None,
+                 dilation: int = 1,
+                 groups: int = 1,
+                 bias: bool = False,
+                 norm_cfg: Optional[NormConfig] = KMAX_NORM,
+                 act: bool = True,
+                 init: Union[str, float] = 'he',
+                 norm_init: float = 1.0) -> None:
+        super().__init__()
+        conv_type = {1: nn.Conv1d, 2: nn.Conv2d}[dim]
+        if padding is None:
+            padding = dilation * (kernel_size - 1) // 2
+        self.conv = conv_type(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        self.norm = nn.Identity() if norm_cfg is None else build_norm(norm_cfg, out_channels, dim)
+        self.act = nn.GELU() if act else nn.Identity()
+
+        if init == 'xavier':
+            nn.init.xavier_uniform_(self.conv.weight)
+        else:
+            truncated_normal_(self.conv.weight, math.sqrt(2 / in_channels) if init == 'he' else float(init))
+        if bias:
+            nn.init.zeros_(self.conv.bias)
+        if norm_cfg is not None:
+            nn.init.constant_(self.norm.weight, norm_init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))
+
+
+class DepthwiseSeparableConv(nn.Sequential):
+    """A 5x5 depthwise convolution and a pointwise one, each with norm and GELU, as in deeplab2's heads."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm_cfg: NormConfig = KMAX_NORM) -> None:
+        super().__init__(
+            ConvNormAct(in_channels, in_channels, 5, groups=in_channels, norm_cfg=norm_cfg, init='xavier'),
+            ConvNormAct(in_channels, out_channels, norm_cfg=norm_cfg))
