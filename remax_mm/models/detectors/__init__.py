@@ -1,0 +1,3 @@
+from .kmax_deeplab import KMaXDeepLab
+
+__all__ = ['KMaXDeepLab']

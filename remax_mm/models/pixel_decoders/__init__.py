@@ -1,0 +1,3 @@
+from .kmax_pixel_decoder import KMaXPixelDecoder
+
+__all__ = ['KMaXPixelDecoder']

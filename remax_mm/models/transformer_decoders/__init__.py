@@ -1,0 +1,3 @@
+from .kmax_transformer_decoder import KMaXTransformerDecoder
+
+__all__ = ['KMaXTransformerDecoder']

@@ -1,0 +1,74 @@
+"""Mask slots and pixels to class logits, mask logits and the pixel embedding (MaX-DeepLab, kMaX-DeepLab)."""
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from remax_mm.structures import MaskPrediction
+from .conv_norm_act import KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, NormConfig, build_norm
+
+
+def add_void_prior(class_logits: Tensor, prior: float = 0.9) -> Tensor:
+    """Shift the void column so that logits of zero give void the probability ``prior``.
+
+    The shift is a constant, never trained (deeplab2 model/decoder/max_deeplab.py ``add_bias_towards_void``).
+
+    Args:
+        class_logits: (B, N, K + 1), void last.
+    """
+    num_classes = class_logits.shape[-1] - 1
+    shift = class_logits.new_zeros(num_classes + 1)
+    shift[-1] = math.log(num_classes * prior / (1 - prior))
+    return class_logits + shift
+
+
+class MaskPredictor(nn.Module):
+    """Predict what each mask slot is, and where, from slot embeddings and a feature map.
+
+    Args:
+        in_channels: channels of the feature map.
+        slot_channels: channels of the slot embeddings.
+        num_classes: K, without void.
+        channels: width of the pixel head.
+        embedding_channels: D.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 slot_channels: int,
+                 num_classes: int,
+                 channels: int = 256,
+                 embedding_channels: int = 128,
+                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+        super().__init__()
+        self.pixel_head = DepthwiseSeparableConv(in_channels, channels, norm_cfg)
+        self.pixel_embedding = ConvNormAct(
+            channels, embedding_channels, bias=True, norm_cfg=norm_cfg, act=False, init=0.01)
+        self.mask_kernel = ConvNormAct(slot_channels, embedding_channels, dim=1, norm_cfg=norm_cfg, act=False)
+        self.class_head = ConvNormAct(
+            slot_channels, num_classes + 1, dim=1, bias=True, norm_cfg=None, act=False, init=0.01)
+        self.mask_norm = build_norm(norm_cfg, 1)
+        nn.init.constant_(self.mask_norm.weight, 0.1)
+
+    def forward(self, mask_embedding: Tensor, class_embedding: Tensor, feature: Tensor) -> MaskPrediction:
+        """
+        Args:
+            mask_embedding: (B, slot_channels, N), what the masks are made from.
+            class_embedding: (B, slot_channels, N), what the classes are made from.
+            feature: (B, in_channels, h, w).
+        """
+        # What each slot is.
+        class_logits = add_void_prior(self.class_head(class_embedding).transpose(1, 2))
+
+        # Where it is: the product of its kernel with every pixel's embedding of length one.
+        pixel_feature = F.normalize(self.pixel_embedding(self.pixel_head(feature)), dim=1)
+        kernel = self.mask_kernel(mask_embedding)
+
+        # One scale and one offset for all slots and pixels, in float32: its output feeds softmax and argmax.
+        with torch.autocast(feature.device.type, enabled=False):
+            pixel_feature = pixel_feature.float()
+            product = kernel.float().transpose(1, 2) @ pixel_feature.flatten(2)  # (B, N, h * w)
+            mask_logits = self.mask_norm(product.unsqueeze(1)).squeeze(1)
+        mask_logits = mask_logits.unflatten(2, feature.shape[-2:])
+        return MaskPrediction(class_logits.float(), mask_logits, pixel_feature)

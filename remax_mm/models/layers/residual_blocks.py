@@ -1,0 +1,87 @@
+"""Residual blocks of kMaX-DeepLab's pixel decoder: bottleneck and axial.
+
+Both activate their input first, take the shortcut from the activated input and return the sum without an
+activation; whoever consumes it activates (deeplab2 model/layers/axial_blocks.py).
+"""
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+
+from .axial_attention import AxialAttention2d
+from .conv_norm_act import KMAX_NORM, ConvNormAct, NormConfig
+
+EXPANSION = 4
+"""Output channels of a block over its base channels."""
+
+
+def _shortcut(in_channels: int, out_channels: int, norm_cfg: NormConfig) -> nn.Module:
+    if in_channels == out_channels:
+        return nn.Identity()
+    return ConvNormAct(in_channels, out_channels, norm_cfg=norm_cfg, act=False)
+
+
+class BottleneckBlock(nn.Module):
+    """1x1 to f, 3x3, 1x1 to 4f channels, for ``base_channels`` f."""
+
+    def __init__(self,
+                 in_channels: int,
+                 base_channels: int,
+                 drop_path_rate: float = 0.0,
+                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+        super().__init__()
+        out_channels = EXPANSION * base_channels
+        self.shortcut = _shortcut(in_channels, out_channels, norm_cfg)
+        self.reduce = ConvNormAct(in_channels, base_channels, norm_cfg=norm_cfg)
+        self.spatial = ConvNormAct(base_channels, base_channels, 3, norm_cfg=norm_cfg)
+        self.expand = ConvNormAct(base_channels, out_channels, norm_cfg=norm_cfg, act=False, norm_init=0.0)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) to (B, 4f, h, w)."""
+        x = F.gelu(x)
+        return self.shortcut(x) + self.drop_path(self.expand(self.spatial(self.reduce(x))))
+
+
+class AxialBlock(nn.Module):
+    """1x1 to 2f, axial attention with f key and 2f value channels, 1x1 to 4f, for ``base_channels`` f."""
+
+    def __init__(self,
+                 in_channels: int,
+                 base_channels: int,
+                 drop_path_rate: float = 0.0,
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 num_heads: int = 8) -> None:
+        super().__init__()
+        channels, out_channels = 2 * base_channels, EXPANSION * base_channels
+        self.shortcut = _shortcut(in_channels, out_channels, norm_cfg)
+        self.reduce = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg)
+        self.attention = AxialAttention2d(channels, base_channels, channels, num_heads, norm_cfg)
+        self.expand = ConvNormAct(channels, out_channels, norm_cfg=norm_cfg, act=False, norm_init=0.0)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) to (B, 4f, h, w)."""
+        x = F.gelu(x)
+        return self.shortcut(x) + self.drop_path(self.expand(F.gelu(self.attention(self.reduce(x)))))
+
+
+BLOCK_TYPES = dict(axial=AxialBlock, bottleneck=BottleneckBlock)
+
+
+def build_block_group(block_type: str,
+                      num_blocks: int,
+                      in_channels: int,
+                      base_channels: int,
+                      drop_path_rate: float = 0.0,
+                      norm_cfg: NormConfig = KMAX_NORM) -> nn.Sequential:
+    """``num_blocks`` blocks of one type in a row, at one resolution.
+
+    Raises:
+        ValueError: unknown block type.
+    """
+    if block_type not in BLOCK_TYPES:
+        raise ValueError(f'Expected a block type among {sorted(BLOCK_TYPES)}, but got {block_type!r}.')
+    block = BLOCK_TYPES[block_type]
+    widths = [in_channels] + [EXPANSION * base_channels] * (num_blocks - 1)
+    return nn.Sequential(*(
+        block(width, base_channels, drop_path_rate, norm_cfg) for width in widths[:num_blocks]))

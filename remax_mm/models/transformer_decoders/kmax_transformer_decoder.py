@@ -1,0 +1,212 @@
+"""kMaX-DeepLab's transformer decoder: k-means cross-attention (arXiv 2207.04044, Sec. 3.2).
+
+deeplab2 model/transformer_decoder/kmax.py and model/layers/dual_path_transformer.py.
+"""
+from typing import List, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from remax_mm.structures import MaskPrediction
+from ..layers import KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, build_norm, truncated_normal_
+
+
+def kmeans_update(mask_logits: Tensor, pixel_value: Tensor) -> Tensor:
+    """Sum of the values of each slot's own pixels, a pixel belonging to its slot of highest logit.
+
+    The cluster-wise argmax of kMaX-DeepLab's Eq. 7; it carries gradient to the values, none to the logits.
+
+    Args:
+        mask_logits: (B, N, h, w).
+        pixel_value: (B, C, h, w).
+
+    Returns:
+        (B, C, N), float32: sums, not means.
+    """
+    with torch.autocast(pixel_value.device.type, enabled=False):
+        owner = mask_logits.detach().flatten(2).argmax(dim=1)  # (B, h * w)
+        assignment = F.one_hot(owner, mask_logits.shape[1]).float()  # (B, h * w, N)
+        return pixel_value.float().flatten(2) @ assignment
+
+
+class SlotSelfAttention(nn.Module):
+    """Multi-head self-attention among slots, with batch norms on similarities and on retrieved values."""
+
+    def __init__(self, channels: int, num_heads: int = 8, norm_cfg: NormConfig = KMAX_NORM) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.split_sizes = (channels // 2, channels // 2, channels)
+        self.qkv = ConvNormAct(
+            channels, sum(self.split_sizes), dim=1, norm_cfg=norm_cfg, act=False, init=channels**-0.5)
+        self.similarity_norm = build_norm(norm_cfg, num_heads)
+        self.value_norm = build_norm(norm_cfg, channels, dim=1)
+        self.project = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg, act=False, norm_init=0.0)
+
+    def forward(self, slots: Tensor) -> Tensor:
+        """(B, C, N) to (B, C, N)."""
+        query, key, value = self.qkv(slots).split(self.split_sizes, dim=1)
+        query = query.unflatten(1, (self.num_heads, -1))  # (B, heads, depth, N)
+        key = key.unflatten(1, (self.num_heads, -1))
+        value = value.unflatten(1, (self.num_heads, -1))
+
+        similarity = self.similarity_norm(query.transpose(2, 3) @ key)  # (B, heads, N, N)
+        weights = similarity.softmax(-1, dtype=torch.float32).to(value.dtype)
+        retrieved = (value @ weights.transpose(2, 3)).flatten(1, 2)
+        return self.project(F.gelu(self.value_norm(retrieved)))
+
+
+class KMaXDecoderLayer(nn.Module):
+    """One layer: predict masks, (relax them,) reassign the pixels, update the cluster centres.
+
+    Args:
+        in_channels: channels of the pixel feature.
+        num_classes: K, without void.
+        channels: width of slots and of pixels in the layer.
+        ffn_channels: hidden width of the feed-forward network.
+        drop_path_rate: probability of dropping each of the three updates.
+        remask: relaxes the stage's masks in training.
+        relax_assignment: the relaxed masks, where there are any, also assign the pixels.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 num_classes: int,
+                 channels: int = 256,
+                 ffn_channels: int = 2048,
+                 embedding_channels: int = 128,
+                 num_heads: int = 8,
+                 drop_path_rate: float = 0.0,
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 remask: Optional[nn.Module] = None,
+                 relax_assignment: bool = True) -> None:
+        super().__init__()
+        self.relax_assignment = relax_assignment
+        self.slot_projection = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
+        self.pixel_projection = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg)
+        self.predictor = MaskPredictor(channels, channels, num_classes, channels, embedding_channels, norm_cfg)
+        self.remask = remask
+
+        self.pixel_value = ConvNormAct(channels, channels, norm_cfg=norm_cfg, act=False, init=channels**-0.5)
+        self.update_norm = build_norm(norm_cfg, channels, dim=1)
+        self.update = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg, act=False, norm_init=0.0)
+        self.self_attention = SlotSelfAttention(channels, num_heads, norm_cfg)
+        self.ffn = nn.Sequential(
+            ConvNormAct(channels, ffn_channels, dim=1, norm_cfg=norm_cfg),
+            ConvNormAct(ffn_channels, channels, dim=1, norm_cfg=norm_cfg, act=False, norm_init=0.0))
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, slots: Tensor, feature: Tensor) -> Tuple[Tensor, MaskPrediction]:
+        """
+        Args:
+            slots: (B, channels, N), the cluster centres.
+            feature: (B, in_channels, h, w), not activated.
+
+        Returns:
+            Updated slots (B, channels, N), and what they predicted before the update.
+        """
+        slot_space = self.slot_projection(slots)
+        pixel_space = self.pixel_projection(F.gelu(feature))
+
+        # Where each slot is now, relaxed in training.
+        prediction = self.predictor(slot_space, slot_space, pixel_space)
+        if self.remask is not None:
+            prediction = self.remask(prediction, pixel_space)
+
+        # Both updates start from the same slots: they are parallel, not one after the other.
+        assigning = prediction.supervised_mask_logits if self.relax_assignment else prediction.mask_logits
+        centres = self.update_norm(kmeans_update(assigning, self.pixel_value(pixel_space)))
+        slots = slots + self.drop_path(self.update(centres)) + self.drop_path(self.self_attention(slot_space))
+        slots = F.gelu(slots)
+
+        slots = F.gelu(slots + self.drop_path(self.ffn(slots)))
+        return slots, prediction
+
+
+@MODELS.register_module()
+class KMaXTransformerDecoder(BaseModule):
+    """Cluster centres, refined layer by layer from coarse to fine pixel features, then the final prediction.
+
+    Args:
+        in_channels: channels of the pixel decoder's outputs, coarse to fine; the last one feeds the final
+            prediction, each other one its layers.
+        num_classes: K, without void.
+        num_slots: N.
+        num_layers: layers at each feature but the last, coarse to fine.
+        channels, ffn_channels, embedding_channels, num_heads: widths of a layer.
+        drop_path_rate: probability of dropping a residual update.
+        remask: config of :class:`ReMask`, built anew for each of the first ``num_relaxed`` layers.
+        num_relaxed: layers whose masks are relaxed in training.
+        relax_assignment: relaxed masks also drive the k-means assignment in training.
+
+    Raises:
+        ValueError: lists of different lengths, or more relaxed layers than there are.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 num_classes: int,
+                 num_slots: int = 128,
+                 num_layers: Sequence[int] = (2, 2, 2),
+                 channels: int = 256,
+                 ffn_channels: int = 2048,
+                 embedding_channels: int = 128,
+                 num_heads: int = 8,
+                 drop_path_rate: float = 0.0,
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 remask: Optional[ConfigDict] = None,
+                 num_relaxed: int = 0,
+                 relax_assignment: bool = True) -> None:
+        super().__init__()
+        if len(num_layers) != len(in_channels) - 1:
+            raise ValueError('Expected `num_layers` to have one entry for each pixel feature but the finest, '
+                             f'but got {len(num_layers)} entries for {len(in_channels)} features.')
+        if not 0 <= num_relaxed <= sum(num_layers):
+            raise ValueError(f'Expected `num_relaxed` between 0 and the {sum(num_layers)} decoder layers, '
+                             f'but got {num_relaxed}.')
+        if (remask is None) != (num_relaxed == 0):
+            raise ValueError('Expected `remask` and `num_relaxed` to be given together, but got '
+                             f'remask={remask} and num_relaxed={num_relaxed}.')
+        self.num_layers = tuple(num_layers)
+        self.cluster_centers = nn.Parameter(torch.empty(channels, num_slots))
+        truncated_normal_(self.cluster_centers, std=1.0)
+
+        widths = [width for width, depth in zip(in_channels, num_layers) for _ in range(depth)]
+        self.layers = nn.ModuleList(
+            KMaXDecoderLayer(
+                width,
+                num_classes,
+                channels,
+                ffn_channels,
+                embedding_channels,
+                num_heads,
+                drop_path_rate,
+                norm_cfg,
+                remask=MODELS.build(remask) if index < num_relaxed else None,
+                relax_assignment=relax_assignment) for index, width in enumerate(widths))
+        self.class_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
+        self.mask_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
+        self.predictor = MaskPredictor(in_channels[-1], channels, num_classes, channels, embedding_channels, norm_cfg)
+
+    def forward(self, features: Sequence[Tensor]) -> List[MaskPrediction]:
+        """
+        Args:
+            features: (B, in_channels[i], h, w) each, coarse to fine.
+
+        Returns:
+            One prediction per layer, each at the resolution of its feature, then the final one.
+        """
+        slots = self.cluster_centers.expand(features[0].shape[0], -1, -1)
+        predictions = []
+        layers = iter(self.layers)
+        for feature, depth in zip(features, self.num_layers):
+            for _ in range(depth):
+                slots, prediction = next(layers)(slots, feature)
+                predictions.append(prediction)
+
+        predictions.append(self.predictor(self.mask_embedding(slots), self.class_embedding(slots), features[-1]))
+        return predictions
