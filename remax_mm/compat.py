@@ -9,7 +9,10 @@ import sys
 import types
 import warnings
 from importlib import metadata
-from typing import Any, Dict, List, Optional, Tuple
+from importlib.machinery import ModuleSpec
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from packaging.version import Version
 
 # import name -> ((distribution, lowest version that was tried), ...)
 HOST_DISTRIBUTIONS: Dict[str, Tuple[Tuple[str, str], ...]] = {
@@ -18,53 +21,56 @@ HOST_DISTRIBUTIONS: Dict[str, Tuple[Tuple[str, str], ...]] = {
     'mmdet': (('mmdet', '3.2.0'), ('onedl-mmdetection', '3.4.0')),
     'mmseg': (('mmsegmentation', '1.2.0'), ('onedl-mmsegmentation', '1.3.0')),
 }
-
-
-def host_versions() -> Dict[str, Optional[Tuple[str, str]]]:
-    """Installed ``(distribution, version)`` of each host package, None where it is missing."""
-    found: Dict[str, Optional[Tuple[str, str]]] = {}
-    for name, candidates in HOST_DISTRIBUTIONS.items():
-        found[name] = None
-        for distribution, _ in candidates:
-            try:
-                found[name] = (distribution, metadata.version(distribution))
-                break
-            except metadata.PackageNotFoundError:
-                continue
-    return found
+HOW_TO_INSTALL = ("Install one stack, either `pip install 'remax_mm[openmmlab]' mmcv-lite==2.1.0` (mmcv==2.1.0 "
+                  "instead of mmcv-lite for the compiled ops) or `pip install 'remax_mm[onedl]'`.")
 
 
 def prepare_host_stack() -> None:
     """Make the installed host stack importable and its checkpoints safely loadable.
 
     Raises:
-        ImportError: mmengine, mmcv or mmdet is not installed.
+        ImportError: mmengine, mmcv, mmdet or mmseg is not installed.
     """
     _check_versions()
     _stand_in_for_mmcv_ops()
     _allow_checkpoint_types()
 
 
-def _check_versions() -> None:
-    from packaging.version import Version
+def host_versions() -> Dict[str, Optional[Tuple[str, str]]]:
+    """Installed ``(distribution, version)`` of each host package, None where there is no distribution of it."""
+    found = {name: _installed(name) for name in HOST_DISTRIBUTIONS}
+    return {name: next(iter(installed.items()), None) for name, installed in found.items()}
 
-    for name, installed in host_versions().items():
-        if installed is None:
-            if importlib.util.find_spec(name) is None:
-                raise ImportError(
-                    f'remax_mm needs the package `{name}`, which is not installed. Install one stack: '
-                    '`pip install remax_mm[openmmlab]` or `pip install remax_mm[onedl]`.')
+
+def _installed(name: str) -> Dict[str, str]:
+    """Versions of all installed distributions that bring the package ``name``."""
+    versions = {}
+    for distribution, _ in HOST_DISTRIBUTIONS[name]:
+        try:
+            versions[distribution] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
             continue
-        distribution, version = installed
-        floor = dict(HOST_DISTRIBUTIONS[name])[distribution]
-        if Version(version) < Version(floor):
-            warnings.warn(f'remax_mm was tried with {distribution} >= {floor}, but {version} is installed.')
+    return versions
+
+
+def _check_versions() -> None:
+    for name, distributions in HOST_DISTRIBUTIONS.items():
+        installed = _installed(name)
+        if not installed and importlib.util.find_spec(name) is None:
+            raise ImportError(f'remax_mm needs the package `{name}`, which is not installed. {HOW_TO_INSTALL}')
+        if len(installed) > 1:
+            warnings.warn(f'`{name}` was installed by {" and ".join(installed)}, which overwrite each other\'s '
+                          'files. Uninstall all of them, then install one again.')
+        for distribution, version in installed.items():
+            floor = dict(distributions)[distribution]
+            if Version(version) < Version(floor):
+                warnings.warn(f'remax_mm was tried with {distribution} >= {floor}, but {version} is installed.')
 
 
 class _MissingOps(types.ModuleType):
     """Stand-in for ``mmcv._ext``: every op is there, and every call says which package brings it."""
 
-    def __getattr__(self, op: str) -> Any:
+    def __getattr__(self, op: str) -> Callable[..., None]:
         if op.startswith('__'):
             raise AttributeError(op)
 
@@ -82,7 +88,11 @@ def _stand_in_for_mmcv_ops() -> None:
     """
     if 'mmcv._ext' in sys.modules or importlib.util.find_spec('mmcv._ext') is not None:
         return
-    sys.modules['mmcv._ext'] = _MissingOps('mmcv._ext')
+    stand_in = _MissingOps('mmcv._ext')
+    # mmengine looks for the spec to learn whether mmcv is full. Without any, that question is an error; with
+    # one that has no loader, mmengine's answer is no, and that of the fork yes, which its users survive.
+    stand_in.__spec__ = ModuleSpec('mmcv._ext', loader=None)
+    sys.modules['mmcv._ext'] = stand_in
 
 
 def _allow_checkpoint_types() -> None:
@@ -93,24 +103,24 @@ def _allow_checkpoint_types() -> None:
     hold numpy arrays and a table of their own methods.
     """
     import torch
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return
-    torch.serialization.add_safe_globals(_checkpoint_types())
+    if Version(torch.__version__) >= Version('2.6'):
+        torch.serialization.add_safe_globals(_checkpoint_types())
 
 
 def _checkpoint_types() -> List[Any]:
     import numpy as np
     from mmengine.logging import HistoryBuffer
-    core = np._core if hasattr(np, '_core') else np.core  # numpy 2 | numpy 1
-    array_types = [core.multiarray._reconstruct, core.multiarray.scalar, np.ndarray, np.dtype]
-    number_types = [type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64', 'bool')]
 
-
-    def statistic(owner: type, name: str) -> Any:
+    def statistic(owner: type, name: str) -> Callable[..., Any]:
         # A pickled method is a call of `getattr`. That builtin itself would open the door to any attribute
         # of any allowed type, so only the buffer's four methods pass.
         if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
             return getattr(HistoryBuffer, name)
         raise pickle.UnpicklingError(f'Expected a statistic of HistoryBuffer, but got {owner}.{name}')
 
-    return [HistoryBuffer, (statistic, 'builtins.getattr'), *array_types, *number_types]
+    core = np._core if hasattr(np, '_core') else np.core  # numpy 2 | numpy 1
+    # A checkpoint names these by the path of the numpy that wrote it, which may be the other one.
+    array_makers = [(getattr(core.multiarray, name), f'numpy.{folder}.multiarray.{name}')
+                    for name in ('_reconstruct', 'scalar') for folder in ('core', '_core')]
+    number_types = {type(np.dtype(code)) for code in np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'}
+    return [HistoryBuffer, (statistic, 'builtins.getattr'), *array_makers, np.ndarray, np.dtype, *number_types]
