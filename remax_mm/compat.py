@@ -123,4 +123,7 @@ def _checkpoint_types() -> List[Any]:
     array_makers = [(getattr(core.multiarray, name), f'numpy.{folder}.multiarray.{name}')
                     for name in ('_reconstruct', 'scalar') for folder in ('core', '_core')]
     number_types = {type(np.dtype(code)) for code in np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'}
-    return [HistoryBuffer, (statistic, 'builtins.getattr'), *array_makers, np.ndarray, np.dtype, *number_types]
+    # With its path, because the fork takes the bare types off torch's list after each checkpoint it loads.
+    named_types = [(kind, f'{kind.__module__}.{kind.__qualname__}')
+                   for kind in (HistoryBuffer, np.ndarray, np.dtype, *number_types)]
+    return [(statistic, 'builtins.getattr'), *array_makers, *named_types]
