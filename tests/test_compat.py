@@ -1,0 +1,255 @@
+"""The stand-in for mmcv's ops, safe checkpoint loading, and what is said about missing or odd packages."""
+import importlib.util
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any, Tuple
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import Runner
+from packaging.version import Version
+from torch import Tensor, nn
+
+from remax_mm import compat
+
+OPS_ARE_MISSING = isinstance(sys.modules.get('mmcv._ext'), compat._MissingOps)
+needs_missing_ops = pytest.mark.skipif(not OPS_ARE_MISSING, reason='this mmcv has its compiled ops')
+needs_safe_loading = pytest.mark.skipif(
+    Version(torch.__version__) < Version('2.6'), reason='torch loads weights only by default from 2.6 on')
+
+
+class _OneWeight(BaseModel):
+    """Learns the mean of its inputs, so that the loss curve is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, inputs: Tensor, mode: str = 'tensor') -> Any:
+        return dict(loss=(self.weight - inputs.float().mean())**2) if mode == 'loss' else self.weight
+
+
+def _runner(work_dir: Path, iterations: int, resume: bool = False) -> Runner:
+    return Runner(
+        model=_OneWeight(),
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            batch_size=2,
+            dataset=torch.full((8, ), 3.),
+            sampler=dict(type='InfiniteSampler', shuffle=False),
+            collate_fn=lambda samples: dict(inputs=torch.stack(samples))),
+        train_cfg=dict(by_epoch=False, max_iters=iterations),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
+        param_scheduler=[dict(type='MultiStepLR', by_epoch=False, milestones=[5], end=8)],
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4),
+            logger=dict(type='LoggerHook', interval=1)),
+        resume=resume,
+        default_scope='mmengine',
+        experiment_name=f'{work_dir.name}_{iterations}_{resume}')
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that mmengine wrote after four iterations, its message hub full of history buffers."""
+    work_dir = tmp_path_factory.mktemp('interrupted')
+    _runner(work_dir, 4).train()
+    return work_dir / 'iter_4.pth'
+
+
+class _Pickled:
+    """Pickles as a call of ``function(*arguments)``."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Tuple[Any, Tuple[Any, ...]]:
+        return self.call
+
+
+# ---- missing ops
+
+
+@needs_missing_ops
+def test_missing_ops__name_the_op_and_the_package() -> None:
+    from mmcv.ops import nms
+
+    with pytest.raises(RuntimeError, match='`nms` is not available.*full `mmcv`'):
+        nms(torch.tensor([[0., 0., 1., 1.]]), torch.tensor([1.]), iou_threshold=0.5)
+
+
+@needs_missing_ops
+def test_missing_ops__do_not_pretend_to_be_a_package() -> None:
+    assert not hasattr(sys.modules['mmcv._ext'], '__path__')
+    assert importlib.util.find_spec('mmcv._ext').loader is None
+
+
+def test_stand_in__leaves_a_loaded_extension_alone() -> None:
+    before = sys.modules['mmcv._ext']
+    compat._stand_in_for_mmcv_ops()
+    assert sys.modules['mmcv._ext'] is before
+
+
+def test_stand_in__lets_mmengine_look_for_full_mmcv() -> None:
+    wrapper = build_optim_wrapper(
+        nn.Sequential(nn.Linear(1, 1)),
+        dict(optimizer=dict(type='SGD', lr=1., weight_decay=0.1), paramwise_cfg=dict(bias_decay_mult=0.)))
+    assert wrapper.param_groups[1]['weight_decay'] == 0
+
+    assert not isinstance(revert_sync_batchnorm(nn.Sequential(nn.SyncBatchNorm(2)))[0], nn.SyncBatchNorm)
+
+
+def test_mmdet_and_mmseg_models__import() -> None:
+    import mmdet.models
+    import mmseg.models
+
+    assert mmdet.models.MaskFormer and mmseg.models.MobileNetV3
+
+
+# ---- checkpoints
+
+
+@needs_safe_loading
+def test_checkpoint__loads_with_weights_only(checkpoint: Path) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+
+    history = content['message_hub']['log_scalars']['train/loss']
+    assert isinstance(history, HistoryBuffer)
+    # The first loss is (0 - 3)^2, and its buffer still answers by its table of methods.
+    assert history.statistics('max') == pytest.approx(9.)
+    assert len(history.data[0]) == 4
+
+
+@needs_safe_loading
+def test_checkpoint__needs_the_allowed_types(checkpoint: Path) -> None:
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(checkpoint, weights_only=True)
+    finally:
+        torch.serialization.add_safe_globals(allowed)
+
+
+def test_checkpoint__resumes_on_the_same_curve(checkpoint: Path, tmp_path: Path) -> None:
+    whole = _runner(tmp_path / 'whole', 8)
+    whole.train()
+
+    resumed = _runner(checkpoint.parent, 8, resume=True)
+    resumed.train()
+
+    assert resumed.iter == 8
+    torch.testing.assert_close(resumed.model.weight, whole.model.weight, rtol=0, atol=0)
+    losses, expected = (run.message_hub.get_scalar('train/loss').data[0] for run in (resumed, whole))
+    np.testing.assert_array_equal(losses, expected)
+    assert len(expected) == 8 and (np.diff(expected) < 0).all()
+
+
+@needs_safe_loading
+@pytest.mark.parametrize('folder', ['numpy.core', 'numpy._core'])
+def test_checkpoint__of_either_numpy_loads(folder: str, tmp_path: Path) -> None:
+    file = tmp_path / 'numbers.pth'
+    values = dict(array=np.arange(3, dtype=np.int32), number=np.float32(2.5), flag=np.bool_(True))
+    torch.save(values, file, pickle_module=_renaming_pickle(folder))
+    loaded = torch.load(file, weights_only=True)
+
+    np.testing.assert_array_equal(loaded['array'], [0, 1, 2])
+    assert (loaded['number'], loaded['flag']) == (2.5, True)
+
+
+def _renaming_pickle(folder: str) -> Any:
+    """The pickle module, but naming numpy's functions by the path of the numpy before or after 2.0."""
+
+    class Pickler(pickle._Pickler):
+
+        def save_global(self, obj: Any, name: Any = None) -> None:
+            module = getattr(obj, '__module__', None) or ''
+            if module.startswith(('numpy.core', 'numpy._core')):
+                self.write(pickle.GLOBAL + f'{folder}.multiarray\n{obj.__name__}\n'.encode())
+                self.memoize(obj)
+            else:
+                super().save_global(obj, name)
+
+        dispatch = dict(pickle._Pickler.dispatch)
+
+    for function_type in (type(len), type(_renaming_pickle)):
+        Pickler.dispatch[function_type] = Pickler.save_global
+
+    class Module:
+        pass
+
+    Module.Pickler = Pickler
+    return Module
+
+
+@needs_safe_loading
+@pytest.mark.parametrize(
+    'attack',
+    [
+        _Pickled(os.system, 'echo owned'),
+        _Pickled(eval, '1 + 1'),
+        _Pickled(getattr, HistoryBuffer, '__init__'),
+        _Pickled(getattr, HistoryBuffer, '__subclasses__'),
+        _Pickled(getattr, np.ndarray, 'tofile'),
+        _Pickled(getattr, 'a string', 'format'),
+    ],
+    ids=['os.system', 'eval', 'init', 'subclasses', 'tofile', 'format'])
+def test_checkpoint__malicious_pickle_is_refused(attack: _Pickled, tmp_path: Path) -> None:
+    file = tmp_path / 'attack.pth'
+    torch.save(dict(state_dict=attack), file)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(file, weights_only=True)
+
+
+# ---- versions
+
+
+def test_host_versions__of_this_environment() -> None:
+    import mmdet
+    import mmengine
+
+    versions = compat.host_versions()
+    assert versions['mmengine'][1] == mmengine.__version__
+    assert versions['mmdet'][1] == mmdet.__version__
+    assert set(versions) == {'mmengine', 'mmcv', 'mmdet', 'mmseg'}
+
+
+def _pretend_installed(monkeypatch: pytest.MonkeyPatch, versions: dict) -> None:
+
+    def version(distribution: str) -> str:
+        if distribution not in versions:
+            raise compat.metadata.PackageNotFoundError(distribution)
+        return versions[distribution]
+
+    monkeypatch.setattr(compat.metadata, 'version', version)
+
+
+def test_versions__missing_package_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend_installed(monkeypatch, {'mmengine': '0.10.7', 'mmcv-lite': '2.1.0'})
+    monkeypatch.setattr(compat.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(ImportError, match=r'`mmdet`, which is not installed.*openmmlab.*onedl'):
+        compat._check_versions()
+
+
+def test_versions__a_checkout_without_metadata_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend_installed(monkeypatch, {})
+    compat._check_versions()
+    assert compat.host_versions() == dict(mmengine=None, mmcv=None, mmdet=None, mmseg=None)
+
+
+def test_versions__older_than_tried_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend_installed(monkeypatch, {'mmdet': '3.0.0'})
+    with pytest.warns(UserWarning, match='tried with mmdet >= 3.2.0, but 3.0.0'):
+        compat._check_versions()
+
+
+def test_versions__two_stacks_over_each_other_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend_installed(monkeypatch, {'mmdet': '3.3.0', 'onedl-mmdetection': '3.5.1'})
+    with pytest.warns(UserWarning, match='mmdet and onedl-mmdetection, which overwrite'):
+        compat._check_versions()
