@@ -1,0 +1,82 @@
+"""ReClass: class targets take up what a mask covers, in training only (ReMaX, arXiv 2306.17319, Sec. 3.2)."""
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from remax_mm.structures import SlotTargets
+
+ACTIVATIONS = ('sigmoid', 'softmax')
+
+
+@torch.no_grad()
+def class_coverage(mask_logits: Tensor, sem_seg: Tensor, num_classes: int, activation: str = 'sigmoid') -> Tensor:
+    r"""Which part of each class's ground truth a mask covers: Eq. 3 of ReMaX.
+
+    .. math:: y_m = \sigma(m_{pan})^T S / \sum_i s_i
+
+    Args:
+        mask_logits: (B, N, h, w), un-relaxed.
+        sem_seg: (B, h, w) int64 in [0, K], K for void, which belongs to no class.
+        num_classes: K.
+        activation: ``'sigmoid'`` of each mask, or ``'softmax'`` over the slots.
+
+    Returns:
+        (B, N, K) in [0, 1], 0 where the image has no pixel of the class. No gradient.
+    """
+    masks = mask_logits.sigmoid() if activation == 'sigmoid' else mask_logits.softmax(dim=1)
+    is_class = F.one_hot(sem_seg.flatten(1), num_classes + 1)[..., :-1].to(masks)  # (B, h * w, K)
+    covered = torch.einsum('bnp,bpk->bnk', masks.flatten(2), is_class)
+    return covered / is_class.sum(dim=1).clamp(min=1).unsqueeze(1)
+
+
+def relax_class_targets(class_targets: Tensor, coverage: Tensor, smoothing: float) -> Tensor:
+    r"""Mix class targets with coverage: Eq. 4 of ReMaX.
+
+    .. math:: \hat y = \eta y_m + (1 - \eta y_m) \odot y
+
+    The labelled class stays at 1, so that a row may sum to more than 1.
+
+    Args:
+        class_targets: (B, N, K + 1); the void column stays as it is.
+        coverage: (B, N, K) in [0, 1].
+        smoothing: eta in [0, 1].
+    """
+    labels, void = class_targets[..., :-1], class_targets[..., -1:]
+    relaxed = smoothing * coverage + (1 - smoothing * coverage) * labels
+    return torch.cat([relaxed, void], dim=-1)
+
+
+@MODELS.register_module()
+class ReClass(nn.Module):
+    """Relax the class targets of every slot by the classes under its mask; identity in eval.
+
+    Args:
+        smoothing: eta of Eq. 4; 0 leaves the targets untouched.
+        activation: of the masks, see :func:`class_coverage`.
+
+    Raises:
+        ValueError: smoothing outside [0, 1], or unknown activation.
+    """
+
+    def __init__(self, smoothing: float = 0.1, activation: str = 'sigmoid') -> None:
+        super().__init__()
+        if not 0 <= smoothing <= 1:
+            raise ValueError(f'Expected `smoothing` in [0, 1], but got {smoothing}')
+        if activation not in ACTIVATIONS:
+            raise ValueError(f'Expected `activation` to be one of {ACTIVATIONS}, but got {activation!r}')
+        self.smoothing = smoothing
+        self.activation = activation
+
+    def forward(self, targets: SlotTargets, mask_logits: Tensor) -> SlotTargets:
+        """Targets whose ``class_targets`` are those of Eq. 4.
+
+        Args:
+            targets: of the same slots.
+            mask_logits: (B, N, h, w), un-relaxed, at the targets' resolution.
+        """
+        if not self.training or self.smoothing == 0:
+            return targets
+        num_classes = targets.class_targets.shape[-1] - 1
+        coverage = class_coverage(mask_logits, targets.sem_seg, num_classes, self.activation)
+        return targets._replace(class_targets=relax_class_targets(targets.class_targets, coverage, self.smoothing))
