@@ -1,0 +1,12 @@
+from .instance_discrimination_loss import InstanceDiscriminationLoss, pixel_contrast
+from .mask_id_loss import SigmoidMaskIDLoss, SoftmaxMaskIDLoss
+from .panoptic_criterion import PanopticCriterion
+from .pixel_sampling import PixelSampler, mean_over_nonzero, sample_pixels
+from .pq_loss import PQClassLoss, PQMaskLoss, dice_loss, soft_cross_entropy
+from .semantic_loss import BinarySemanticLoss, SemanticLoss
+
+__all__ = [
+    'InstanceDiscriminationLoss', 'pixel_contrast', 'SigmoidMaskIDLoss', 'SoftmaxMaskIDLoss', 'PanopticCriterion',
+    'PixelSampler', 'mean_over_nonzero', 'sample_pixels', 'PQClassLoss', 'PQMaskLoss', 'dice_loss',
+    'soft_cross_entropy', 'BinarySemanticLoss', 'SemanticLoss'
+]

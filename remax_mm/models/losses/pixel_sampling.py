@@ -1,0 +1,73 @@
+"""Drawing pixels so that small segments count, and the mean that goes with it (MaX-DeepLab, kMaX-DeepLab)."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from remax_mm.structures import SlotTargets
+
+VOID_LOGIT = -99999.0
+"""Added to the sampling logits of void pixels: drawn only once no other pixel is left."""
+
+
+def sample_pixels(inverse_area: Tensor, void: Tensor, num_samples: int, temperature: float) -> Tensor:
+    """Draw pixels without replacement by the Gumbel top-k trick, small segments more often.
+
+    A pixel's odds grow with (map area / segment area) ** temperature. Follows deeplab2,
+    model/loss/max_deeplab_loss.py.
+
+    Args:
+        inverse_area: (B, h, w) > 0.
+        void: (B, h, w) bool.
+        num_samples: at most h * w.
+        temperature: 0 draws evenly from all non-void pixels, 1 evenly from all segments.
+
+    Returns:
+        (B, num_samples) int64, indices into the h * w pixels.
+    """
+    logits = temperature * inverse_area.log() + VOID_LOGIT * void.to(inverse_area)
+    gumbel_noise = -torch.empty_like(logits).exponential_().log()
+    return (logits + gumbel_noise).flatten(1).topk(num_samples, dim=1).indices
+
+
+class PixelSampler:
+    """Draws a fixed number of pixels of each image, or leaves all in place.
+
+    Args:
+        num_samples: pixels of each image; 0, or as many as there are, takes all without drawing.
+        temperature: see :func:`sample_pixels`.
+
+    Raises:
+        ValueError: a negative number.
+    """
+
+    def __init__(self, num_samples: int, temperature: float) -> None:
+        if num_samples < 0:
+            raise ValueError(f'Expected `num_samples` to be 0 (all pixels) or more, but got {num_samples}')
+        self.num_samples = num_samples
+        self.temperature = temperature
+
+    def __call__(self, targets: SlotTargets) -> Optional[Tensor]:
+        """Indices (B, num_samples) into the pixels of ``targets``, or None for all of them in order."""
+        if self.num_samples == 0 or self.num_samples >= targets.void[0].numel():
+            return None
+        return sample_pixels(targets.inverse_area, targets.void, self.num_samples, self.temperature)
+
+
+def take_pixels(values: Tensor, indices: Optional[Tensor]) -> Tensor:
+    """Pixels at ``indices`` (B, S), or all (None), of maps (B, h, w) or (B, C, h, w): (B, S) or (B, C, S)."""
+    if values.dim() == 3:
+        values = values.flatten(1)
+        return values if indices is None else values.gather(1, indices)
+    values = values.flatten(2)
+    return values if indices is None else values.gather(2, indices.unsqueeze(1).expand(-1, values.shape[1], -1))
+
+
+def mean_over_nonzero(loss: Tensor) -> Tensor:
+    """Mean of the non-zero losses of each image, then over images: (B, X) to a scalar.
+
+    An image without a non-zero loss gives 0. deeplab2 (model/loss/base_loss.py) means by zero what is void or
+    has no weight; a pixel whose loss vanishes in floating point is left out as well.
+    """
+    count = (loss != 0).sum(dim=1).clamp(min=1)
+    return (loss.sum(dim=1) / count).mean()
