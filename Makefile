@@ -1,0 +1,122 @@
+# `make help` says what there is. Variables may be given on the command line: make setup MMCV=full
+TORCH ?= torch==2.13.0
+MMCV ?= lite
+STACK ?= openmmlab
+PYTHON ?= python3
+USE_ACTIVE ?=
+DEMO_CONFIG ?= configs/mini/remax_mnv3-s_1xb8-1k_mini-129.py
+DEMO_DIR ?= work_dirs/demo
+DEMO_DATA ?= data/mini_panoptic
+PYTEST_ARGS ?=
+
+# One environment for each choice of stack and mmcv, so that they can stand side by side.
+VENV ?= .venv$(patsubst -openmmlab,,-$(STACK))$(patsubst -lite,,-$(MMCV))
+ifneq ($(filter-out openmmlab onedl,$(STACK)),)
+$(error Expected STACK to be openmmlab or onedl, but got $(STACK))
+endif
+ifneq ($(filter-out lite full,$(MMCV)),)
+$(error Expected MMCV to be lite or full, but got $(MMCV))
+endif
+
+ifeq ($(USE_ACTIVE),)
+RUN := $(VENV)/bin/python
+READY := $(VENV)/ready
+else
+RUN := $(PYTHON)
+READY := check-active
+endif
+
+SOURCES := $(wildcard remax_mm configs tools tests demo)
+LOG := $(VENV)/setup.log
+# The networks of the demo and of the tests are too small to feed more threads than these.
+THREADS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 4 ] && echo $$n || echo 4)
+STARTED := $(shell date +%s)
+export OMP_NUM_THREADS ?= $(THREADS)
+export PYTHONUNBUFFERED = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check-active demo test test-all lint format FORCE
+
+help:  ## Show this list
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@echo 'Variables:'
+	@echo '  TORCH=$(TORCH)  the requirement, may carry pip options such as --index-url'
+	@echo '  STACK=$(STACK)  openmmlab (mmengine, mmcv, mmdet, mmsegmentation) or onedl (their maintained forks)'
+	@echo '  MMCV=$(MMCV)  lite (nothing is compiled) or full (compiled ops, needs a compiler and about 15 minutes)'
+	@echo '  PYTHON=$(PYTHON)  makes the environment $(VENV), named by VENV'
+	@echo '  USE_ACTIVE=1  use $(PYTHON) as it is instead, installing nothing'
+	@echo '  DEMO_CONFIG=$(DEMO_CONFIG)'
+	@echo '  DEMO_DIR=$(DEMO_DIR)  PYTEST_ARGS=$(PYTEST_ARGS)'
+
+# ---- environment
+
+setup: $(READY)  ## Make the Python environment (demo and test do so by themselves)
+	@$(RUN) -c 'from remax_mm.compat import host_versions; \
+	import torch; print(*(" ".join(v) for v in [("torch", torch.__version__), *host_versions().values()]), sep=", ")'
+
+check-active:
+	@$(PYTHON) -c 'import remax_mm' || { \
+	echo 'USE_ACTIVE: $(PYTHON) cannot import remax_mm (see above); leave USE_ACTIVE out to get an environment.'; \
+	exit 1; }
+
+# What the environment was asked to be; the file changes only when that does.
+$(VENV)/wanted: FORCE
+	@echo '$(STACK) $(MMCV) $(TORCH)' | cmp -s - $@ || { \
+	mkdir -p $(VENV) && echo '$(STACK) $(MMCV) $(TORCH)' > $@; }
+
+COMMA := ,
+# $(call step,number,what,command): says what happens, keeps the noise in the log, shows its end on failure.
+define step
+@echo '[$(1)/4] $(2) ...'
+@{ $(3); } >> $(LOG) 2>&1 || { \
+tail -n 15 $(LOG); echo 'Failed: $(2). The whole story is in $(LOG).'; exit 1; }
+endef
+
+PIP := $(VENV)/bin/python -m pip install
+# mmcv 2.1.0 is built with pkg_resources, which newer setuptools lack, and against the torch that is there.
+BUILD_TOOLS := 'setuptools<81' wheel ninja psutil
+HOST_openmmlab_lite := $(PIP) mmcv-lite==2.1.0 mmengine==0.10.7 mmdet==3.3.0 mmsegmentation==1.2.2
+HOST_openmmlab_full := $(PIP) $(BUILD_TOOLS) && $(PIP) --no-build-isolation mmcv==2.1.0 mmengine==0.10.7 \
+	&& $(PIP) mmdet==3.3.0 mmsegmentation==1.2.2
+# Built in pip's own environment, which has no torch, onedl-mmcv comes out without ops.
+HOST_onedl_lite := $(PIP) onedl-mmengine==0.10.12 onedl-mmcv==2.3.6 onedl-mmdetection==3.5.1 \
+	onedl-mmsegmentation==1.4.2
+HOST_onedl_full := $(PIP) $(BUILD_TOOLS) && $(PIP) --no-build-isolation --no-binary onedl-mmcv onedl-mmengine==0.10.12 onedl-mmcv==2.3.6 \
+	&& $(PIP) onedl-mmdetection==3.5.1 onedl-mmsegmentation==1.4.2
+
+$(VENV)/ready: $(VENV)/wanted setup.cfg pyproject.toml
+	$(call step,1,making $(VENV) with $(PYTHON); what pip says goes to $(LOG),$(PYTHON) -m venv $(VENV))
+	$(call step,2,installing $(TORCH),$(PIP) $(TORCH))
+	$(call step,3,installing the $(STACK) stack with mmcv $(MMCV),$(HOST_$(STACK)_$(MMCV)))
+	$(call step,4,installing remax_mm and its tools,$(PIP) 'setuptools<81' wheel \
+	&& $(PIP) --no-build-isolation -e '.[$(STACK)$(COMMA)tools$(COMMA)dev]')
+	@touch $@
+	@echo "Set up in $$(( $$(date +%s) - $(STARTED) )) s."
+
+# ---- what it is for
+
+demo: $(READY)  ## Draw a small data set, train ReMaX on it, show its PQ and pictures
+	$(RUN) tools/dataset_converters/make_mini_panoptic.py $(DEMO_DATA)
+	$(RUN) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
+	$(RUN) tools/test.py $(DEMO_CONFIG) $$(cat $(DEMO_DIR)/last_checkpoint) --work-dir $(DEMO_DIR) \
+	--show-dir $(CURDIR)/$(DEMO_DIR)/pictures
+	@echo "Done in $$(( $$(date +%s) - $(STARTED) )) s. Checkpoint and logs: $(DEMO_DIR)"
+	@echo "Pictures of input, ground truth and prediction: $(DEMO_DIR)/pictures"
+
+test: $(READY)  ## Run the tests, without the slow ones
+	$(RUN) -m pytest -m 'not slow' $(PYTEST_ARGS)
+
+test-all: $(READY)  ## Run all tests
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)  ## Check style and spelling
+	$(RUN) -m flake8 $(SOURCES)
+	$(RUN) -m isort --check --diff --quiet $(SOURCES)
+	$(RUN) -m yapf --diff --recursive $(SOURCES)
+	$(RUN) -m codespell_lib $(SOURCES) docs *.md
+
+format: $(READY)  ## Sort imports and lay out the code
+	$(RUN) -m isort --quiet $(SOURCES)
+	$(RUN) -m yapf --in-place --recursive $(SOURCES)
