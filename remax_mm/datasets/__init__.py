@@ -1,0 +1,4 @@
+from .coco_panoptic import CocoPanopticMapDataset
+from .transforms import LoadPanopticMap, PackPanopticInputs
+
+__all__ = ['CocoPanopticMapDataset', 'LoadPanopticMap', 'PackPanopticInputs']

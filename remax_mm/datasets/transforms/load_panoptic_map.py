@@ -1,0 +1,141 @@
+"""From a panoptic PNG to one map of segment indices and a small table."""
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+from mmengine import fileio
+
+_MAX_SEGMENTS = np.iinfo(np.uint16).max
+
+
+def decode_segment_ids(png: np.ndarray) -> np.ndarray:
+    """Ids R + 256 G + 256² B, (H, W) int32, of a (H, W, 3) uint8 PNG in OpenCV's channel order B, G, R."""
+    # The bytes R, G, B, A of a pixel are a little-endian number with the id in its lower three.
+    rgba = cv2.cvtColor(png, cv2.COLOR_BGR2RGBA)
+    return rgba.view('<i4')[..., 0] & 0xFFFFFF
+
+
+class SegmentIndex(NamedTuple):
+    """A map of segment ids, turned into indices of a table.
+
+    Attributes:
+        index: (H, W) in [0, S], 0 is void; uint8 up to 255 segments, otherwise uint16.
+        unknown_ids: Ids of the map that the table lacks; their pixels are void.
+        unseen_ids: Ids of the table that the map lacks.
+    """
+    index: np.ndarray
+    unknown_ids: List[int]
+    unseen_ids: List[int]
+
+
+def index_segments(ids: np.ndarray, table_ids: Sequence[int], void_ids: Sequence[int] = ()) -> SegmentIndex:
+    """Replace segment ids by indices into a table, with one look-up for the whole map.
+
+    Args:
+        ids: (H, W) int32, 0 where unlabelled.
+        table_ids: S ids, none twice; row i of the table becomes index i + 1.
+        void_ids: Further known ids, which become 0 as unlabelled pixels do.
+    """
+    known = np.array([0, *void_ids, *table_ids], np.int64)
+    index_of_known = np.zeros(len(known), np.uint8 if len(table_ids) < 256 else np.uint16)
+    index_of_known[1 + len(void_ids):] = np.arange(1, len(table_ids) + 1)
+
+    # Segments are runs of equal ids along the rows, so that one pixel per run is looked up.
+    flat = ids.ravel()
+    starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
+    run_ids = flat[starts]
+    order = np.argsort(known)
+    place = np.searchsorted(known[order], run_ids)
+    row = order[np.minimum(place, len(known) - 1)]
+
+    is_known = known[row] == run_ids
+    run_index = np.where(is_known, index_of_known[row], 0).astype(index_of_known.dtype)
+    return SegmentIndex(
+        index=np.repeat(run_index, np.diff(starts, append=len(flat))).reshape(ids.shape),
+        unknown_ids=np.unique(run_ids[~is_known]).tolist(),
+        unseen_ids=np.setdiff1d(known[1:], run_ids).tolist())
+
+
+@TRANSFORMS.register_module()
+class LoadPanopticMap(BaseTransform):
+    """Load the ground truth of a panoptic record as one index map; needs no panopticapi.
+
+    In a test pipeline it stands after ``Resize``, so that the ground truth keeps the original size.
+
+    Required keys: ``seg_map_path``, ``segments_info`` (``id``, ``category``, ``is_thing``, ``iscrowd``), and
+    ``ori_shape`` of a loaded image or ``height`` and ``width`` for the size that is expected.
+
+    Added keys:
+
+    - ``gt_seg_map``: (H, W) uint8, uint16 above 255 segments; 0 is void (unlabelled or crowd), i >= 1 is row
+      i - 1 of the tables.
+    - ``gt_segment_labels``: (S,) int64 in [0, K).
+    - ``gt_segment_is_thing``: (S,) bool.
+
+    Args:
+        check_ids: Whether an id that stands in the PNG or in the JSON alone is an error. Where False, pixels
+            of such ids are void, and segments without pixels keep an empty row.
+        imdecode_backend: Decoder of :func:`mmcv.imfrombytes`.
+        backend_args: Arguments of the file backend, see :func:`mmengine.fileio.get`.
+
+    Raises:
+        ValueError: the record names no PNG, the file is no image or of another size than the photo, an id
+            stands twice in the JSON, or the ids of PNG and JSON differ.
+    """
+
+    def __init__(self, check_ids: bool = True, imdecode_backend: str = 'cv2',
+                 backend_args: Optional[dict] = None) -> None:
+        self.check_ids = check_ids
+        self.imdecode_backend = imdecode_backend
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Add the index map and its tables to ``results``."""
+        path = results.get('seg_map_path')
+        if path is None:
+            raise ValueError(f'Expected a panoptic PNG for {results.get("img_path")}, but its record names '
+                             'none: set `data_prefix.seg`, or leave LoadPanopticMap out of the pipeline')
+
+        ids = self._load_ids(path, self._expected_size(results))
+        segments = [segment for segment in results['segments_info'] if not segment['iscrowd']]
+        crowd_ids = [segment['id'] for segment in results['segments_info'] if segment['iscrowd']]
+
+        results['gt_seg_map'] = self._index(ids, [segment['id'] for segment in segments], crowd_ids, path)
+        results['gt_segment_labels'] = np.array([segment['category'] for segment in segments], np.int64)
+        results['gt_segment_is_thing'] = np.array([segment['is_thing'] for segment in segments], bool)
+        return results
+
+    def _expected_size(self, results: dict) -> Tuple[int, int]:
+        # A loaded photo knows better than the numbers in the JSON.
+        if 'ori_shape' in results:
+            return tuple(results['ori_shape'][:2])
+        return results['height'], results['width']
+
+    def _load_ids(self, path: str, size: Tuple[int, int]) -> np.ndarray:
+        png = mmcv.imfrombytes(fileio.get(path, backend_args=self.backend_args), flag='color',
+                               backend=self.imdecode_backend)
+        if png is None:
+            raise ValueError(f'Expected a panoptic PNG, but {path} cannot be decoded')
+        if png.shape[:2] != size:
+            raise ValueError(f'Expected a panoptic PNG of the size of its photo, {size} (height, width), '
+                             f'but {path} is {png.shape[:2]}')
+        return decode_segment_ids(png)
+
+    def _index(self, ids: np.ndarray, table_ids: List[int], crowd_ids: List[int], path: str) -> np.ndarray:
+        all_ids = [*table_ids, *crowd_ids]
+        if len(set(all_ids)) < len(all_ids) or len(all_ids) > _MAX_SEGMENTS:
+            raise ValueError(f'Expected at most {_MAX_SEGMENTS} segments, each with an id of its own, in the '
+                             f'JSON for {path}, but got {len(all_ids)} with {len(set(all_ids))} ids')
+        found = index_segments(ids, table_ids, crowd_ids)
+        if self.check_ids and (found.unknown_ids or found.unseen_ids):
+            unknown, unseen = found.unknown_ids[:10] or 'none', found.unseen_ids[:10] or 'none'
+            raise ValueError(f'Expected the ids in {path} to be those of its `segments_info` in the JSON, '
+                             f'but the JSON lacks {unknown} and the PNG lacks {unseen}')
+        return found.index
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(check_ids={self.check_ids}, '
+                f'imdecode_backend={self.imdecode_backend!r}, backend_args={self.backend_args})')

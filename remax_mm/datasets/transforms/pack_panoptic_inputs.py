@@ -1,0 +1,55 @@
+"""The last step of a pipeline: tensors and a data sample."""
+from typing import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData, PixelData
+
+
+@TRANSFORMS.register_module()
+class PackPanopticInputs(BaseTransform):
+    """Pack an image and its index map into what the data preprocessor takes.
+
+    Required keys: ``img`` (H, W, 3) uint8, and with ground truth ``gt_seg_map``, ``gt_segment_labels``,
+    ``gt_segment_is_thing`` of :class:`LoadPanopticMap`.
+
+    Returns a dict of
+
+    - ``inputs``: (3, H, W) uint8 tensor.
+    - ``data_samples``: ``DetDataSample`` with the metainfo ``meta_keys`` and, with ground truth,
+      ``gt_panoptic_seg.segment_map`` (1, H, W), uint8 or int32 (torch has no arithmetic on uint16), and
+      ``gt_segments`` with ``labels`` (S,) int64 and ``is_thing`` (S,) bool.
+
+    Args:
+        meta_keys: Keys that become metainfo, where present.
+    """
+
+    META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction',
+                 'seg_map_path', 'segments_info')
+
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        """Turn the pipeline's dict into ``inputs`` and ``data_samples``."""
+        sample = DetDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        if 'gt_seg_map' in results:
+            segment_map = results['gt_seg_map']
+            if segment_map.dtype != np.uint8:
+                segment_map = segment_map.astype(np.int32)
+            sample.gt_panoptic_seg = PixelData(segment_map=_to_tensor(segment_map[None]))
+            sample.gt_segments = InstanceData(
+                labels=torch.from_numpy(results['gt_segment_labels']),
+                is_thing=torch.from_numpy(results['gt_segment_is_thing']))
+        return dict(inputs=_to_tensor(results['img'].transpose(2, 0, 1)), data_samples=sample)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(meta_keys={self.meta_keys})'
+
+
+def _to_tensor(array: np.ndarray) -> torch.Tensor:
+    # A copy of its own: crops are views that would keep the whole image alive, flips have negative strides.
+    return torch.from_numpy(np.array(array, order='C'))

@@ -1,0 +1,138 @@
+"""Index maps against a loop over pixels and against the areas that the JSON states."""
+import json
+
+import cv2
+import numpy as np
+import pytest
+from mmdet.registry import TRANSFORMS
+
+from remax_mm.datasets.coco_panoptic import CocoPanopticMapDataset
+from remax_mm.datasets.transforms.load_panoptic_map import decode_segment_ids, index_segments
+
+
+def _load(tiny_set, image_id, load=dict(type='LoadPanopticMap'), **changes):
+    data = CocoPanopticMapDataset(**tiny_set.arguments())
+    record = next(r for r in (data.get_data_info(i) for i in range(len(data))) if r['img_id'] == image_id)
+    record.update(changes)
+    return TRANSFORMS.build(load)(record)
+
+
+def _reference_index(ids, table_ids):
+    rows = {segment_id: i + 1 for i, segment_id in enumerate(table_ids)}
+    return np.array([[rows.get(value, 0) for value in row] for row in ids.tolist()])
+
+
+def test_decode_segment_ids__formula():
+    png = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    blue, green, red = (png[..., i].astype(int) for i in range(3))
+    ids = decode_segment_ids(png)
+    assert np.array_equal(ids, red + 256 * green + 256**2 * blue)
+    assert ids.dtype == np.int32 and ids.shape == (7, 9)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_index_segments__equals_loop(seed):
+    rng = np.random.default_rng(seed)
+    every = rng.choice(256**3 - 1, 40, replace=False) + 1
+    blocks = rng.choice([0, *every], (6, 9))
+    ids = np.kron(blocks, np.ones((3, 4), int)).astype(np.int32)
+    seen = [i for i in every if (ids == i).any()]
+    table, crowd, unknown, unseen = seen[:12], seen[12:15], seen[15:], sorted(set(every) - set(seen))[:3]
+
+    found = index_segments(ids, [*unseen[:1], *table], [*crowd, *unseen[1:]])
+    assert np.array_equal(found.index, _reference_index(ids, [*unseen[:1], *table]))
+    assert found.index.dtype == np.uint8
+    assert found.unknown_ids == sorted(unknown) and found.unseen_ids == unseen
+
+
+def test_index_segments__single_value_maps():
+    for value, index, unknown, unseen in ((0, 0, [], [5]), (5, 1, [], []), (6, 0, [6], [5])):
+        found = index_segments(np.full((3, 4), value, np.int32), [5])
+        assert (found.index == index).all() and found.unknown_ids == unknown and found.unseen_ids == unseen
+
+
+@pytest.mark.parametrize('count, dtype', [(255, np.uint8), (256, np.uint16), (400, np.uint16)])
+def test_index_segments__wide_tables(count, dtype):
+    ids = np.arange(1, count + 1, dtype=np.int32)[None]
+    found = index_segments(ids, ids[0].tolist())
+    assert found.index.dtype == dtype and np.array_equal(found.index, ids)
+
+
+def test_load_panoptic_map__tables_and_void(tiny_set):
+    results = _load(tiny_set, 1)
+    # The crowd (id 1000) has no row; it is void, as the unlabelled last row of pixels is.
+    table_ids = [300000, 65536 * 7 + 256 * 5 + 3, 255, 256, 77]
+    assert np.array_equal(results['gt_seg_map'], _reference_index(tiny_set.ids[1], table_ids))
+    assert results['gt_segment_labels'].tolist() == [3, 2, 0, 0, 1]
+    assert results['gt_segment_is_thing'].tolist() == [False, False, True, True, True]
+    assert results['gt_seg_map'].dtype == np.uint8
+    assert results['gt_segment_labels'].dtype == np.int64 and results['gt_segment_is_thing'].dtype == bool
+    assert (results['gt_seg_map'] == 5).sum() == 1  # the dog of one pixel is kept
+
+
+def test_load_panoptic_map__images_without_segments(tiny_set):
+    for image_id in (3, 4):
+        results = _load(tiny_set, image_id)
+        assert not results['gt_seg_map'].any()
+        assert results['gt_segment_labels'].shape == results['gt_segment_is_thing'].shape == (0, )
+
+
+def test_load_panoptic_map__size_of_the_photo(tiny_set):
+    with pytest.raises(ValueError, match=r'\(21, 30\).*001_panoptic.png is \(20, 30\)'):
+        _load(tiny_set, 1, ori_shape=(21, 30))
+    with pytest.raises(ValueError, match=r'\(20, 31\)'):
+        _load(tiny_set, 1, width=31)
+    # After a resize the original size still counts.
+    assert _load(tiny_set, 1, ori_shape=(20, 30), img_shape=(40, 60))['gt_seg_map'].shape == (20, 30)
+
+
+def test_load_panoptic_map__ids_that_differ(tiny_set):
+    ids = tiny_set.ids[1].copy()
+    ids[ids == 255] = 254
+    tiny_set.write_png(1, ids)
+    with pytest.raises(ValueError, match=r'001_panoptic.png .*JSON lacks \[254\] and the PNG lacks \[255\]'):
+        _load(tiny_set, 1)
+    results = _load(tiny_set, 1, dict(type='LoadPanopticMap', check_ids=False))
+    assert not (results['gt_seg_map'] == 3).any() and (results['gt_seg_map'][ids == 254] == 0).all()
+
+    tiny_set.write_png(1, np.where(ids == 1000, 300000, tiny_set.ids[1]))
+    with pytest.raises(ValueError, match=r'JSON lacks none and the PNG lacks \[1000\]'):
+        _load(tiny_set, 1)
+
+
+def test_load_panoptic_map__ids_that_repeat(tiny_set):
+    segments = [dict(id=12, category=2, is_thing=False, iscrowd=False)] * 2
+    with pytest.raises(ValueError, match='id of its own.*002_panoptic.png'):
+        _load(tiny_set, 2, segments_info=segments)
+
+
+def test_load_panoptic_map__no_ground_truth(tiny_set):
+    with pytest.raises(ValueError, match='001.png, but its record names none'):
+        _load(tiny_set, 1, seg_map_path=None)
+    broken = tiny_set.root / 'png' / 'broken.png'
+    broken.write_bytes(b'not a picture')
+    with pytest.raises(ValueError, match='broken.png cannot be decoded'):
+        _load(tiny_set, 1, seg_map_path=str(broken))
+
+
+def test_load_panoptic_map__coco_sample_areas(reference_dir):
+    root = reference_dir / 'data' / 'coco_sample'
+    prefix = dict(img='val2017/', seg='annotations/panoptic_val2017/')
+    data = CocoPanopticMapDataset(
+        data_root=str(root), ann_file='annotations/panoptic_val2017.json', data_prefix=prefix,
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadPanopticMap')])
+    content = json.loads((root / 'annotations' / 'panoptic_val2017.json').read_text())
+    infos = {annotation['image_id']: annotation['segments_info'] for annotation in content['annotations']}
+    segments = {key: [s for s in info if not s['iscrowd']] for key, info in infos.items()}
+    crowds = {key: [s for s in info if s['iscrowd']] for key, info in infos.items()}
+    for i in range(2):
+        results = data[i]
+        index, expected = results['gt_seg_map'], segments[results['img_id']]
+        assert index.shape == results['img'].shape[:2]
+        areas = np.bincount(index.ravel(), minlength=len(expected) + 1)
+        assert areas[1:].tolist() == [segment['area'] for segment in expected]
+        # What is left is void: unlabelled pixels and crowds.
+        png = cv2.imread(results['seg_map_path'])
+        unlabelled = (png == 0).all(-1).sum()
+        assert areas[0] == unlabelled + sum(segment['area'] for segment in crowds[results['img_id']])
+    assert sum(len(s) for s in segments.values()) + sum(len(s) for s in crowds.values()) == 50

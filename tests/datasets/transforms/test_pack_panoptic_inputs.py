@@ -1,0 +1,57 @@
+"""What leaves the pipeline."""
+import numpy as np
+import torch
+
+from remax_mm.datasets.transforms.pack_panoptic_inputs import PackPanopticInputs
+
+
+def _results(**kwargs):
+    rng = np.random.default_rng(0)
+    return {**dict(img=rng.integers(0, 256, (4, 6, 3)).astype(np.uint8), img_id=3, img_path='a.jpg',
+                   ori_shape=(8, 12), img_shape=(4, 6), scale_factor=(0.5, 0.5), flip=False, sample_idx=1,
+                   seg_map_path='a.png', segments_info=[dict(id=9, category=1, is_thing=True, iscrowd=False)],
+                   gt_seg_map=rng.integers(0, 3, (4, 6)).astype(np.uint8),
+                   gt_segment_labels=np.array([2, 0]), gt_segment_is_thing=np.array([False, True])), **kwargs}
+
+
+def test_pack__inputs_and_ground_truth():
+    results = _results()
+    packed = PackPanopticInputs()(results)
+    assert packed['inputs'].dtype == torch.uint8 and packed['inputs'].is_contiguous()
+    assert np.array_equal(packed['inputs'].permute(1, 2, 0).numpy(), results['img'])
+    sample = packed['data_samples']
+    assert np.array_equal(sample.gt_panoptic_seg.segment_map[0].numpy(), results['gt_seg_map'])
+    assert sample.gt_panoptic_seg.segment_map.dtype == torch.uint8
+    assert sample.gt_segments.labels.tolist() == [2, 0] and sample.gt_segments.labels.dtype == torch.int64
+    assert sample.gt_segments.is_thing.tolist() == [False, True]
+    assert sample.segments_info == results['segments_info'] and sample.img_path == 'a.jpg'
+    assert sample.ori_shape == (8, 12) and sample.img_shape == (4, 6)
+    assert 'sample_idx' not in sample and 'flip_direction' not in sample
+
+
+def test_pack__without_ground_truth():
+    results = {key: value for key, value in _results().items() if not key.startswith('gt_')}
+    sample = PackPanopticInputs(meta_keys=('img_id', ))(results)['data_samples']
+    assert 'gt_panoptic_seg' not in sample and 'gt_segments' not in sample
+    assert sample.metainfo == dict(img_id=3)
+
+
+def test_pack__wide_index_maps_become_int32():
+    index = (np.arange(24).reshape(4, 6) * 2700).astype(np.uint16)
+    segment_map = PackPanopticInputs()(_results(gt_seg_map=index))['data_samples'].gt_panoptic_seg.segment_map
+    assert segment_map.dtype == torch.int32
+    assert np.array_equal(segment_map[0].numpy(), index)
+
+
+def test_pack__flipped_and_cropped_views():
+    results = _results()
+    image, index = results['img'][1:, ::-1], results['gt_seg_map'][1:, ::-1]
+    packed = PackPanopticInputs()(_results(img=image, gt_seg_map=index))
+    assert np.array_equal(packed['inputs'].permute(1, 2, 0).numpy(), image)
+    assert np.array_equal(packed['data_samples'].gt_panoptic_seg.segment_map[0].numpy(), index)
+
+
+def test_pack__segments_without_rows():
+    empty = _results(gt_segment_labels=np.zeros(0, np.int64), gt_segment_is_thing=np.zeros(0, bool))
+    segments = PackPanopticInputs()(empty)['data_samples'].gt_segments
+    assert len(segments) == 0 and segments.labels.shape == (0, )
