@@ -61,7 +61,13 @@ class KMaXHead(BaseModule):
         return self.transformer_decoder(self.pixel_decoder(features))
 
     def loss(self, features: Sequence[Tensor], batch_data_samples: SampleList) -> Dict[str, Tensor]:
-        """Losses of a batch, already weighted."""
+        """Losses of a batch, already weighted.
+
+        Raises:
+            RuntimeError: the head was built or stripped for inference.
+        """
+        if self.criterion is None:
+            raise RuntimeError('Expected a `criterion` to compute losses with, but this KMaXHead has none.')
         predictions = self(features)
         sem_logits = None if self.semantic_head is None else self.semantic_head(features)
         targets = self._build_targets(predictions[-1], batch_data_samples)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .conv_norm_act import KMAX_NORM, ConvNormAct, NormConfig, build_norm, truncated_normal_
+from .full_precision import full_precision
 
 
 class RelativePosition(nn.Module):
@@ -80,7 +81,7 @@ class AxialAttention1d(nn.Module):
         query_position = torch.einsum('bhdl,lmd->bhlm', query, self.query_relative_position(length))
         key_position = torch.einsum('bhdm,lmd->bhlm', key, self.key_relative_position(length))
         similarity = self.similarity_norm(torch.cat([content, query_position, key_position], dim=1))
-        weights = similarity.unflatten(1, (3, self.num_heads)).sum(1).softmax(-1, dtype=torch.float32)
+        weights = full_precision(similarity).unflatten(1, (3, self.num_heads)).sum(1).softmax(-1)
 
         # What is retrieved, from the values and from their positions, each normalised by channel, then summed.
         weights = weights.to(value.dtype)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction
 from .conv_norm_act import KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, NormConfig, build_norm
+from .full_precision import full_precision
 
 
 def add_void_prior(class_logits: Tensor, prior: float = 0.9) -> Tensor:
@@ -67,8 +68,8 @@ class MaskPredictor(nn.Module):
 
         # One scale and one offset for all slots and pixels, in float32: its output feeds softmax and argmax.
         with torch.autocast(feature.device.type, enabled=False):
-            pixel_feature = pixel_feature.float()
-            product = kernel.float().transpose(1, 2) @ pixel_feature.flatten(2)  # (B, N, h * w)
+            pixel_feature = full_precision(pixel_feature)
+            product = full_precision(kernel).transpose(1, 2) @ pixel_feature.flatten(2)  # (B, N, h * w)
             mask_logits = self.mask_norm(product.unsqueeze(1)).squeeze(1)
         mask_logits = mask_logits.unflatten(2, feature.shape[-2:])
-        return MaskPrediction(class_logits.float(), mask_logits, pixel_feature)
+        return MaskPrediction(full_precision(class_logits), mask_logits, pixel_feature)

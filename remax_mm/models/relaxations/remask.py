@@ -5,6 +5,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction
+from ..layers import full_precision
 
 ACTIVATIONS = ('sigmoid', 'softmax')
 
@@ -19,14 +20,13 @@ def semantic_gate(sem_logits: Tensor, class_logits: Tensor, activation: str = 's
             (void included for the slots, then dropped), entries in [0, 1].
 
     Returns:
-        (B, N, h, w), float32.
+        (B, N, h, w), at least float32.
     """
+    sem_logits, class_logits = full_precision(sem_logits), full_precision(class_logits)
     if activation == 'sigmoid':
-        semantic = sem_logits.float().sigmoid()
-        classes = class_logits[..., :-1].float().sigmoid()
+        semantic, classes = sem_logits.sigmoid(), class_logits[..., :-1].sigmoid()
     else:
-        semantic = sem_logits.float().softmax(dim=1)
-        classes = class_logits.float().softmax(dim=-1)[..., :-1]
+        semantic, classes = sem_logits.softmax(dim=1), class_logits.softmax(dim=-1)[..., :-1]
     return torch.einsum('bnk,bkhw->bnhw', classes, semantic)
 
 
@@ -51,14 +51,14 @@ def relax_mask_logits(mask_logits: Tensor,
             loss could otherwise inflate it.
 
     Returns:
-        (B, N, h, w), float32.
+        (B, N, h, w), at least float32.
     """
     # The factor starts near 1 + K / 4, far out of half precision's comfort.
     with torch.autocast(mask_logits.device.type, enabled=False):
         gate = semantic_gate(
             sem_logits.detach() if stop_gradient else sem_logits,
             class_logits.detach() if detach_class else class_logits, activation)
-        return mask_logits.float() * (gate + 1 if identity else gate)
+        return full_precision(mask_logits) * (gate + 1 if identity else gate)
 
 
 @MODELS.register_module()

@@ -13,7 +13,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction
-from ..layers import KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, build_norm, truncated_normal_
+from ..layers import (KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, build_norm, full_precision,
+                      truncated_normal_)
 
 
 def kmeans_update(mask_logits: Tensor, pixel_value: Tensor) -> Tensor:
@@ -26,12 +27,13 @@ def kmeans_update(mask_logits: Tensor, pixel_value: Tensor) -> Tensor:
         pixel_value: (B, C, h, w).
 
     Returns:
-        (B, C, N), float32: sums, not means.
+        (B, C, N), at least float32: sums, not means.
     """
     with torch.autocast(pixel_value.device.type, enabled=False):
         owner = mask_logits.detach().flatten(2).argmax(dim=1)  # (B, h * w)
-        assignment = F.one_hot(owner, mask_logits.shape[1]).float()  # (B, h * w, N)
-        return pixel_value.float().flatten(2) @ assignment
+        pixel_value = full_precision(pixel_value).flatten(2)
+        assignment = F.one_hot(owner, mask_logits.shape[1]).to(pixel_value)  # (B, h * w, N)
+        return pixel_value @ assignment
 
 
 class SlotSelfAttention(nn.Module):
@@ -55,7 +57,7 @@ class SlotSelfAttention(nn.Module):
         value = value.unflatten(1, (self.num_heads, -1))
 
         similarity = self.similarity_norm(query.transpose(2, 3) @ key)  # (B, heads, N, N)
-        weights = similarity.softmax(-1, dtype=torch.float32).to(value.dtype)
+        weights = full_precision(similarity).softmax(-1).to(value.dtype)
         retrieved = (value @ weights.transpose(2, 3)).flatten(1, 2)
         return self.project(F.gelu(self.value_norm(retrieved)))
 
