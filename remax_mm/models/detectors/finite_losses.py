@@ -1,6 +1,6 @@
 """Stop at the door: no backward pass from a loss that is not finite.
 
-Called inside the detector's ``loss``, because a hook sees the losses only after the weights have been updated.
+Called inside the detector's ``loss``, because a hook sees the losses only after the update of the weights.
 """
 import math
 from typing import Any, List, Mapping, Sequence, Union
@@ -37,7 +37,7 @@ def check_finite_losses(losses: Losses, data_samples: Sequence[Any]) -> None:
     names = [name for name, values in terms.items() for _ in values]
     wrong = [f'{name} = {value}' for name, value in zip(names, sums.tolist()) if not math.isfinite(value)]
     raise FloatingPointError(
-        f'Expected finite losses, but got {", ".join(wrong)} in iteration {_iteration()} (counted from 0) on the '
+        f'Expected finite losses, but got {", ".join(wrong)} in iteration {_iteration()} (from 0) on the '
         f'images {_images(data_samples)}. The weights have not been updated from this batch.')
 
 

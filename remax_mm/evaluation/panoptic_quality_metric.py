@@ -1,0 +1,191 @@
+"""Panoptic quality as a metric of the runner, and the export for an evaluation server."""
+import logging
+import os.path as osp
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import dump, load
+from mmengine.logging import print_log
+from terminaltables import AsciiTable
+
+from .panoptic_png import number_segments, read_segment_ids, write_segment_ids
+from .panoptic_quality import check_num_classes, class_quality, count_segments, mean_quality
+
+
+@METRICS.register_module()
+class PanopticQualityMetric(BaseMetric):
+    """PQ, SQ and RQ of panoptic maps, in percent, without writing or re-reading a prediction.
+
+    Needs of each data sample ``seg_map_path``, ``segments_info`` (id, category, is_thing, iscrowd), and
+    ``pred_panoptic_seg.sem_seg`` (1, H, W) of the annotated size, label + 1000 * instance, void ``K``.
+    Keys are those of mmdet's ``CocoPanopticMetric``: ``PQ SQ RQ``, the same with ``_th`` and ``_st``. Those
+    of a group without any segment (a data set without stuff, say) are left out.
+
+    Args:
+        classwise: Also give ``PQ/<class>``, ``SQ/<class>`` and ``RQ/<class>`` of every class that occurs, and
+            print them as a table.
+        outfile_prefix: Write the predictions in COCO's submission format to ``<prefix>.panoptic.json`` and
+            the folder ``<prefix>.panoptic``; on several machines it must be storage that they share.
+        format_only: Write the predictions and evaluate nothing, for images without annotations.
+        check_ids: Whether an id that only the annotated PNG or only ``segments_info`` holds is an error.
+        ann_file: Annotation file whose ``categories`` give the category id of each class name; needed (and
+            read) for the export only.
+        backend_args: Arguments of the storage backend of ``ann_file`` and of the annotated PNGs.
+        collect_device: ``'cpu'`` or ``'gpu'``, where the counts of the ranks are gathered.
+        prefix: Prefix of the keys, ``coco_panoptic`` where None.
+
+    Raises:
+        ValueError: ``format_only`` without ``outfile_prefix``, or ``outfile_prefix`` without ``ann_file``.
+    """
+    default_prefix = 'coco_panoptic'
+
+    def __init__(self,
+                 classwise: bool = False,
+                 outfile_prefix: Optional[str] = None,
+                 format_only: bool = False,
+                 ann_file: Optional[str] = None,
+                 check_ids: bool = True,
+                 backend_args: Optional[dict] = None,
+                 collect_device: str = 'cpu',
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if format_only and outfile_prefix is None:
+            raise ValueError('Expected `outfile_prefix` together with `format_only=True`, but got None')
+        if outfile_prefix is not None and ann_file is None:
+            raise ValueError(
+                'Expected `ann_file` together with `outfile_prefix`: its categories give the ids '
+                'that the exported predictions must carry')
+        self.classwise = classwise
+        self.outfile_prefix = outfile_prefix
+        self.format_only = format_only
+        self.ann_file = ann_file
+        self.check_ids = check_ids
+        self.backend_args = backend_args
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the K classes of the data set."""
+        return self.dataset_meta['classes']
+
+    @property
+    def is_thing(self) -> List[bool]:
+        """Of the K classes, whether each is a thing."""
+        things = set(self.dataset_meta['thing_classes'])
+        return [name in things for name in self.classes]
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Count the segments of a batch; one small result per image, which is what the ranks exchange."""
+        check_num_classes(len(self.classes))
+        for sample in data_samples:
+            prediction = sample['pred_panoptic_seg']['sem_seg'].squeeze(0).cpu().numpy()
+            result = dict()
+            if not self.format_only:
+                result.update(self._count(sample, prediction))
+            if self.outfile_prefix is not None:
+                result.update(annotation=self._export(sample, prediction))
+            self.results.append(result)
+
+    def _count(self, sample: Mapping, prediction: np.ndarray) -> Dict[str, np.ndarray]:
+        """Counts of one image, only of the classes that it shows."""
+        path = sample.get('seg_map_path')
+        if path is None or sample.get('segments_info') is None:
+            raise ValueError(f'Expected `seg_map_path` and `segments_info` in the data sample of '
+                             f'{sample.get("img_path")}; add them to the `meta_keys` of the pack transform')
+        ground_truth = read_segment_ids(path, self.backend_args)
+        try:
+            counts = count_segments(prediction, ground_truth, self._segments(sample), len(self.classes),
+                                    self.check_ids)
+        except ValueError as error:
+            raise ValueError(f'Cannot evaluate {sample.get("img_path")} on {path}: {error}') from error
+        labels = np.flatnonzero(counts.any(axis=1))
+        return dict(labels=labels, counts=counts[labels])
+
+    def _segments(self, sample: Mapping) -> List[Dict[str, Any]]:
+        """Annotated segments with `iscrowd`, which mmdet's own data set can only tell by `is_thing`."""
+        is_thing = self.is_thing
+        segments = []
+        for info in sample['segments_info']:
+            crowd = info['iscrowd'] if 'iscrowd' in info else is_thing[
+                info['category']] and not info['is_thing']
+            segments.append(dict(id=info['id'], category=info['category'], iscrowd=bool(crowd)))
+        return segments
+
+    def _export(self, sample: Mapping, prediction: np.ndarray) -> Dict[str, Any]:
+        """Write the PNG of one prediction; its entry of the JSON, with labels for category ids."""
+        file_name = f'{osp.splitext(osp.basename(sample["img_path"]))[0]}.png'
+        ids, segments = number_segments(prediction, len(self.classes))
+        write_segment_ids(osp.join(f'{self.outfile_prefix}.panoptic', file_name), ids)
+        segments_info = [
+            dict(id=segment['id'], category_id=segment['label'], area=segment['area'], bbox=segment['bbox'])
+            for segment in segments
+        ]
+        return dict(image_id=sample['img_id'], file_name=file_name, segments_info=segments_info)
+
+    def compute_metrics(self, results: Sequence[dict]) -> Dict[str, float]:
+        """Metrics of all images, gathered over the ranks."""
+        if self.outfile_prefix is not None:
+            self._write_submission([result['annotation'] for result in results])
+        if self.format_only:
+            return {}
+
+        counts = np.zeros((len(self.classes), 4))
+        for result in results:
+            counts[result['labels']] += result['counts']
+        means = mean_quality(counts, self.is_thing)
+        if not means:
+            print_log('Neither annotations nor predictions hold a segment: there is no panoptic quality.',
+                      'current', logging.WARNING)
+        print_log(f'Panoptic quality of {len(results)} images:\n{_summary_table(means)}', 'current')
+        if self.classwise:
+            means.update(self._classwise(counts))
+        return means
+
+    def _classwise(self, counts: np.ndarray) -> Dict[str, float]:
+        """Print PQ, SQ and RQ of each class; return those of the classes that occur."""
+        quality = class_quality(counts)
+        rows = [['class', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN']]
+        values = {}
+        for label, name in enumerate(self.classes):
+            scores = [100 * float(column[label]) for column in quality]
+            seen = not np.isnan(scores[0])
+            rows.append([
+                name, *(f'{score:.2f}' if seen else '-' for score in scores),
+                *(int(number) for number in counts[label, 1:])
+            ])
+            if seen:
+                values.update({f'{key}/{name}': score for key, score in zip(('PQ', 'SQ', 'RQ'), scores)})
+        print_log(f'Panoptic quality of the classes:\n{AsciiTable(rows).table}', 'current')
+        return values
+
+    def _write_submission(self, annotations: List[dict]) -> None:
+        """Write the JSON beside the folder of PNGs, with the data set's own category ids."""
+        if len({annotation['file_name'] for annotation in annotations}) < len(annotations):
+            raise ValueError('Expected image files with unique names, but some differ only in their folder, '
+                             'and one exported PNG has overwritten the other')
+        category_ids = {
+            category['name']: category['id']
+            for category in load(self.ann_file, backend_args=self.backend_args)['categories']
+        }
+        unknown = [name for name in self.classes if name not in category_ids]
+        if unknown:
+            raise ValueError(f'Expected all classes among the categories of {self.ann_file}, but it lacks '
+                             f'{unknown}')
+        for annotation in annotations:
+            for segment in annotation['segments_info']:
+                segment['category_id'] = category_ids[self.classes[segment['category_id']]]
+        path = f'{self.outfile_prefix}.panoptic.json'
+        dump(dict(annotations=annotations), path)
+        print_log(
+            f'Wrote {len(annotations)} panoptic predictions to {path} and {self.outfile_prefix}.panoptic',
+            'current')
+
+
+def _summary_table(means: Mapping[str, float]) -> str:
+    """Rows for all, thing and stuff classes."""
+    rows = [['', 'PQ', 'SQ', 'RQ']]
+    for title, suffix in (('all', ''), ('things', '_th'), ('stuff', '_st')):
+        scores = (means.get(f'{name}{suffix}') for name in ('PQ', 'SQ', 'RQ'))
+        rows.append([title, *('-' if score is None else f'{score:.2f}' for score in scores)])
+    return AsciiTable(rows).table
