@@ -1,0 +1,3 @@
+from .mobilenet_v3 import KMaXMobileNetV3
+
+__all__ = ['KMaXMobileNetV3']

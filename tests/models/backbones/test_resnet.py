@@ -1,0 +1,49 @@
+"""mmdet's own ResNet is kMaX-DeepLab's pixel encoder R50; these tests pin the config that makes it so."""
+import re
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+
+from tests.golden import golden_state_dict
+
+KMAX_R50 = dict(
+    type='ResNet',
+    depth=50,
+    num_stages=4,
+    out_indices=(0, 1, 2, 3),
+    frozen_stages=-1,
+    norm_cfg=dict(type='BN', eps=1e-3, momentum=0.01, requires_grad=True),
+    norm_eval=False,
+    style='pytorch')
+
+
+def _name_in_reference(key):
+    key = re.sub(r'^layer(\d)', lambda match: f'res{int(match[1]) + 1}', key)
+    key = re.sub(r'bn(\d)\.', r'conv\1.norm.', key)
+    key = key.replace('downsample.0.', 'shortcut.').replace('downsample.1.', 'shortcut.norm.')
+    return 'backbone.' + (key if key.startswith('res') else f'stem.{key}')
+
+
+def test_resnet__is_the_reference(reference_dir):
+    backbone = MODELS.build(KMAX_R50)
+    backbone.eval()
+    weights = backbone.state_dict()
+    backbone.load_state_dict(golden_state_dict({key: _name_in_reference(key) for key in weights}, weights))
+
+    reference = np.load(reference_dir / 'golden' / 'backbone_r50.npz')
+    with torch.no_grad():
+        features = backbone(torch.from_numpy(reference['image']))
+    for name, feature in zip(('res2', 'res3', 'res4', 'res5'), features):
+        # The reference's own float32 error is 1.3e-4 at values up to 108.
+        torch.testing.assert_close(feature, torch.from_numpy(reference[name]), rtol=1e-5, atol=3e-4)
+
+
+def test_resnet__is_trained_with_its_norms():
+    backbone = MODELS.build(KMAX_R50)
+    backbone.train()
+    norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) == 53
+    assert all(norm.training and norm.eps == 1e-3 and norm.momentum == 0.01 for norm in norms)
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == 23_508_032
