@@ -1,0 +1,208 @@
+"""Semantic segmentation heads. All of them serve the training only and are dropped for inference.
+
+The auxiliary heads on the backbone follow google-research/deeplab2 (Panoptic-DeepLab's single decoder,
+model/decoder/panoptic_deeplab.py); the stage head is that of ReMaX (arXiv 2306.17319), Sec. 3.1.
+"""
+import math
+from typing import Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmseg.models.decode_heads.aspp_head import ASPPModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..layers.conv_norm_act import (KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, NormConfig, resize_to,
+                                    truncated_normal_)
+
+DROPOUT = 0.1
+CLASSIFIER_STD = 0.01
+
+
+def normalise_single_value(norm: nn.Module, x: Tensor) -> Tensor:
+    """Apply ``norm`` to a pooled feature (B, C, 1, 1), also where a batch holds a single image.
+
+    Batch statistics of one value per channel do not exist, and torch raises for them. A batch norm then takes
+    its running statistics, which stay as they are: at batch size 1 throughout it is a learned affine map in
+    training and evaluation alike. A synchronised batch norm sees the other devices' values and is left alone.
+    """
+    if not (norm.training and isinstance(norm, _BatchNorm) and x.shape[0] == 1):
+        return norm(x)
+    if isinstance(norm, nn.SyncBatchNorm) and torch.distributed.is_initialized() and (
+            torch.distributed.get_world_size(norm.process_group) > 1):
+        return norm(x)
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+
+
+class ImagePool(nn.Module):
+    """Average over the whole image, 1x1 convolution, norm, GELU, back at every pixel."""
+
+    def __init__(self, in_channels: int, channels: int, norm_cfg: NormConfig = KMAX_NORM) -> None:
+        super().__init__()
+        self.project = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) -> (B, channels, h, w)."""
+        pooled = self.project.conv(x.mean(dim=(2, 3), keepdim=True))
+        pooled = self.project.act(normalise_single_value(self.project.norm, pooled))
+        return pooled.expand(-1, -1, *x.shape[-2:])
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: a 1x1, three dilated 3x3 convolutions and the image's average, fused.
+
+    Args:
+        channels: of each branch and of the output.
+        dilations: of the 3x3 convolutions.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 channels: int = 256,
+                 dilations: Sequence[int] = (6, 12, 18),
+                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+        super().__init__()
+        self.branches = ASPPModule((1, *dilations), in_channels, channels, None, norm_cfg, dict(type='GELU'))
+        for branch in self.branches:
+            truncated_normal_(branch.conv.weight, math.sqrt(2 / in_channels))
+        self.pool = ImagePool(in_channels, channels, norm_cfg)
+        self.project = ConvNormAct((len(dilations) + 2) * channels, channels, norm_cfg=norm_cfg)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) -> (B, channels, h, w)."""
+        branches = [*self.branches(x), self.pool(x)]
+        return self.dropout(self.project(torch.cat(branches, dim=1)))
+
+
+class LowLevelFusion(nn.Module):
+    """Bring a map to the size of a finer backbone feature and merge it with that feature.
+
+    Args:
+        channels: of the coarse map and of the output.
+        low_level_in: channels of the finer feature.
+        low_level_out: channels it is reduced to, few, so that the coarse map dominates.
+    """
+
+    def __init__(self,
+                 channels: int,
+                 low_level_in: int,
+                 low_level_out: int,
+                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+        super().__init__()
+        self.reduce = ConvNormAct(low_level_in, low_level_out, norm_cfg=norm_cfg)
+        self.fuse = DepthwiseSeparableConv(channels + low_level_out, channels, norm_cfg)
+
+    def forward(self, x: Tensor, low_level: Tensor) -> Tensor:
+        """(B, channels, h', w') and (B, low_level_in, h, w) -> (B, channels, h, w)."""
+        x = resize_to(x, low_level.shape[-2:])
+        return self.fuse(torch.cat([x, self.reduce(low_level)], dim=1))
+
+
+def classifier(in_channels: int, num_classes: int) -> ConvNormAct:
+    """The last 1x1 convolution of every head here."""
+    return ConvNormAct(in_channels, num_classes, bias=True, norm_cfg=None, act=False, init=CLASSIFIER_STD)
+
+
+def uniform_bias(num_classes: int) -> float:
+    """The bias at which the sigmoids of ``num_classes`` logits sum to 1; 0 for a single class."""
+    return -math.log(max(num_classes - 1, 1))
+
+
+@MODELS.register_module()
+class ASPPSemanticHead(nn.Module):
+    """Auxiliary semantic decoder of kMaX-DeepLab on COCO and ADE20K, from stride 32 to stride 4.
+
+    Args:
+        in_channels: of the backbone features res2, res3, res4, res5.
+        num_classes: K, without void.
+        aspp_channels: width of all but the reduced features.
+        low_level_channels: what res2 and res3 are reduced to.
+        dilations: of ASPP.
+
+    Raises:
+        ValueError: not four backbone features, or not two low-level widths.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 num_classes: int,
+                 aspp_channels: int = 256,
+                 low_level_channels: Tuple[int, int] = (32, 64),
+                 dilations: Sequence[int] = (6, 12, 18),
+                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+        super().__init__()
+        if len(in_channels) != 4 or len(low_level_channels) != 2:
+            raise ValueError('Expected `in_channels` of ASPPSemanticHead for res2 to res5 and '
+                             f'`low_level_channels` for res2 and res3, but got {in_channels} and '
+                             f'{low_level_channels}')
+        self.aspp = ASPP(in_channels[3], aspp_channels, dilations, norm_cfg)
+        self.fuse_res3 = LowLevelFusion(aspp_channels, in_channels[1], low_level_channels[1], norm_cfg)
+        self.fuse_res2 = LowLevelFusion(aspp_channels, in_channels[0], low_level_channels[0], norm_cfg)
+        self.head = DepthwiseSeparableConv(aspp_channels, aspp_channels, norm_cfg)
+        self.classifier = classifier(aspp_channels, num_classes)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Semantic logits (B, K, h, w) at the size of res2, from the features res2 to res5."""
+        res2, res3, _, res5 = features
+        x = self.aspp(res5)
+        x = self.fuse_res3(x, res3)
+        x = self.fuse_res2(x, res2)
+        return self.classifier(self.head(x))
+
+
+@MODELS.register_module()
+class SimpleSemanticHead(nn.Module):
+    """Auxiliary semantic head of kMaX-DeepLab on Cityscapes: straight on the coarsest backbone feature.
+
+    Args:
+        in_channels: of the backbone features, fine to coarse; the last is used.
+        num_classes: K, without void.
+        channels: width of the depthwise separable convolution.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 num_classes: int,
+                 channels: int = 256,
+                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+        super().__init__()
+        self.head = DepthwiseSeparableConv(in_channels[-1], channels, norm_cfg)
+        self.classifier = classifier(channels, num_classes)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Semantic logits (B, K, h, w) at the size of the last of ``features``."""
+        return self.classifier(self.head(features[-1]))
+
+
+@MODELS.register_module()
+class StageSemanticHead(nn.Module):
+    """Semantic logits of one decoder stage for ReMask, m_sem = 1x1(ASPP(x)).
+
+    Args:
+        in_channels: of the stage's pixel feature.
+        num_classes: K, without void.
+        aspp_channels: width of ASPP.
+        dilations: of ASPP.
+        calibrated_bias: start the last bias at -log(K - 1). The softmax cross entropy that trains these
+            logits does not see a constant, but ReMask takes their sigmoid: from zero bias Eq. 2 of ReMaX
+            starts by multiplying the mask logits by 1 + K / 4 (34 on COCO), from this one by 1.5.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 num_classes: int,
+                 aspp_channels: int = 256,
+                 dilations: Sequence[int] = (6, 12, 18),
+                 calibrated_bias: bool = True,
+                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+        super().__init__()
+        self.aspp = ASPP(in_channels, aspp_channels, dilations, norm_cfg)
+        self.classifier = classifier(aspp_channels, num_classes)
+        if calibrated_bias:
+            nn.init.constant_(self.classifier.conv.bias, uniform_bias(num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Semantic logits (B, K, h, w) from the pixel feature (B, C, h, w)."""
+        return self.classifier(self.aspp(x))
