@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from remax_mm.models.layers import MaskPredictor, add_void_prior
+from tests.random_statistics import randomise_norms
+
+
+def _predictor(num_classes=3, **options):
+    return MaskPredictor(6, 5, num_classes, channels=8, embedding_channels=4, **options)
+
+
+def _inputs(dtype=torch.float32):
+    return [torch.randn(*shape, dtype=dtype) for shape in ((2, 5, 7), (2, 5, 7), (2, 6, 3, 4))]
+
+
+@pytest.mark.parametrize('num_classes', [1, 19, 133])
+def test_add_void_prior__zero_logits(num_classes):
+    probability = add_void_prior(torch.zeros(2, 3, num_classes + 1, dtype=torch.float64)).softmax(-1)
+    torch.testing.assert_close(probability[..., -1], torch.full((2, 3), 0.9, dtype=torch.float64))
+    torch.testing.assert_close(probability[..., 0], torch.full((2, 3), 0.1 / num_classes,
+                                                               dtype=torch.float64))
+
+
+def test_add_void_prior__offset_of_coco():
+    logits = torch.randn(1, 2, 134, dtype=torch.float64)
+    shift = add_void_prior(logits) - logits
+    assert (shift[..., :-1] == 0).all()
+    torch.testing.assert_close(shift[..., -1], torch.full((1, 2), math.log(133 * 9), dtype=torch.float64))
+
+
+def test_mask_predictor__naive_loops():
+    predictor = randomise_norms(_predictor()).double().eval()
+    mask_embedding, class_embedding, feature = _inputs(torch.float64)
+    prediction = predictor(mask_embedding, class_embedding, feature)
+
+    pixels = predictor.pixel_embedding(predictor.pixel_head(feature))
+    kernels = predictor.mask_kernel(mask_embedding)
+    norm = predictor.mask_norm
+    void_prior = math.log(3 * 9)
+    for image in range(2):
+        for slot in range(7):
+            weight, bias = predictor.class_head.conv.weight[..., 0], predictor.class_head.conv.bias
+            expected = weight @ class_embedding[image, :, slot] + bias
+            expected[-1] += void_prior
+            torch.testing.assert_close(prediction.class_logits[image, slot], expected)
+            for row in range(3):
+                for column in range(4):
+                    pixel = pixels[image, :, row, column]
+                    pixel = pixel / sum(value**2 for value in pixel)**0.5
+                    torch.testing.assert_close(prediction.pixel_feature[image, :, row, column], pixel)
+                    product = sum(a * b for a, b in zip(kernels[image, :, slot], pixel))
+                    expected = (product - norm.running_mean) / (norm.running_var + 1e-3).sqrt()
+                    expected = expected * norm.weight + norm.bias
+                    torch.testing.assert_close(prediction.mask_logits[image, slot, row, column], expected[0])
+
+
+def test_mask_predictor__one_scale_for_all_slots_and_pixels():
+    predictor = _predictor()
+    products = []
+    predictor.mask_norm.register_forward_hook(lambda module, args, result: products.append(args[0]))
+    mask_logits = predictor(*_inputs()).mask_logits
+
+    # Training: the norm takes the statistics of the whole batch, and its weight starts at 0.1.
+    product = products[0].reshape(2, 7, 3, 4)
+    expected = 0.1 * (product - product.mean()) / (product.var(unbiased=False) + 1e-3).sqrt()
+    torch.testing.assert_close(mask_logits, expected)
+
+
+def test_mask_predictor__initialisation():
+    predictor = MaskPredictor(64, 64, 133)
+    assert (predictor.mask_norm.weight == 0.1).all() and (predictor.mask_norm.bias == 0).all()
+    for layer, std in ((predictor.pixel_embedding, 0.01), (predictor.class_head, 0.01),
+                       (predictor.mask_kernel, math.sqrt(2 / 64))):
+        assert layer.conv.weight.abs().max() <= 2 * std
+        assert abs(layer.conv.weight.std().item() / (0.8796 * std) - 1) < 0.03
+    assert (predictor.class_head.conv.bias == 0).all()
+    assert predictor.mask_kernel.conv.bias is None
+
+    # What a slot says before training: void with nine in ten.
+    prediction = predictor.eval()(torch.zeros(1, 64, 2), torch.zeros(1, 64, 2), torch.randn(1, 64, 3, 3))
+    torch.testing.assert_close(prediction.class_logits.softmax(-1)[..., -1], torch.full((1, 2), 0.9))
+
+
+def test_mask_predictor__mixed_precision_ends_in_float32():
+    predictor = randomise_norms(_predictor()).eval()
+    inputs = _inputs()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        prediction = predictor(*inputs)
+    assert {part.dtype for part in prediction[:3]} == {torch.float32}
+    torch.testing.assert_close(
+        F.normalize(prediction.pixel_feature, dim=1), prediction.pixel_feature, atol=1e-2, rtol=0)
+    exact = predictor(*inputs)
+    torch.testing.assert_close(prediction.mask_logits, exact.mask_logits, atol=0.1, rtol=0.1)
+    assert prediction.relaxed_mask_logits is None and prediction.sem_logits is None
+
+
+def test_mask_predictor__group_norm():
+    predictor = _predictor(norm_cfg=dict(type='GN', num_groups=32))
+    assert predictor(*_inputs()).mask_logits.shape == (2, 7, 3, 4)

@@ -1,0 +1,85 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from remax_mm.models.layers import AxialBlock, BottleneckBlock, build_block_group
+from tests.random_statistics import randomise_norms
+
+BLOCKS = [BottleneckBlock, AxialBlock]
+
+
+def _branch(block, x):
+    """The residual branch, spelt out."""
+    x = block.reduce(x)
+    x = F.gelu(block.attention(x)) if isinstance(block, AxialBlock) else block.spatial(x)
+    return block.expand(x)
+
+
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_block__shortcut_comes_from_the_activated_input(kind):
+    x = torch.randn(2, 32, 5, 3)
+    same = randomise_norms(kind(32, 8)).eval()
+    torch.testing.assert_close(same(x), F.gelu(x) + _branch(same, F.gelu(x)))
+
+    wider = randomise_norms(kind(32, 16)).eval()
+    torch.testing.assert_close(wider(x), wider.shortcut(F.gelu(x)) + _branch(wider, F.gelu(x)))
+
+
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_block__starts_as_its_shortcut(kind):
+    x = torch.randn(2, 32, 5, 3)
+    block = kind(32, 8)  # training mode: the zero is the weight of the branch's last norm
+    assert isinstance(block.shortcut, nn.Identity)
+    assert (block.expand.norm.weight == 0).all()
+    torch.testing.assert_close(block(x), F.gelu(x))
+
+
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_block__widths(kind):
+    block = kind(24, 8)
+    assert block(torch.randn(1, 24, 4, 5)).shape == (1, 32, 4, 5)
+    assert isinstance(block.expand.act, nn.Identity)
+    assert block.expand.conv.out_channels == 32
+
+
+def test_axial_block__key_and_value_widths():
+    # Attention bottleneck expansion 2: f key channels, 2f value channels (deeplab2 axial_blocks.py).
+    attention = AxialBlock(24, 16).attention
+    assert attention.height_axis.split_sizes == attention.width_axis.split_sizes == (16, 16, 32)
+    assert attention.height_axis.num_heads == 8
+
+
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_block__drop_path_drops_the_branch_of_whole_images(kind):
+    block = randomise_norms(kind(32, 8, drop_path_rate=0.5)).eval()
+    x = torch.randn(64, 32, 3, 2)
+    shortcut, kept = F.gelu(x), _branch(block, F.gelu(x))
+    torch.testing.assert_close(block(x), shortcut + kept)
+
+    # In training an image keeps its branch, doubled to hold the expectation, or loses it.
+    block.drop_path.train()
+    output = block(x)
+    dropped = (output - shortcut).flatten(1).abs().amax(1) < 1e-6
+    assert 10 < dropped.sum() < 54
+    torch.testing.assert_close(output[~dropped], (shortcut + 2 * kept)[~dropped])
+
+
+def test_build_block_group__types_and_widths():
+    group = build_block_group('axial', 3, in_channels=24, base_channels=8)
+    assert [type(block) for block in group] == [AxialBlock] * 3
+    assert [isinstance(block.shortcut, nn.Identity) for block in group] == [False, True, True]
+    assert group(torch.randn(2, 24, 3, 3)).shape == (2, 32, 3, 3)
+    assert type(build_block_group('bottleneck', 1, 8, 8)[0]) is BottleneckBlock
+
+
+def test_build_block_group__unknown_type():
+    with pytest.raises(ValueError, match=r"among \['axial', 'bottleneck'\], but got 'dual_path'"):
+        build_block_group('dual_path', 1, 8, 8)
+
+
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_block__group_norm_at_odd_widths(kind):
+    block = kind(20, 24, norm_cfg=dict(type='GN', num_groups=32))
+    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in block.modules())
+    assert block(torch.randn(1, 20, 3, 4)).isfinite().all()

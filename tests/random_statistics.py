@@ -1,0 +1,17 @@
+"""Norm layers as if trained: in eval mode fresh ones do next to nothing, which hides mistakes."""
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@torch.no_grad()
+def randomise_norms(module: nn.Module) -> nn.Module:
+    """Give every norm of ``module`` random weights, and batch norms random running statistics, in place."""
+    for norm in module.modules():
+        if isinstance(norm, (_BatchNorm, nn.GroupNorm, nn.LayerNorm)):
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(std=0.3)
+        if isinstance(norm, _BatchNorm):
+            norm.running_mean.normal_(std=0.3)
+            norm.running_var.uniform_(0.5, 1.5)
+    return module
