@@ -1,0 +1,135 @@
+import itertools
+from types import SimpleNamespace
+
+import mmcv
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import HOOKS, VISUALIZERS
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData, PixelData
+
+from remax_mm.evaluation import write_segment_ids
+from remax_mm.visualization import annotated_panoptic_map, draw_panoptic, to_panoptic_map
+
+META = dict(classes=('cat', 'dog', 'sky'), palette=[(200, 0, 0), (0, 200, 0), (0, 0, 200)])
+VOID = 3
+NUMBERS = itertools.count()
+IMAGE = np.random.default_rng(0).integers(0, 256, (24, 30, 3)).astype(np.uint8)
+
+
+def _visualizer():
+    visualizer = VISUALIZERS.build(dict(type='PanopticVisualizer', name=f'test{next(NUMBERS)}', alpha=0.5))
+    visualizer.dataset_meta = META
+    return visualizer
+
+
+def _sample(size=(24, 30), with_gt=True, value=1001):
+    sample = DetDataSample(metainfo=dict(img_path='a.jpg', ori_shape=(24, 30)))
+    sample.pred_panoptic_seg = PixelData(sem_seg=torch.full((1, 24, 30), value, dtype=torch.int32))
+    if with_gt:
+        segment_map = torch.zeros(1, *size, dtype=torch.uint8)
+        segment_map[:, :, 10:] = 2
+        sample.gt_panoptic_seg = PixelData(segment_map=segment_map)
+        sample.gt_segments = InstanceData(labels=torch.tensor([0, 2]), is_thing=torch.tensor([True, False]))
+    return sample
+
+
+def _panels(visualizer, count):
+    drawn = visualizer.get_image()
+    assert drawn.shape[1] == 30 * count + 4 * (count - 1)
+    return [drawn[-24:, start:start + 30] for start in range(0, drawn.shape[1], 34)]
+
+
+def test_to_panoptic_map__hand_worked():
+    drawn = to_panoptic_map(np.array([[0, 1, 2, 3]], np.uint8), [1, 2, 1], [True, False, True], VOID)
+    assert drawn.tolist() == [[3, 1001, 2, 3001]]
+    assert to_panoptic_map(np.zeros((1, 2), np.uint8), [], [], VOID).tolist() == [[3, 3]]
+
+
+def test_annotated_panoptic_map__crowd_and_unlisted_ids_are_void():
+    segments = [
+        dict(id=70, category=1, is_thing=True, iscrowd=False),
+        dict(id=80, category=2, is_thing=False, iscrowd=False),
+        dict(id=90, category=1, is_thing=True, iscrowd=True)
+    ]
+    assert annotated_panoptic_map(np.array([[0, 70, 80, 90, 5]]), segments,
+                                  VOID).tolist() == [[3, 1001, 2, 3, 3]]
+
+
+def test_add_datasample__input_ground_truth_and_prediction(tmp_path):
+    visualizer = _visualizer()
+    visualizer.add_datasample('a', IMAGE, _sample(), out_file=str(tmp_path / 'sub' / 'a.png'))
+    image, annotated, predicted = _panels(visualizer, 3)
+    np.testing.assert_array_equal(image, IMAGE)
+    gt_map = np.full((24, 30), VOID)
+    gt_map[:, 10:] = 2
+    np.testing.assert_array_equal(annotated,
+                                  draw_panoptic(IMAGE, gt_map, META['classes'], META['palette'], 0.5))
+    np.testing.assert_array_equal(
+        predicted, draw_panoptic(IMAGE, np.full((24, 30), 1001), META['classes'], META['palette'], 0.5))
+    np.testing.assert_array_equal(
+        mmcv.imread(str(tmp_path / 'sub' / 'a.png'), channel_order='rgb'), visualizer.get_image())
+
+
+def test_add_datasample__parts_that_are_there():
+    visualizer = _visualizer()
+    visualizer.add_datasample('a', IMAGE, _sample(), draw_gt=False)
+    _panels(visualizer, 2)
+    visualizer.add_datasample('a', IMAGE, _sample(), draw_pred=False)
+    _panels(visualizer, 2)
+    visualizer.add_datasample('a', IMAGE, _sample(with_gt=False))
+    _panels(visualizer, 2)
+    visualizer.add_datasample('a', IMAGE)
+    assert visualizer.get_image().shape == IMAGE.shape
+
+
+@pytest.mark.parametrize('value', [VOID, 777, -1])
+def test_add_datasample__all_void(value):
+    visualizer = _visualizer()
+    visualizer.add_datasample('a', IMAGE, _sample(value=value))
+    np.testing.assert_array_equal(_panels(visualizer, 3)[2], IMAGE)
+
+
+def test_add_datasample__annotation_from_its_png_where_the_map_was_resized(tmp_path):
+    path = str(tmp_path / 'gt.png')
+    write_segment_ids(path, np.full((24, 30), 90))
+    sample = _sample(size=(12, 15))
+    visualizer = _visualizer()
+    visualizer.add_datasample('a', IMAGE, sample)
+    _panels(visualizer, 2)
+    sample.set_metainfo(
+        dict(seg_map_path=path, segments_info=[dict(id=90, category=2, is_thing=False, iscrowd=False)]))
+    visualizer.add_datasample('a', IMAGE, sample)
+    expected = draw_panoptic(IMAGE, np.full((24, 30), 2), META['classes'], META['palette'], 0.5)
+    np.testing.assert_array_equal(_panels(visualizer, 3)[1], expected)
+
+
+def test_add_datasample__boxes_are_drawn_by_mmdet():
+    sample = DetDataSample()
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([[2., 2., 20., 20.]]), labels=torch.tensor([1]), scores=torch.tensor([0.9]))
+    visualizer = _visualizer()
+    visualizer.add_datasample('a', IMAGE, sample)
+    assert visualizer.get_image().shape == (24, 60, 3)
+    assert (visualizer.get_image()[:, 30:] != IMAGE).any()
+
+
+def test_add_datasample__without_class_names():
+    visualizer = _visualizer()
+    visualizer.dataset_meta = {}
+    with pytest.raises(ValueError, match='dataset_meta'):
+        visualizer.add_datasample('a', IMAGE, _sample())
+
+
+def test_visualization_hook__writes_test_pictures(tmp_path):
+    _visualizer()
+    mmcv.imwrite(IMAGE[..., ::-1], str(tmp_path / 'photo.png'))
+    sample = _sample()
+    sample.set_metainfo(dict(img_path=str(tmp_path / 'photo.png')))
+    hook = HOOKS.build(dict(type='DetVisualizationHook', draw=True, test_out_dir='shown'))
+    runner = SimpleNamespace(work_dir=str(tmp_path), timestamp='now', iter=0)
+    hook.after_val_iter(runner, 0, None, [sample])
+    hook.after_test_iter(runner, 0, None, [sample])
+    hook.after_test_iter(runner, 1, None, [sample])
+    assert mmcv.imread(str(tmp_path / 'now' / 'shown' / 'photo.png')).shape[1] == 98
