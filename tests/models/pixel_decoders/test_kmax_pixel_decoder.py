@@ -1,0 +1,146 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from remax_mm.models.layers import AxialBlock, BottleneckBlock
+from remax_mm.models.pixel_decoders.kmax_pixel_decoder import ChannelLayerNorm, KMaXPixelDecoder, ResizedFuse
+from tests.golden import golden_state_dict
+from tests.random_statistics import randomise_norms
+from tests.reference_names import reference_head_names
+
+IN_CHANNELS = (4, 6, 10, 12)
+
+
+def _decoder(**options):
+    settings = dict(channels=(24, 16, 8, 8), num_blocks=(1, 2, 1, 1))
+    return KMaXPixelDecoder(IN_CHANNELS, **{**settings, **options})
+
+
+def _features(height=33, width=65, batch_size=2, dtype=torch.float32):
+    return [
+        torch.randn(batch_size, channels, (height - 1) // stride + 1, (width - 1) // stride + 1, dtype=dtype)
+        for channels, stride in zip(IN_CHANNELS, (4, 8, 16, 32))
+    ]
+
+
+def test_kmax_pixel_decoder__is_the_reference(reference_dir):
+    golden = reference_dir / 'golden'
+    decoder = KMaXPixelDecoder([256, 512, 1024, 2048], num_blocks=[1, 1, 1, 1])
+    weights = {f'pixel_decoder.{key}': value for key, value in decoder.state_dict().items()}
+    weights = golden_state_dict(reference_head_names(weights), weights)
+    decoder.load_state_dict({key.split('.', 1)[1]: value for key, value in weights.items()})
+    decoder.double().eval()
+    inputs = np.load(golden / 'head_inputs.npz')
+    with torch.no_grad():
+        outputs = decoder(
+            [torch.from_numpy(inputs[name]).double() for name in ('res2', 'res3', 'res4', 'res5')])
+
+    # Ours has no rounding, so that no more than the reference's own is left.
+    rounding = json.loads((golden / 'head_eval_info.json').read_text())['max_abs_error_float32_vs_float64']
+    expected = np.load(golden / 'head_eval_features.npz')
+    for name, output, error in zip(('os32', 'os16', 'os8', 'os4'), outputs,
+                                   [*rounding['ms'], rounding['pan']]):
+        assert np.abs(expected[name] - output.numpy()).max() <= 1.05 * error
+
+
+def test_kmax_pixel_decoder__published_layout():
+    # The sizes of deeplab2's tests: 2048, 1024, 512, 256 channels at 21, 41, 81, 161 pixels a side for 641
+    with torch.device('meta'):
+        decoder = KMaXPixelDecoder([256, 512, 1024, 2048])
+        features = [torch.empty(1, c, s, s) for c, s in ((256, 161), (512, 81), (1024, 41), (2048, 21))]
+    assert decoder.out_channels == [2048, 1024, 512, 256]
+    assert [len(stage) for stage in decoder.stages] == [1, 5, 1, 1]
+    assert [type(stage[0]) for stage in decoder.stages] == [AxialBlock] * 2 + [BottleneckBlock] * 2
+    outputs = decoder.eval()(features)
+    assert [tuple(output.shape) for output in outputs] == [(1, 2048, 21, 21), (1, 1024, 41, 41),
+                                                           (1, 512, 81, 81), (1, 256, 161, 161)]
+
+
+@pytest.mark.parametrize('size', [(33, 65), (65, 33), (1, 129), (64, 96)])
+def test_kmax_pixel_decoder__any_input_size(size):
+    features = _features(*size)
+    outputs = _decoder().eval()(features)
+    assert [output.shape[1] for output in outputs] == [96, 64, 32, 32]
+    assert [output.shape[-2:] for output in outputs] == [feature.shape[-2:] for feature in reversed(features)]
+
+
+def test_kmax_pixel_decoder__stages_by_hand():
+    decoder = randomise_norms(_decoder()).double().eval()
+    features = _features(dtype=torch.float64)
+    res2, res3, res4, res5 = [
+        F.layer_norm(f.permute(0, 2, 3, 1), f.shape[1:2], norm.weight, norm.bias, 1e-6).permute(0, 3, 1, 2)
+        for f, norm in zip(features, reversed(decoder.input_norms))
+    ]
+
+    def enlarge(x, like):
+        return F.interpolate(x, like.shape[-2:], mode='bilinear', align_corners=True)
+
+    os32 = decoder.stages[0](res5)
+    # Both sides of a fusion are activated and projected where their channels differ from the stage's width.
+    first, second, third = decoder.fuses
+    os16 = decoder.stages[1](enlarge(first.coarse[1](F.gelu(os32)), res4) + first.fine[1](F.gelu(res4)))
+    os8 = decoder.stages[2](enlarge(second.coarse[1](F.gelu(os16)), res3) + second.fine[1](F.gelu(res3)))
+    os4 = decoder.stages[3](enlarge(third.coarse[1](F.gelu(os8)), res2) + third.fine[1](F.gelu(res2)))
+    for output, expected in zip(decoder(features), (os32, os16, os8, os4)):
+        torch.testing.assert_close(output, expected)
+
+
+def test_resized_fuse__equal_channels_are_neither_activated_nor_projected():
+    fuse = ResizedFuse(6, 4, 6)
+    assert isinstance(fuse.coarse, nn.Identity)
+    fuse = randomise_norms(fuse).eval()
+    coarse, fine = torch.randn(2, 6, 2, 3), torch.randn(2, 4, 3, 5)
+    expected = F.interpolate(coarse, (3, 5), mode='bilinear', align_corners=True) + fuse.fine[1](F.gelu(fine))
+    torch.testing.assert_close(fuse(coarse, fine), expected)
+
+
+def test_channel_layer_norm__each_pixel_for_itself():
+    norm = randomise_norms(ChannelLayerNorm(5, eps=1e-6)).double()
+    x = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    pixel = x[1, :, 2, 3]
+    expected = (pixel - pixel.mean()) / (pixel.var(unbiased=False) + 1e-6).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(norm(x)[1, :, 2, 3], expected)
+
+
+def test_kmax_pixel_decoder__images_do_not_mix_in_eval():
+    decoder = randomise_norms(_decoder()).double().eval()
+    features = _features(dtype=torch.float64)
+    outputs = decoder(features)
+    for image in range(2):
+        alone = decoder([feature[image:image + 1] for feature in features])
+        for output, expected in zip(outputs, alone):
+            torch.testing.assert_close(output[image:image + 1], expected)
+
+
+@pytest.mark.parametrize('norm_cfg', [dict(type='GN', num_groups=32), dict(type='GN', num_groups=3)])
+def test_kmax_pixel_decoder__group_norm_trains_on_one_image(norm_cfg):
+    decoder = _decoder(channels=(24, 16, 8, 8), norm_cfg=norm_cfg)
+    outputs = decoder(_features(batch_size=1))
+    sum(output.square().mean() for output in outputs).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in decoder.parameters())
+
+
+def test_kmax_pixel_decoder__drop_path_reaches_every_block():
+    decoder = _decoder(drop_path_rate=0.3)
+    assert [block.drop_path.drop_prob for stage in decoder.stages for block in stage] == [0.3] * 5
+
+
+def test_kmax_pixel_decoder__lists_of_different_lengths():
+    with pytest.raises(ValueError, match="one entry per stage .*'num_blocks': 3"):
+        _decoder(num_blocks=(1, 1, 1))
+    with pytest.raises(ValueError, match="one entry per stage .*'in_channels': 4, 'channels': 5"):
+        _decoder(channels=(24, 16, 8, 8, 8))
+
+
+def test_kmax_pixel_decoder__stage_without_blocks():
+    with pytest.raises(ValueError, match=r'at least one block .*\(1, 0, 1, 1\)'):
+        _decoder(num_blocks=(1, 0, 1, 1))
+
+
+def test_kmax_pixel_decoder__unknown_block_type():
+    with pytest.raises(ValueError, match="block type among .* but got 'axail'"):
+        _decoder(block_types=('axail', 'axial', 'bottleneck', 'bottleneck'))
