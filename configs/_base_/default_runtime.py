@@ -1,0 +1,32 @@
+custom_imports = dict(imports=['remax_mm'], allow_failed_imports=False)
+default_scope = 'mmdet'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(
+        type='CheckpointHook',
+        by_epoch=False,
+        interval=5000,
+        save_last=True,
+        max_keep_ckpts=3,
+        save_best='coco_panoptic/PQ',
+        rule='greater'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='DetVisualizationHook'))
+
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
+log_level = 'INFO'
+
+visualizer = dict(
+    type='PanopticVisualizer', name='visualizer', alpha=0.6, vis_backends=[dict(type='LocalVisBackend')])
+
+# The crop is fixed, so that cuDNN may search for the fastest kernels once.
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+
+load_from = None
+resume = False
