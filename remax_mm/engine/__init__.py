@@ -1,4 +1,5 @@
 """What training needs beyond mmengine and mmdet."""
+from .hooks import ChannelsLastHook
 from .optimizers import KernelDecayOptimWrapperConstructor
 
-__all__ = ['KernelDecayOptimWrapperConstructor']
+__all__ = ['ChannelsLastHook', 'KernelDecayOptimWrapperConstructor']
