@@ -7,7 +7,6 @@ google-research/deeplab2, model/encoder/mobilenet.py; the parameter counts in Ta
 import warnings
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
-import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.layers import InvertedResidual
 from mmdet.registry import MODELS
@@ -193,7 +192,7 @@ class KMaXMobileNetV3(BaseModule):
         act = dict(type='HSwish')
         self.stem = ConvModule(3, STEM_CHANNELS, 3, 2, 1, norm_cfg=norm_cfg, act_cfg=act)
 
-        rates = torch.linspace(0, drop_path_rate, len(specs)).tolist()
+        rates = [drop_path_rate * i / (len(specs) - 1) for i in range(len(specs))]
         widths = [STEM_CHANNELS] + [spec.out for spec in specs]
         self.blocks = nn.ModuleList(
             TappedInvertedResidual(width, spec, gate, norm_cfg, rate)
