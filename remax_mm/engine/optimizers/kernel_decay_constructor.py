@@ -11,15 +11,16 @@ from torch import Tensor, nn
 def takes_decay(module: nn.Module, name: str, parameter: Tensor) -> bool:
     """Whether a parameter is a kernel: of a convolution, a linear layer or an attention projection.
 
-    Norms, biases, layer scale, relative position tables, cluster centres and embeddings are none. deeplab2
-    decides by the end of the name as well (`kernel` or `weight`, facts of its optimizer in `utils`).
+    Norms, biases, layer scale, relative position tables, cluster centres and embeddings are none. (deeplab2
+    goes by names that end in `kernel` or `weight`.)
 
     Args:
         module: Owner of the parameter.
         name: Name of the parameter in its owner.
         parameter: The parameter.
     """
-    return name.endswith('weight') and parameter.ndim >= 2 and not isinstance(module, nn.Embedding)
+    return name.endswith('weight') and parameter.ndim >= 2 and not isinstance(
+        module, (nn.Embedding, nn.LayerNorm))
 
 
 def group_parameters(model: nn.Module, lr: float, weight_decay: float, lr_mult: Mapping[str,
@@ -66,8 +67,8 @@ def group_parameters(model: nn.Module, lr: float, weight_decay: float, lr_mult: 
 class KernelDecayOptimWrapperConstructor:
     """Builds the optimiser of kMaX-DeepLab and ReMaX.
 
-    mmengine's default constructor cannot: as soon as one of its ``custom_keys`` fits a parameter, its rules for
-    norms and biases no longer apply, so that a backbone with its own learning rate would decay its norms.
+    mmengine's default constructor cannot: where one of its ``custom_keys`` fits a parameter, its rules for
+    norms and biases do not apply, so that a backbone with its own learning rate would decay its norms.
 
     Args:
         optim_wrapper_cfg: Optimiser wrapper, with ``optimizer=dict(type=..., lr=..., weight_decay=...)``.
