@@ -1,4 +1,8 @@
 from .coco_panoptic import CocoPanopticMapDataset
-from .transforms import LoadPanopticMap, PackPanopticInputs
+from .mini_panoptic import MiniPanopticDataset, write_mini_panoptic
+from .transforms import LoadPanopticMap, PackPanopticInputs, RandomPad
 
-__all__ = ['CocoPanopticMapDataset', 'LoadPanopticMap', 'PackPanopticInputs']
+__all__ = [
+    'CocoPanopticMapDataset', 'LoadPanopticMap', 'MiniPanopticDataset', 'PackPanopticInputs', 'RandomPad',
+    'write_mini_panoptic'
+]

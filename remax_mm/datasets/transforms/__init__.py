@@ -1,4 +1,5 @@
 from .load_panoptic_map import LoadPanopticMap
 from .pack_panoptic_inputs import PackPanopticInputs
+from .random_pad import RandomPad
 
-__all__ = ['LoadPanopticMap', 'PackPanopticInputs']
+__all__ = ['LoadPanopticMap', 'PackPanopticInputs', 'RandomPad']
