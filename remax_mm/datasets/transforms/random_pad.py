@@ -20,8 +20,8 @@ class RandomPad(BaseTransform):
 
     Args:
         size: (width, height) in pixels, as in mmcv's ``Pad`` and mmdet's ``RandomCrop``.
-        img_value: Value of padded pixels. deeplab2 takes 127.5, which uint8 cannot hold; after normalising with
-            127.5 the default is 0.004.
+        img_value: Value of padded pixels. deeplab2 takes 127.5, which uint8 cannot hold; after normalising
+            with 127.5 the default is 0.004.
         seg_value: Value of padded pixels in the index map, 0 is void.
     """
 
@@ -51,4 +51,5 @@ class RandomPad(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(size={self.size}, img_value={self.img_value}, seg_value={self.seg_value})'
+        return (f'{type(self).__name__}(size={self.size}, img_value={self.img_value}, '
+                f'seg_value={self.seg_value})')

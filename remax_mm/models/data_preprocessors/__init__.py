@@ -1,0 +1,3 @@
+from .panoptic_data_preprocessor import PanopticDataPreprocessor
+
+__all__ = ['PanopticDataPreprocessor']

@@ -1,0 +1,53 @@
+# The drawn mini set (tools/dataset_converters/make_mini_panoptic.py data/mini_panoptic), crop 129.
+dataset_type = 'MiniPanopticDataset'
+data_root = 'data/mini_panoptic/'
+
+image_size = (129, 129)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadPanopticMap'),
+    dict(
+        type='RandomChoiceResize',
+        scales=[((image_size[0] - 1) * tenths // 10 + 1, ) * 2 for tenths in range(8, 14)],
+        keep_ratio=True),
+    dict(type='RandomPad', size=image_size),
+    dict(type='RandomCrop', crop_size=image_size),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackPanopticInputs')
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='LoadPanopticMap'),
+    dict(type='PackPanopticInputs')
+]
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/panoptic_train.json',
+        data_prefix=dict(img='images/train/', seg='annotations/panoptic_train/'),
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/panoptic_val.json',
+        data_prefix=dict(img='images/val/', seg='annotations/panoptic_val/'),
+        test_mode=True,
+        pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='PanopticQualityMetric')
+test_evaluator = val_evaluator
