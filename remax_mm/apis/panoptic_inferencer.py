@@ -1,0 +1,237 @@
+"""From images to panoptic segments, with a config and a checkpoint."""
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Union
+
+import mmcv
+import numpy as np
+import torch
+from mmdet.evaluation import INSTANCE_OFFSET
+from mmdet.registry import DATASETS, MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.device import get_device
+from mmengine.fileio import dump
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+
+from remax_mm.evaluation import number_segments, write_segment_ids
+from remax_mm.visualization import draw_panoptic, to_panoptic_map
+
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+Image = Union[str, Path, np.ndarray]
+
+
+class PanopticResult(NamedTuple):
+    """Segments of one image.
+
+    Attributes:
+        image_path: Where the image came from, None for an array.
+        segment_map: (H, W) int32 at the size of the image, 0 is void, otherwise the id of a segment.
+        segments_info: Of each segment ``id`` (from 1 on), ``label`` in [0, K), ``class_name``, ``is_thing``,
+            ``score`` in [0, 1] (None where the model gives none), ``area`` in pixels and ``bbox`` (x, y,
+            width, height).
+    """
+    image_path: Optional[str]
+    segment_map: np.ndarray
+    segments_info: List[Dict[str, Any]]
+
+
+class PanopticInferencer:
+    """Runs a panoptic model on image files, folders and arrays, one image at a time.
+
+    Args:
+        config: Config file, or a loaded config.
+        checkpoint: Weights, a file or URL. None leaves the weights as they were initialised.
+        device: As ``torch.device`` takes it; an accelerator where there is one if None.
+        cfg_options: Overrides of the config, by dotted keys.
+
+    Raises:
+        FileNotFoundError: there is no such config or checkpoint.
+    """
+
+    def __init__(self,
+                 config: Union[str, Path, Config],
+                 checkpoint: Optional[str] = None,
+                 device: Optional[str] = None,
+                 cfg_options: Optional[dict] = None) -> None:
+        config = _load_config(config, cfg_options)
+        init_default_scope(config.get('default_scope', 'mmdet'))
+        model = revert_sync_batchnorm(MODELS.build(config.model))
+        meta = None if checkpoint is None else _load_weights(model, checkpoint)
+        self.dataset_meta = _dataset_meta(config) if meta is None else meta
+        self.model = model.to(device or get_device()).eval()
+
+        # Ground truth is not there, and arrays are loaded already.
+        steps = [step for step in get_test_pipeline_cfg(config) if not _loads_annotation(step)]
+        self.file_pipeline = Compose(steps)
+        self.array_pipeline = Compose([dict(type='mmdet.LoadImageFromNDArray'), *steps[1:]])
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the K classes."""
+        return self.dataset_meta['classes']
+
+    def __call__(self, images: Union[Image, Sequence[Image]], score_thr: float = 0.) -> List[PanopticResult]:
+        """Segment images and return all results; see :meth:`stream`."""
+        return list(self.stream(images, score_thr))
+
+    def stream(self,
+               images: Union[Image, Sequence[Image]],
+               score_thr: float = 0.) -> Iterator[PanopticResult]:
+        """Segment images one by one.
+
+        Args:
+            images: A file, a folder, a (H, W, 3) uint8 array in BGR order, or a sequence of these.
+            score_thr: Segments with a lower score become void.
+
+        Raises:
+            FileNotFoundError: a file or folder is missing, or a folder holds no image.
+            ValueError: ``score_thr`` is given, but the model gives no scores.
+        """
+        for image in list_images(images):
+            yield self._infer(image, score_thr)
+
+    @torch.no_grad()
+    def _infer(self, image: Image, score_thr: float) -> PanopticResult:
+        if isinstance(image, np.ndarray):
+            path, data = None, self.array_pipeline(dict(img=image, img_id=0))
+        else:
+            path = str(image)
+            data = self.file_pipeline(dict(img_path=path, img_id=0))
+        batch = dict(inputs=[data['inputs']], data_samples=[data['data_samples']])
+        return self._to_result(self.model.test_step(batch)[0], path, score_thr)
+
+    def _to_result(self, sample: DetDataSample, path: Optional[str], score_thr: float) -> PanopticResult:
+        """Number the predicted segments and describe them."""
+        predicted = sample.pred_panoptic_seg
+        score_of = {segment['id']: segment['score'] for segment in predicted.get('segments_info', ())}
+        panoptic_map = predicted.sem_seg[0].cpu().numpy()
+        if score_thr > 0:
+            panoptic_map = self._drop_low_scores(panoptic_map, score_of, score_thr)
+
+        things = set(self.dataset_meta['thing_classes'])
+        segment_map, segments = number_segments(panoptic_map, len(self.classes))
+        segments_info = []
+        for segment in segments:
+            name = self.classes[segment['label']]
+            segments_info.append(
+                dict(
+                    id=segment['id'],
+                    label=segment['label'],
+                    class_name=name,
+                    is_thing=name in things,
+                    score=score_of.get(segment['value']),
+                    area=segment['area'],
+                    bbox=segment['bbox']))
+        return PanopticResult(path, segment_map, segments_info)
+
+    def _drop_low_scores(self, panoptic_map: np.ndarray, score_of: Dict[int, float],
+                         score_thr: float) -> np.ndarray:
+        values = [
+            value for value in np.unique(panoptic_map).tolist()
+            if value % INSTANCE_OFFSET != len(self.classes)
+        ]
+        if not set(values) <= set(score_of):
+            raise ValueError('Expected the model to score its segments, as `score_thr` needs them, but '
+                             f'{type(self.model).__name__} gives no `segments_info`')
+        low = [value for value in values if score_of[value] < score_thr]
+        return np.where(np.isin(panoptic_map, low), len(self.classes), panoptic_map)
+
+    def draw(self, image: np.ndarray, result: PanopticResult) -> np.ndarray:
+        """Overlay of a result, (H, W, 3) uint8 RGB, on its image (H, W, 3) uint8 RGB."""
+        labels = [segment['label'] for segment in result.segments_info]
+        is_thing = [segment['is_thing'] for segment in result.segments_info]
+        panoptic_map = to_panoptic_map(result.segment_map, labels, is_thing, len(self.classes))
+        palette = self.dataset_meta.get('palette')
+        return draw_panoptic(image, panoptic_map, self.classes,
+                             palette if isinstance(palette, (list, tuple)) else None)
+
+
+def list_images(images: Union[Image, Sequence[Image]]) -> List[Image]:
+    """Files and arrays that an argument stands for; folders stand for the images in them, sorted by name.
+
+    Raises:
+        FileNotFoundError: a file or folder is missing, or a folder holds no image.
+    """
+    if isinstance(images, (list, tuple)):
+        return [image for item in images for image in list_images(item)]
+    if isinstance(images, np.ndarray):
+        return [images]
+    path = Path(images)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f'Expected an image or a folder of images at {path}, but there is neither.')
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise FileNotFoundError(
+            f'Expected images ({", ".join(IMAGE_SUFFIXES)}) in {path}, but it holds none.')
+    return found
+
+
+def save_result(result: PanopticResult, overlay: np.ndarray, out_dir: Union[str, Path],
+                name: str) -> List[Path]:
+    """Write ``<name>_panoptic.png`` (segment ids), ``<name>_overlay.png`` and ``<name>.json`` (segments).
+
+    Args:
+        result: Segments of an image.
+        overlay: (H, W, 3) uint8 RGB.
+        out_dir: Folder, made where it is missing.
+        name: Start of the file names.
+
+    Returns:
+        The three files.
+    """
+    out_dir = Path(out_dir)
+    files = [out_dir / f'{name}{suffix}' for suffix in ('_panoptic.png', '_overlay.png', '.json')]
+    write_segment_ids(files[0], result.segment_map)
+    if not mmcv.imwrite(overlay[..., ::-1], str(files[1])):
+        raise OSError(f'Cannot write the overlay {files[1]}')
+    height, width = result.segment_map.shape
+    dump(
+        dict(
+            image=result.image_path,
+            height=height,
+            width=width,
+            panoptic_png=files[0].name,
+            segments_info=result.segments_info),
+        files[2],
+        indent=2)
+    return files
+
+
+def _load_config(config: Union[str, Path, Config], cfg_options: Optional[dict]) -> Config:
+    if not isinstance(config, Config):
+        if not Path(config).is_file():
+            raise FileNotFoundError(f'Expected a config file at {config}, but there is none.')
+        config = Config.fromfile(config)
+    if cfg_options:
+        config = config.copy()
+        config.merge_from_dict(cfg_options)
+    return config
+
+
+def _load_weights(model: torch.nn.Module, checkpoint: str) -> Optional[dict]:
+    """Load the weights; the `dataset_meta` that was saved with them, if any."""
+    if '://' not in str(checkpoint) and not Path(checkpoint).is_file():
+        raise FileNotFoundError(f'Expected a checkpoint at {checkpoint}, but there is none.')
+    saved = load_checkpoint(model, str(checkpoint), map_location='cpu')
+    return saved.get('meta', {}).get('dataset_meta')
+
+
+def _dataset_meta(config: Config) -> dict:
+    """Class names and colours of the data set that the config tests on; its files are not needed."""
+    dataset = config.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return DATASETS.build(dict(dataset, lazy_init=True)).metainfo
+
+
+def _loads_annotation(step: dict) -> bool:
+    name = step['type'] if isinstance(step['type'], str) else step['type'].__name__
+    name = name.split('.')[-1]
+    return name.startswith('Load') and not name.startswith('LoadImage')
