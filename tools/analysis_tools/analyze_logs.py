@@ -1,0 +1,16 @@
+"""Plot the curves of training logs, or average their iteration times: mmdet's own tool, on our logs.
+
+    python tools/analysis_tools/analyze_logs.py plot_curve LOG.json --keys loss_cls --out losses.png
+    python tools/analysis_tools/analyze_logs.py cal_train_time LOG.json
+
+The logs are the `<time>/vis_data/<time>.json` of a work dir. Curves need the package `seaborn`.
+"""
+from importlib.util import find_spec
+
+import remax_mm  # noqa: F401  (makes mmdet importable)
+from remax_mm.apis import run_mmdet_tool
+
+if __name__ == '__main__':
+    if find_spec('seaborn') is None:
+        raise SystemExit('mmdet\'s analyze_logs.py needs the package `seaborn`: pip install seaborn')
+    run_mmdet_tool('analysis_tools/analyze_logs.py')

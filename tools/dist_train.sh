@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Train on several GPUs, on each of NNODES machines:
+#   [NNODES=1 NODE_RANK=0 PORT=29500 MASTER_ADDR=127.0.0.1] tools/dist_train.sh CONFIG GPUS [arguments of train.py]
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+    echo "Usage: $0 CONFIG GPUS [arguments of train.py]" >&2
+    exit 2
+fi
+TOOLS="$(cd "$(dirname "$0")" && pwd)"
+
+PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" exec torchrun \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$2" \
+    "$TOOLS/train.py" "$1" --launcher pytorch "${@:3}"
