@@ -5,7 +5,9 @@ Train:     tools/dist_train.sh configs/kmax/kmax_r50_8xb8-150k_coco-641.py 8
 Hardware:  batch 64
 Expected:  neither paper gives a PQ at this crop
 """
-_base_ = './kmax_r50_8xb8-150k_coco-1281.py'
+_base_ = [
+    '../_base_/models/kmax_r50.py', '../_base_/datasets/coco_panoptic_641.py', '../_base_/schedules/adamw_poly.py',
+    '../_base_/default_runtime.py'
+]
 
-crop_size = (641, 641)
-model = dict(data_preprocessor=dict(pad_size=crop_size))
+model = dict(data_preprocessor=dict(pad_size=(641, 641)))
