@@ -51,7 +51,7 @@ def _runner(work_dir: Path, iterations: int, resume: bool = False) -> Runner:
             checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4),
             logger=dict(type='LoggerHook', interval=1)),
         resume=resume,
-        default_scope='mmengine',
+        default_scope='mmdet',
         experiment_name=f'{work_dir.name}_{iterations}_{resume}')
 
 
