@@ -3,5 +3,7 @@ from .match import Match
 from .panoptic_targets import PanopticTargets, build_panoptic_targets
 from .slot_targets import SlotTargets, assign_targets_to_slots
 
-__all__ = ['MaskPrediction', 'Match', 'PanopticTargets', 'build_panoptic_targets', 'SlotTargets',
-           'assign_targets_to_slots']
+__all__ = [
+    'MaskPrediction', 'Match', 'PanopticTargets', 'build_panoptic_targets', 'SlotTargets',
+    'assign_targets_to_slots'
+]

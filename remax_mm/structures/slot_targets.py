@@ -17,7 +17,8 @@ class SlotTargets(NamedTuple):
 
     Attributes:
         masks: (B, N, h, w) float in [0, 1], all zero for unmatched slots; overlapping segments share a pixel.
-        class_targets: (B, N, K + 1) distribution, one-hot (void for unmatched slots) unless ReClass softened it.
+        class_targets: (B, N, K + 1) in [0, 1], one-hot, void for unmatched slots; ReClass adds to the other
+            classes, so that a row then sums to more than 1.
         class_weights: (B, N) >= 1e-5, Dice of a matched slot, share of void under an unmatched one.
         mask_weights: (B, N), class probability of a matched slot (>= 1e-5), 0 for an unmatched one.
         void: (B, h, w) bool, void pixels and those of segments that got no slot.

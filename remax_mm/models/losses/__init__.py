@@ -6,7 +6,7 @@ from .pq_loss import PQClassLoss, PQMaskLoss, dice_loss, soft_cross_entropy
 from .semantic_loss import BinarySemanticLoss, SemanticLoss
 
 __all__ = [
-    'InstanceDiscriminationLoss', 'pixel_contrast', 'SigmoidMaskIDLoss', 'SoftmaxMaskIDLoss', 'PanopticCriterion',
-    'PixelSampler', 'mean_over_nonzero', 'sample_pixels', 'PQClassLoss', 'PQMaskLoss', 'dice_loss',
-    'soft_cross_entropy', 'BinarySemanticLoss', 'SemanticLoss'
+    'InstanceDiscriminationLoss', 'pixel_contrast', 'SigmoidMaskIDLoss', 'SoftmaxMaskIDLoss',
+    'PanopticCriterion', 'PixelSampler', 'mean_over_nonzero', 'sample_pixels', 'PQClassLoss', 'PQMaskLoss',
+    'dice_loss', 'soft_cross_entropy', 'BinarySemanticLoss', 'SemanticLoss'
 ]

@@ -56,7 +56,7 @@ class _RowLogSumExp(torch.autograd.Function):
         grads = []
         for f, row, grad in zip(features, rows, grad_rows):
             pull = (f @ f.T).div_(ctx.temperature).sub_(row[:, None]).exp_().mul_(grad[:, None])  # (S, S)
-            grads.append((pull @ f + pull.T @ f).div_(ctx.temperature))
+            grads.append(((pull + pull.T) @ f).div_(ctx.temperature))  # the similarity reaches f_i and f_k
         return torch.stack(grads), None
 
 

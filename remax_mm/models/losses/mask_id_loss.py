@@ -23,7 +23,8 @@ class SoftmaxMaskIDLoss(nn.Module):
 
     def forward(self, prediction: MaskPrediction, targets: SlotTargets) -> Tensor:
         """Scalar from supervised mask logits (B, N, h, w)."""
-        loss = F.cross_entropy(prediction.supervised_mask_logits, targets.masks, reduction='none')  # (B, h, w)
+        logits = prediction.supervised_mask_logits
+        loss = F.cross_entropy(logits, targets.masks, reduction='none')  # (B, h, w)
         return self.loss_weight * mean_over_nonzero(loss.masked_fill(targets.void, 0).flatten(1))
 
 
@@ -31,12 +32,13 @@ class SoftmaxMaskIDLoss(nn.Module):
 class SigmoidMaskIDLoss(nn.Module):
     """Each slot decides for itself (ReMaX, Table 2): binary cross entropy, void pixels left out.
 
-    The paper gives no formula. Summing over all slots is what its Fig. 1 shows: with 128 slots and logits near
-    0, false positives weigh 127 times as much as false negatives.
+    The paper gives no formula. Summing over all slots is what its Fig. 1 shows: with 128 slots and logits
+    near 0, false positives weigh 127 times as much as false negatives.
 
     Args:
         loss_weight: factor on the mean over non-void pixels.
-        slot_reduction: ``'sum'`` over the N slots, their ``'mean'``, or the sum over ``'matched'`` slots only.
+        slot_reduction: ``'sum'`` over the N slots, their ``'mean'``, or the sum over ``'matched'``
+            slots only.
 
     Raises:
         ValueError: unknown reduction.

@@ -115,15 +115,17 @@ class PanopticCriterion(nn.Module):
             raise ValueError('Expected the targets at the resolution of the final masks, '
                              f'{tuple(final_size)}, but got {tuple(target_size)}')
         if (self.loss_sem is None) != (sem_logits is None):
-            raise ValueError('Expected `loss_sem` and the logits of the auxiliary semantic head together, but '
-                             + _which_is_missing(self.loss_sem, '`loss_sem` is', 'the logits are'))
+            raise ValueError(
+                'Expected `loss_sem` and the logits of the auxiliary semantic head together, but ' +
+                _which_is_missing(self.loss_sem, '`loss_sem` is', 'the logits are'))
         with_semantics = [p.sem_logits is not None for p in predictions]
         if with_semantics[-1]:
             raise ValueError('Expected semantic logits of stages before the final output only, but the final '
                              'one has some')
         if (self.loss_stage_sem is not None) != any(with_semantics):
-            raise ValueError('Expected `loss_stage_sem` and semantic logits of decoder stages together, but '
-                             + _which_is_missing(self.loss_stage_sem, '`loss_stage_sem` is', 'the logits are'))
+            raise ValueError(
+                'Expected `loss_stage_sem` and semantic logits of decoder stages together, but ' +
+                _which_is_missing(self.loss_stage_sem, '`loss_stage_sem` is', 'the logits are'))
 
 
 def _build_optional(config: Optional[ConfigDict]) -> Optional[nn.Module]:
@@ -139,10 +141,12 @@ def _to_resolution(prediction: MaskPrediction, size: torch.Size) -> MaskPredicti
 
     The feature is not normalised again, so that it may be shorter than 1 (as in the reference).
     """
-    class_logits, mask_logits, feature, relaxed, sem_logits = (
-        None if part is None else _full_precision(part) for part in prediction)
-    return MaskPrediction(class_logits, resize_to(mask_logits, size), resize_to(feature, size),
-                          None if relaxed is None else resize_to(relaxed, size), sem_logits)
+    prediction = MaskPrediction(*(None if part is None else _full_precision(part) for part in prediction))
+    relaxed = prediction.relaxed_mask_logits
+    return prediction._replace(
+        mask_logits=resize_to(prediction.mask_logits, size),
+        pixel_feature=resize_to(prediction.pixel_feature, size),
+        relaxed_mask_logits=None if relaxed is None else resize_to(relaxed, size))
 
 
 def _full_precision(x: Tensor) -> Tensor:

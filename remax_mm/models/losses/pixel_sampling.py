@@ -56,11 +56,12 @@ class PixelSampler:
 
 def take_pixels(values: Tensor, indices: Optional[Tensor]) -> Tensor:
     """Pixels at ``indices`` (B, S), or all (None), of maps (B, h, w) or (B, C, h, w): (B, S) or (B, C, S)."""
+    values = values.flatten(-2)
+    if indices is None:
+        return values
     if values.dim() == 3:
-        values = values.flatten(1)
-        return values if indices is None else values.gather(1, indices)
-    values = values.flatten(2)
-    return values if indices is None else values.gather(2, indices.unsqueeze(1).expand(-1, values.shape[1], -1))
+        indices = indices.unsqueeze(1).expand(-1, values.shape[1], -1)
+    return values.gather(-1, indices)
 
 
 def mean_over_nonzero(loss: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The PQ-style loss of MaX-DeepLab (Sec. 3.2): a class term weighted by the mask, a mask term by the class."""
+"""PQ-style loss of MaX-DeepLab (Sec. 3.2): a class term weighted by the mask, a mask term by the class."""
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
@@ -32,7 +32,11 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, tf_gradient: bool = Fals
     return log_partition + constant - (targets * logits).sum(-1)
 
 
-def dice_loss(masks: Tensor, targets: Tensor, void: Tensor, mask_void: bool = True, smooth: float = 1.0) -> Tensor:
+def dice_loss(masks: Tensor,
+              targets: Tensor,
+              void: Tensor,
+              mask_void: bool = True,
+              smooth: float = 1.0) -> Tensor:
     r"""One minus the Dice of each slot with its own target.
 
     .. math:: 1 - \frac{2 \sum_x p_x g_x + s}{\sum_x p_x + \sum_x g_x + s}
@@ -56,7 +60,7 @@ def dice_loss(masks: Tensor, targets: Tensor, void: Tensor, mask_void: bool = Tr
 
 @MODELS.register_module()
 class PQClassLoss(nn.Module):
-    """Class term: cross entropy of every slot, times the Dice of a matched slot or the share of void below it.
+    """Class term: cross entropy of every slot, times its Dice if matched, else its share of void pixels.
 
     Args:
         alpha: weight of slots with a segment; those without weigh ``1 - alpha``.

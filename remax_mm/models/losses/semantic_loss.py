@@ -20,13 +20,18 @@ def stride_targets(targets: SlotTargets, size: Tuple[int, int]) -> SlotTargets:
     height, width = targets.sem_seg.shape[-2:]
     stride = (height - 1) // max(size[0] - 1, 1)
     if stride < 1 or ((size[0] - 1) * stride + 1, (size[1] - 1) * stride + 1) != (height, width):
-        raise ValueError(f'Expected semantic logits at one stride of the ground truth of size {(height, width)}, '
-                         f'that is ((x - 1) / s + 1) on both axes, but got {tuple(size)}')
-    maps = {name: getattr(targets, name)[:, ::stride, ::stride] for name in ('sem_seg', 'void', 'inverse_area')}
+        raise ValueError(
+            f'Expected semantic logits at one stride of the ground truth of size {(height, width)}, '
+            f'that is ((x - 1) / s + 1) on both axes, but got {tuple(size)}')
+    maps = {
+        name: getattr(targets, name)[:, ::stride, ::stride]
+        for name in ('sem_seg', 'void', 'inverse_area')
+    }
     return targets._replace(**maps)
 
 
-def pick_semantic_pixels(sem_logits: Tensor, targets: SlotTargets, sampler: PixelSampler) -> Tuple[Tensor, Tensor]:
+def pick_semantic_pixels(sem_logits: Tensor, targets: SlotTargets,
+                         sampler: PixelSampler) -> Tuple[Tensor, Tensor]:
     """Logits (B, C, S) and labels (B, S) in [0, K] of the pixels that the sampler draws at the logits' size.
 
     Raises:
@@ -54,7 +59,10 @@ class SemanticLoss(nn.Module):
         ValueError: negative ``num_samples``.
     """
 
-    def __init__(self, num_samples: int = 0, sampling_temperature: float = 2.0, loss_weight: float = 1.0) -> None:
+    def __init__(self,
+                 num_samples: int = 0,
+                 sampling_temperature: float = 2.0,
+                 loss_weight: float = 1.0) -> None:
         super().__init__()
         self.sampler = PixelSampler(num_samples, sampling_temperature)
         self.loss_weight = loss_weight
@@ -82,7 +90,10 @@ class BinarySemanticLoss(nn.Module):
         ValueError: negative ``num_samples``.
     """
 
-    def __init__(self, num_samples: int = 0, sampling_temperature: float = 2.0, loss_weight: float = 1.0) -> None:
+    def __init__(self,
+                 num_samples: int = 0,
+                 sampling_temperature: float = 2.0,
+                 loss_weight: float = 1.0) -> None:
         super().__init__()
         self.sampler = PixelSampler(num_samples, sampling_temperature)
         self.loss_weight = loss_weight

@@ -10,7 +10,10 @@ ACTIVATIONS = ('sigmoid', 'softmax')
 
 
 @torch.no_grad()
-def class_coverage(mask_logits: Tensor, sem_seg: Tensor, num_classes: int, activation: str = 'sigmoid') -> Tensor:
+def class_coverage(mask_logits: Tensor,
+                   sem_seg: Tensor,
+                   num_classes: int,
+                   activation: str = 'sigmoid') -> Tensor:
     r"""Which part of each class's ground truth a mask covers: Eq. 3 of ReMaX.
 
     .. math:: y_m = \sigma(m_{pan})^T S / \sum_i s_i
@@ -79,4 +82,5 @@ class ReClass(nn.Module):
             return targets
         num_classes = targets.class_targets.shape[-1] - 1
         coverage = class_coverage(mask_logits, targets.sem_seg, num_classes, self.activation)
-        return targets._replace(class_targets=relax_class_targets(targets.class_targets, coverage, self.smoothing))
+        return targets._replace(
+            class_targets=relax_class_targets(targets.class_targets, coverage, self.smoothing))

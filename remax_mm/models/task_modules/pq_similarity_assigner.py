@@ -1,4 +1,4 @@
-"""Matching of segments to mask slots by the similarity that panoptic quality is made of (MaX-DeepLab, Sec. 3.2)."""
+"""Matching of segments to mask slots by the similarity that PQ is made of (MaX-DeepLab, Sec. 3.2)."""
 from typing import List, Tuple
 
 import numpy as np
@@ -106,13 +106,14 @@ class PQSimilarityAssigner:
 
 
 def _match_image(table: np.ndarray, image: int) -> np.ndarray:
-    """Segments and slots (2, P) from one image's mask similarity, class similarity and real flag (M, 2N + 1)."""
+    """Segments and slots (2, P) of one image; ``table`` is (M, 2N + 1): mask, class similarity, real flag."""
     real = np.flatnonzero(table[:, -1])
     mask_sim, class_sim = np.split(table[real, :-1], 2, axis=1)
     for part, values in (('mask', mask_sim), ('class', class_sim)):
         if not np.isfinite(values).all():
-            raise ValueError(f'Expected finite similarities, but the {part} similarity of image {image} of the '
-                             f'batch is not: the {part} logits hold NaN or infinity')
+            raise ValueError(
+                f'Expected finite similarities, but the {part} similarity of image {image} of the '
+                f'batch is not: the {part} logits hold NaN or infinity')
     segment, slot = match_segments(mask_sim * class_sim)
     return np.stack([real[segment], slot])
 
