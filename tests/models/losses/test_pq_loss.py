@@ -1,0 +1,193 @@
+import itertools
+import math
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from remax_mm.models.losses import PQClassLoss, PQMaskLoss, dice_loss, soft_cross_entropy
+from remax_mm.structures import MaskPrediction, SlotTargets
+from tests.worked_example import random_prediction, random_slot_targets, random_targets, worked_example
+
+# Eq. 4 of ReMaX on the worked example, class CE and terms in test_reclass.py
+RELAXED_TARGETS = torch.tensor([[[1, .0422980, 0], [.0615529, 1, 0], [.0384471, .0450087, 1]]]).double()
+
+
+def _reference_class_loss(logits: Tensor, targets: SlotTargets, alpha: float) -> float:
+    per_image = []
+    for b in range(logits.shape[0]):
+        terms = []
+        for n in range(logits.shape[1]):
+            exponentials = [math.exp(z) for z in logits[b, n].tolist()]
+            cross_entropy = sum(-y * math.log(e / sum(exponentials))
+                                for y, e in zip(targets.class_targets[b, n].tolist(), exponentials))
+            balance = 1 - alpha if targets.class_targets[b, n, -1] == 1 else alpha
+            terms.append(balance * float(targets.class_weights[b, n]) * cross_entropy)
+        nonzero = [term for term in terms if term != 0]
+        per_image.append(sum(terms) / max(len(nonzero), 1))
+    return sum(per_image) / len(per_image)
+
+
+def _reference_mask_loss(masks: Tensor, targets: SlotTargets, alpha: float, mask_void: bool) -> float:
+    num_images, num_slots, height, width = masks.shape
+    per_image = []
+    for b in range(num_images):
+        total = 0.
+        for n in range(num_slots):
+            area = wanted = both = 0.
+            for y, x in itertools.product(range(height), range(width)):
+                p, g = float(masks[b, n, y, x]), float(targets.masks[b, n, y, x])
+                if mask_void and targets.void[b, y, x]:
+                    p = 0.
+                area, wanted, both = area + p, wanted + g, both + p * g
+            total += float(targets.mask_weights[b, n]) * (1 - (2 * both + 1) / (area + wanted + 1))
+        per_image.append(total * alpha / num_slots)
+    return sum(per_image) / len(per_image)
+
+
+def test_soft_cross_entropy__worked_example():
+    prediction, _, targets = worked_example()
+    loss = soft_cross_entropy(prediction.class_logits, targets.class_targets)
+    torch.testing.assert_close(loss, torch.tensor([[.239545, .551445, .551445]]).double(), rtol=0, atol=6e-7)
+
+
+@pytest.mark.parametrize('tf_gradient, first_row', [
+    (False, [-.179726, .068714, .111012]),
+    (True, [-.213014, .064209, .106507]),
+])
+def test_soft_cross_entropy__targets_that_sum_to_more_than_one(tf_gradient, first_row):
+    logits = worked_example().prediction.class_logits.requires_grad_()
+    loss = soft_cross_entropy(logits, RELAXED_TARGETS, tf_gradient)
+    torch.testing.assert_close(loss, torch.tensor([[.334273, .646941, .680922]]).double(), rtol=0, atol=6e-7)
+    loss.sum().backward()
+    torch.testing.assert_close(logits.grad[0, 0], torch.tensor(first_row).double(), rtol=0, atol=6e-7)
+
+
+def test_soft_cross_entropy__tf_gradient_of_a_distribution_is_exact():
+    logits = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
+    targets = torch.rand(3, 4, 5, dtype=torch.float64).softmax(-1)
+    exact, = torch.autograd.grad(soft_cross_entropy(logits, targets).sum(), logits)
+    tensorflow, = torch.autograd.grad(soft_cross_entropy(logits, targets, tf_gradient=True).sum(), logits)
+    torch.testing.assert_close(tensorflow, exact)
+
+
+def test_dice_loss__worked_example():
+    prediction, _, targets = worked_example()
+    for masks, expected in ((prediction.mask_logits.softmax(1), [.216907, .196159]),
+                            (prediction.mask_logits.sigmoid(), [.281779, .213794])):
+        loss = dice_loss(masks, targets.masks, targets.void)
+        torch.testing.assert_close(loss[0, :2], torch.tensor(expected).double(), rtol=0, atol=6e-7)
+
+
+def test_dice_loss__deeplab2():
+    # deeplab2, model/loss/base_loss_test.py: A is row 0, B rows 1 and 2; predicted A is columns 0 and 1.
+    # A: 6 predicted, 3 wanted, 2 both; B: 3 predicted, 6 wanted, 2 both: each 1 - (2 * 2 + 1) / (9 + 1).
+    wanted = torch.zeros(1, 2, 3, 3)
+    wanted[0, 0, 0] = wanted[0, 1, 1:] = 1
+    predicted = torch.zeros(1, 2, 3, 3)
+    predicted[0, 0, :, :2] = predicted[0, 1, :, 2] = 1
+    loss = dice_loss((100 * predicted).softmax(1), wanted, torch.zeros(1, 3, 3).bool())
+    torch.testing.assert_close(loss, torch.tensor([[.5, .5]]))
+    assert (0.5 * loss).sum().item() == pytest.approx(0.5)
+
+
+def test_pq_class_loss__worked_example():
+    prediction, _, targets = worked_example()
+    assert PQClassLoss()(prediction, targets).item() == pytest.approx(.521366, abs=6e-7)
+
+
+@pytest.mark.parametrize('alpha', [.75, .4])
+def test_pq_class_loss__loops(alpha):
+    prediction = random_prediction()
+    targets = random_slot_targets(prediction, random_targets())
+    targets.class_targets[:, :, :-1] += 0.1 * torch.rand(2, 6, 4)
+    targets.class_weights[0, 0] = 0  # leaves the mean
+    loss = PQClassLoss(alpha, loss_weight=2.)(prediction, targets)
+    expected = 2 * _reference_class_loss(prediction.class_logits, targets, alpha)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_pq_mask_loss__worked_example():
+    prediction, _, targets = worked_example()
+    assert PQMaskLoss()(prediction, targets).item() == pytest.approx(.212785, abs=6e-7)
+    # sigmoid: (.786986 * .281779 + .576117 * .213794) * .75 / 3 * 3
+    expected = (.786986 * .281779 + .576117 * .213794) * .75
+    assert PQMaskLoss('sigmoid')(prediction, targets).item() == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize('activation', ['softmax', 'sigmoid'])
+@pytest.mark.parametrize('mask_void', [True, False])
+def test_pq_mask_loss__loops(activation, mask_void):
+    prediction = random_prediction()
+    targets = random_slot_targets(prediction, random_targets(overlap=True))
+    logits = prediction.mask_logits
+    masks = logits.softmax(1) if activation == 'softmax' else logits.sigmoid()
+    loss = PQMaskLoss(activation, alpha=.6, loss_weight=2., mask_void=mask_void)(prediction, targets)
+    assert loss.item() == pytest.approx(2 * _reference_mask_loss(masks, targets, .6, mask_void), rel=1e-12)
+
+
+def test_pq_mask_loss__supervises_relaxed_masks():
+    prediction = random_prediction()
+    targets = random_slot_targets(prediction, random_targets())
+    relaxed = prediction._replace(relaxed_mask_logits=3 * prediction.mask_logits)
+    tripled = prediction._replace(mask_logits=3 * prediction.mask_logits)
+    assert PQMaskLoss()(relaxed, targets) == PQMaskLoss()(tripled, targets)
+
+
+@pytest.mark.parametrize('activation', ['softmax', 'sigmoid'])
+def test_pq_mask_loss__void_pixels_change_nothing(activation):
+    prediction = random_prediction()
+    targets = random_slot_targets(prediction, random_targets())
+    noise = torch.randn_like(prediction.mask_logits) * targets.void[:, None]
+    noisy = prediction._replace(mask_logits=(prediction.mask_logits + 5 * noise).requires_grad_())
+    loss = PQMaskLoss(activation)(noisy, targets)
+    torch.testing.assert_close(loss, PQMaskLoss(activation)(prediction, targets))
+    loss.backward()
+    assert not noisy.mask_logits.grad[targets.void[:, None].expand_as(noise)].any()
+
+
+@pytest.mark.parametrize('loss', [PQClassLoss(), PQMaskLoss(), PQMaskLoss('sigmoid')])
+def test_pq_losses__permuted_slots(loss):
+    prediction, targets = random_prediction(), random_targets()
+    order = torch.randperm(6)
+    permuted = MaskPrediction(prediction.class_logits[:, order], prediction.mask_logits[:, order], None)
+    torch.testing.assert_close(
+        loss(permuted, random_slot_targets(permuted, targets)),
+        loss(prediction, random_slot_targets(prediction, targets)))
+
+
+@pytest.mark.parametrize('loss', [PQClassLoss(), PQMaskLoss(), PQMaskLoss('sigmoid', mask_void=False)])
+def test_pq_losses__gradient(loss):
+    prediction = random_prediction(size=3, num_slots=4)
+    targets = random_slot_targets(prediction, random_targets(size=3, num_segments=2))
+
+    def of_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
+        return loss(MaskPrediction(class_logits, mask_logits, None), targets)
+
+    inputs = [prediction.class_logits.requires_grad_(), prediction.mask_logits.requires_grad_()]
+    assert torch.autograd.gradcheck(of_logits, inputs)
+
+
+def test_pq_losses__image_without_segments():
+    prediction, targets = random_prediction(), random_targets()
+    empty = targets._replace(
+        masks=targets.masks[:, :0], labels=targets.labels[:, :0], void=torch.ones_like(targets.void))
+    slot_targets = random_slot_targets(prediction, empty)
+    prediction.mask_logits.requires_grad_()
+    loss = PQMaskLoss()(prediction, slot_targets)
+    loss.backward()
+    assert loss == 0 and not prediction.mask_logits.grad.any()
+
+    # Every slot should say void, with full weight: the share of void is 1 - 1e-5 / area.
+    void_probability = prediction.class_logits.softmax(-1)[..., -1]
+    area = prediction.mask_logits.softmax(1).sum((2, 3))
+    expected = (3 * .25 * -void_probability.log() * area / (area + 1e-5)).mean()
+    torch.testing.assert_close(PQClassLoss()(prediction, slot_targets), expected)
+
+
+def test_pq_losses__configs():
+    with pytest.raises(ValueError, match='activation'):
+        PQMaskLoss(activation='tanh')
+    with pytest.raises(TypeError):
+        MODELS.build(dict(type='PQClassLoss', gamma=2.))

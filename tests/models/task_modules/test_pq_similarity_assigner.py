@@ -1,0 +1,206 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import TASK_UTILS
+from torch import Tensor
+
+from remax_mm.models.task_modules import (PQSimilarityAssigner, class_similarity, mask_similarity,
+                                          match_segments)
+from remax_mm.structures import MaskPrediction
+from tests.loss_reference import CASES, load_inputs, load_outputs, load_targets, to_predictions
+from tests.worked_example import random_prediction, random_targets, worked_example
+
+
+def _reference_mask_similarity(mask_logits: Tensor, masks: Tensor, void: Tensor, mask_void: bool) -> Tensor:
+    probability = mask_logits.softmax(1)
+    result = torch.zeros(len(masks), masks.shape[1], probability.shape[1], dtype=probability.dtype)
+    for b, m, n in itertools.product(*map(range, result.shape)):
+        slot = probability[b, n].clone()
+        if mask_void:
+            slot[void[b]] = 0
+        intersection = (slot * masks[b, m]).sum()
+        result[b, m, n] = intersection / ((slot.sum() + masks[b, m].sum()) / 2 + 1e-5)
+    return result
+
+
+@pytest.mark.parametrize('mask_void', [True, False])
+@pytest.mark.parametrize('overlap', [False, True])
+def test_mask_similarity__loops(mask_void, overlap):
+    prediction, targets = random_prediction(), random_targets(overlap=overlap)
+    args = (prediction.mask_logits, targets.masks, targets.void, mask_void)
+    torch.testing.assert_close(mask_similarity(*args), _reference_mask_similarity(*args))
+
+
+def test_mask_similarity__worked_example():
+    prediction, targets, _ = worked_example()
+    expected = torch.tensor([[[.721303, .225941, .144053], [.108409, .769719, .290294]]], dtype=torch.float64)
+    similarity = mask_similarity(prediction.mask_logits, targets.masks, targets.void)
+    torch.testing.assert_close(similarity, expected, rtol=0, atol=6e-7)
+
+
+def test_class_similarity__worked_example():
+    prediction, targets, _ = worked_example()
+    expected = torch.tensor([[[.786986, .211942, .211942], [.106507, .576117, .211942]]], dtype=torch.float64)
+    similarity = class_similarity(prediction.class_logits, targets.labels)
+    torch.testing.assert_close(similarity, expected, rtol=0, atol=6e-7)
+
+
+@pytest.mark.parametrize(
+    'cost, columns',
+    [  # deeplab2, model/loss/matchers_ops_test.py; each optimum is unique
+        ([[4, 1, 3], [2, 0, 5], [3, 2, 2]], [1, 0, 2]),
+        ([[1, 4, 3], [0, 2, 5], [2, 3, 2]], [0, 1, 2]),
+        ([[1, 3, 4], [0, 5, 2], [2, 2, 3]], [0, 2, 1]),
+    ])
+def test_match_segments__deeplab2(cost, columns):
+    segment, slot = match_segments(-np.array(cost))
+    assert segment.tolist() == [0, 1, 2] and slot.tolist() == columns
+
+
+@pytest.mark.parametrize('num_segments, num_slots', [(3, 5), (5, 3), (4, 4), (0, 3)])
+def test_match_segments__no_pairing_is_better(num_segments, num_slots):
+    similarity = np.random.RandomState(0).rand(num_segments, num_slots)
+    segment, slot = match_segments(similarity)
+    assert len(segment) == min(num_segments, num_slots) == len(set(slot.tolist()))
+    assert segment.tolist() == sorted(set(segment.tolist()))
+
+    table = similarity if num_segments <= num_slots else similarity.T
+    pairings = itertools.permutations(range(table.shape[1]), table.shape[0])
+    best = max(sum(table[row, column] for row, column in enumerate(columns)) for columns in pairings)
+    assert similarity[segment, slot].sum() == pytest.approx(best, rel=1e-12)
+
+
+def test_assign__worked_example():
+    prediction, targets, _ = worked_example()
+    match, = PQSimilarityAssigner().assign(prediction, targets)
+    assert match.segment.tolist() == [0, 1] and match.slot.tolist() == [0, 1]
+    torch.testing.assert_close(
+        match.mask_similarity, torch.tensor([.721303, .769719]).double(), rtol=0, atol=6e-7)
+    torch.testing.assert_close(
+        match.class_similarity, torch.tensor([.786986, .576117]).double(), rtol=0, atol=6e-7)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_assign__reference(reference_dir, case):
+    predictions = to_predictions(load_inputs(reference_dir))
+    targets = load_targets(reference_dir, case)
+    outputs = load_outputs(reference_dir, case)
+    found = [name for name in outputs if name.startswith('matching_')]
+    assert len(found) == (4 if case == 'separate_matching' else 1)
+    for name in found:
+        prediction = predictions[('aux0', 'aux1', 'aux2', 'final').index(name[len('matching_'):])]
+        # The reference's switch to keep void pixels does not reach its matching.
+        for match, expected in zip(PQSimilarityAssigner().assign(prediction, targets), outputs[name]):
+            order = np.argsort(expected['gt'])
+            assert match.segment.tolist() == np.array(expected['gt'])[order].tolist()
+            assert match.slot.tolist() == np.array(expected['query'])[order].tolist()
+            for ours, theirs in ((match.mask_similarity, 'dice'), (match.class_similarity, 'cls_prob')):
+                torch.testing.assert_close(ours, torch.tensor(expected[theirs])[order].to(ours))
+
+
+def _one_image(values: tuple, image: int) -> tuple:
+    return type(values)(*(None if part is None else part[image:image + 1] for part in values))
+
+
+def test_assign__single_equals_batched():
+    prediction = random_prediction(3)
+    targets = random_targets(3)
+    batched = PQSimilarityAssigner().assign(prediction, targets)
+    for image, match in enumerate(batched):
+        single, = PQSimilarityAssigner().assign(_one_image(prediction, image), _one_image(targets, image))
+        for part, expected in zip(single, match):
+            torch.testing.assert_close(part, expected)
+
+
+def test_assign__images_without_segments_and_with_padding():
+    prediction = random_prediction(3)
+    targets = random_targets(3, num_classes=4)
+    labels, masks, void = targets.labels.clone(), targets.masks.clone(), targets.void.clone()
+    labels[0], masks[0], void[0] = 4, 0, True  # all void
+    labels[1, 1] = 4  # a row in the middle is padding
+    masks[1, 1] = 0
+    matches = PQSimilarityAssigner().assign(prediction,
+                                            targets._replace(masks=masks, labels=labels, void=void))
+    assert [match.segment.tolist() for match in matches] == [[], [0, 2], [0, 1, 2]]
+    assert all(part.numel() == 0 for part in matches[0])
+    assert matches[0].slot.dtype == torch.int64
+
+    no_rows = targets._replace(masks=masks[:, :0], labels=labels[:, :0])
+    assert all(match.slot.numel() == 0 for match in PQSimilarityAssigner().assign(prediction, no_rows))
+
+
+def test_assign__more_segments_than_slots():
+    prediction, targets = random_prediction(num_slots=3), random_targets(num_segments=7)
+    for match in PQSimilarityAssigner().assign(prediction, targets):
+        assert sorted(match.slot.tolist()) == [0, 1, 2]
+        assert match.segment.tolist() == sorted(set(match.segment.tolist())) and len(match.segment) == 3
+
+
+def test_assign__void_pixels_change_nothing():
+    prediction, targets = random_prediction(), random_targets()
+    noise = torch.randn_like(prediction.mask_logits) * targets.void[:, None]
+    noisy = prediction._replace(mask_logits=prediction.mask_logits + 5 * noise)
+    for match, expected in zip(PQSimilarityAssigner().assign(noisy, targets),
+                               PQSimilarityAssigner().assign(prediction, targets)):
+        for part, expected_part in zip(match, expected):
+            torch.testing.assert_close(part, expected_part)
+
+
+def test_assign__permuted_slots():
+    prediction, targets = random_prediction(), random_targets()
+    order = torch.randperm(6)
+    permuted = MaskPrediction(prediction.class_logits[:, order], prediction.mask_logits[:, order], None)
+    for match, expected in zip(PQSimilarityAssigner().assign(permuted, targets),
+                               PQSimilarityAssigner().assign(prediction, targets)):
+        assert torch.equal(order[match.slot], expected.slot) and torch.equal(match.segment, expected.segment)
+
+
+def test_assign__relaxed_masks_are_not_looked_at():
+    prediction, targets = random_prediction(), random_targets()
+    relaxed = prediction._replace(relaxed_mask_logits=torch.full_like(prediction.mask_logits, float('nan')))
+    for match, expected in zip(PQSimilarityAssigner().assign(relaxed, targets),
+                               PQSimilarityAssigner().assign(prediction, targets)):
+        assert torch.equal(match.slot, expected.slot)
+
+
+def test_assign__full_precision_under_autocast():
+    prediction, targets = random_prediction(dtype=torch.float32), random_targets(dtype=torch.float32)
+    expected = PQSimilarityAssigner().assign(prediction, targets)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        matches = PQSimilarityAssigner().assign(prediction, targets)
+    for match, expected_match in zip(matches, expected):
+        assert all(torch.equal(part, other) for part, other in zip(match, expected_match))
+
+    half = MaskPrediction(prediction.class_logits.bfloat16(), prediction.mask_logits.bfloat16(), None)
+    assert PQSimilarityAssigner().assign(half, targets)[0].mask_similarity.dtype == torch.float32
+
+
+@pytest.mark.parametrize('part', ['mask', 'class'])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_assign__not_finite(part, value):
+    prediction, targets = random_prediction(), random_targets()
+    getattr(prediction, f'{part}_logits')[1, 2, 0] = value
+    with pytest.raises(ValueError, match=f'{part} similarity of image 1 '):
+        PQSimilarityAssigner().assign(prediction, targets)
+
+
+def test_assign__one_copy_to_the_host(monkeypatch):
+    copies = []
+    to_cpu = Tensor.cpu
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError('waits for the device')
+
+    monkeypatch.setattr(Tensor, 'cpu', lambda self: copies.append(self.shape) or to_cpu(self))
+    for name in ('item', 'tolist', 'nonzero', '__bool__', '__int__', '__float__'):
+        monkeypatch.setattr(Tensor, name, forbidden)
+    PQSimilarityAssigner().assign(random_prediction(4), random_targets(4))
+    assert len(copies) == 1
+
+
+def test_assign__built_from_config():
+    assert TASK_UTILS.build(dict(type='PQSimilarityAssigner', mask_void=False)).mask_void is False
+    with pytest.raises(TypeError):
+        TASK_UTILS.build(dict(type='PQSimilarityAssigner', mask_voids=False))
