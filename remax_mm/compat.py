@@ -21,8 +21,9 @@ HOST_DISTRIBUTIONS: Dict[str, Tuple[Tuple[str, str], ...]] = {
     'mmdet': (('mmdet', '3.2.0'), ('onedl-mmdetection', '3.4.0')),
     'mmseg': (('mmsegmentation', '1.2.0'), ('onedl-mmsegmentation', '1.3.0')),
 }
-HOW_TO_INSTALL = ("Install one stack, either `pip install 'remax_mm[openmmlab]' mmcv-lite==2.1.0` (mmcv==2.1.0 "
-                  "instead of mmcv-lite for the compiled ops) or `pip install 'remax_mm[onedl]'`.")
+HOW_TO_INSTALL = (
+    "Install one stack, either `pip install 'remax_mm[openmmlab]' mmcv-lite==2.1.0` (mmcv==2.1.0 "
+    "instead of mmcv-lite for the compiled ops) or `pip install 'remax_mm[onedl]'`.")
 
 
 def prepare_host_stack() -> None:
@@ -37,7 +38,7 @@ def prepare_host_stack() -> None:
 
 
 def host_versions() -> Dict[str, Optional[Tuple[str, str]]]:
-    """Installed ``(distribution, version)`` of each host package, None where there is no distribution of it."""
+    """Installed ``(distribution, version)`` of each host package, None where it has no distribution."""
     found = {name: _installed(name) for name in HOST_DISTRIBUTIONS}
     return {name: next(iter(installed.items()), None) for name, installed in found.items()}
 
@@ -57,14 +58,17 @@ def _check_versions() -> None:
     for name, distributions in HOST_DISTRIBUTIONS.items():
         installed = _installed(name)
         if not installed and importlib.util.find_spec(name) is None:
-            raise ImportError(f'remax_mm needs the package `{name}`, which is not installed. {HOW_TO_INSTALL}')
+            raise ImportError(
+                f'remax_mm needs the package `{name}`, which is not installed. {HOW_TO_INSTALL}')
         if len(installed) > 1:
-            warnings.warn(f'`{name}` was installed by {" and ".join(installed)}, which overwrite each other\'s '
-                          'files. Uninstall all of them, then install one again.')
+            warnings.warn(
+                f'`{name}` was installed by {" and ".join(installed)}, which overwrite each other\'s '
+                'files. Uninstall all of them, then install one again.')
         for distribution, version in installed.items():
             floor = dict(distributions)[distribution]
             if Version(version) < Version(floor):
-                warnings.warn(f'remax_mm was tried with {distribution} >= {floor}, but {version} is installed.')
+                warnings.warn(
+                    f'remax_mm was tried with {distribution} >= {floor}, but {version} is installed.')
 
 
 class _MissingOps(types.ModuleType):
@@ -75,8 +79,9 @@ class _MissingOps(types.ModuleType):
             raise AttributeError(op)
 
         def missing_op(*args: Any, **kwargs: Any) -> None:
-            raise RuntimeError(f'The compiled op `{op}` is not available: this mmcv was installed without its '
-                               'ops (mmcv-lite, or a build without torch). Install the full `mmcv` package.')
+            raise RuntimeError(
+                f'The compiled op `{op}` is not available: this mmcv was installed without its '
+                'ops (mmcv-lite, or a build without torch). Install the full `mmcv` package.')
 
         return missing_op
 

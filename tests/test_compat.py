@@ -190,8 +190,7 @@ def _renaming_pickle(folder: str) -> Any:
 
 @needs_safe_loading
 @pytest.mark.parametrize(
-    'attack',
-    [
+    'attack', [
         _Pickled(os.system, 'echo owned'),
         _Pickled(eval, '1 + 1'),
         _Pickled(getattr, HistoryBuffer, '__init__'),

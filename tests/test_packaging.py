@@ -45,7 +45,7 @@ def test_extras__stacks_do_not_mix(setup_cfg: configparser.ConfigParser) -> None
 
 
 @pytest.mark.parametrize('extra', ['openmmlab', 'onedl'])
-def test_extras__agree_with_the_versions_that_compat_tried(extra: str, setup_cfg: configparser.ConfigParser) -> None:
+def test_extras__agree_with_compat(extra: str, setup_cfg: configparser.ConfigParser) -> None:
     floors = dict(candidate for candidates in compat.HOST_DISTRIBUTIONS.values() for candidate in candidates)
     for name, requirement in _requirements(setup_cfg['options.extras_require'][extra]).items():
         if name in floors:
@@ -57,8 +57,10 @@ def test_makefile__pins_are_what_the_extras_allow(setup_cfg: configparser.Config
     allowed = {}
     for extra in ('openmmlab', 'onedl'):
         allowed.update(_requirements(setup_cfg['options.extras_require'][extra]))
-    pins = [Requirement(word) for word in (REPOSITORY / 'Makefile').read_text().split()
-            if word[0].isalpha() and '==' in word]
+    pins = [
+        Requirement(word) for word in (REPOSITORY / 'Makefile').read_text().split()
+        if word[0].isalpha() and '==' in word
+    ]
     checked = [pin for pin in pins if pin.name in allowed]
     assert len(checked) >= 7
     for pin in checked:
@@ -84,16 +86,17 @@ def test_wheel__holds_the_whole_package(tmp_path: Path) -> None:
         copy = tmp_path / 'source' / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes((REPOSITORY / name).read_bytes())
-    build = subprocess.run(
-        [sys.executable, '-m', 'pip', 'wheel', '--no-build-isolation', '--no-deps', '--no-index', '--wheel-dir',
-         str(tmp_path), str(tmp_path / 'source')], capture_output=True, text=True)
+    options = ['--no-build-isolation', '--no-deps', '--no-index', '--wheel-dir', str(tmp_path)]
+    command = [sys.executable, '-m', 'pip', 'wheel', *options, str(tmp_path / 'source')]
+    build = subprocess.run(command, capture_output=True, text=True)
     assert build.returncode == 0, build.stdout + build.stderr
 
     wheel, = tmp_path.glob('remax_mm-*.whl')
     with zipfile.ZipFile(wheel) as archive:
         shipped = set(archive.namelist())
         metadata = archive.read(next(name for name in shipped if name.endswith('/METADATA'))).decode()
-    sources = {str(path.relative_to(tmp_path / 'source')) for path in (tmp_path / 'source/remax_mm').rglob('*.py')}
+    source = tmp_path / 'source'
+    sources = {str(path.relative_to(source)) for path in source.rglob('remax_mm/**/*.py')}
     assert sources <= shipped
     assert 'remax_mm/py.typed' in shipped
     assert not any(name.startswith(('tests/', 'tools/', 'configs/')) for name in shipped)
