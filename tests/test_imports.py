@@ -57,7 +57,7 @@ def _imports(file: Path) -> Iterator[Import]:
 
 
 def _room(module: str) -> str:
-    """Room of our own module: `losses` of `remax_mm.models.losses.pq_loss`, `datasets` of `remax_mm.datasets`."""
+    """`losses` of `remax_mm.models.losses.pq_loss`, `datasets` of `remax_mm.datasets`."""
     parts = module.split('.')
     return parts[2] if parts[1] == 'models' and len(parts) > 2 else parts[1]
 

@@ -96,7 +96,7 @@ def test_wheel__holds_the_whole_package(tmp_path: Path) -> None:
         shipped = set(archive.namelist())
         metadata = archive.read(next(name for name in shipped if name.endswith('/METADATA'))).decode()
     source = tmp_path / 'source'
-    sources = {str(path.relative_to(source)) for path in source.rglob('remax_mm/**/*.py')}
+    sources = {str(path.relative_to(source)) for path in source.glob('remax_mm/**/*.py')}
     assert sources <= shipped
     assert 'remax_mm/py.typed' in shipped
     assert not any(name.startswith(('tests/', 'tools/', 'configs/')) for name in shipped)
