@@ -22,8 +22,8 @@ def next_aligned_size(size: int) -> int:
 class PanopticDataPreprocessor(DetDataPreprocessor):
     """Normalise and pad at the bottom and the right, to the same size in training and at test.
 
-    mmdet's class pads to a fixed size in training alone. The padding is 0 after normalising, which is the mean
-    grey. Segment maps are padded with void in training; at test the ground truth keeps its original size.
+    mmdet's class pads to a fixed size in training alone. The padding is 0 after normalising, the mean grey.
+    Segment maps are padded with void in training; at test the ground truth keeps its original size.
 
     Sets the metainfo ``batch_input_shape`` and ``pad_shape`` to the padded (H, W).
 
@@ -50,8 +50,8 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
         if pad_size is not None:
             self.pad_size = (pad_size, pad_size) if isinstance(pad_size, int) else tuple(pad_size)
             if len(self.pad_size) != 2 or any(side != next_aligned_size(side) for side in self.pad_size):
-                raise ValueError('Expected `pad_size` to be one or two sides of 32k + 1 pixels, as 641 or 1281, '
-                                 f'but got {pad_size}')
+                raise ValueError('Expected `pad_size` to be one or two sides of 32k + 1 pixels, as 641 or '
+                                 f'1281, but got {pad_size}')
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Turn collated ``inputs`` (3, h, w) uint8 and ``data_samples`` into a batch (B, 3, H, W).
@@ -79,8 +79,9 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
         for image, sample in zip(images, samples):
             if image.shape[-2] > self.pad_size[0] or image.shape[-1] > self.pad_size[1]:
                 name = 'an image' if sample is None else sample.get('img_path')
-                raise ValueError(f'Expected images of at most {self.pad_size} (height, width), the `pad_size`, '
-                                 f'but {name} is {tuple(image.shape[-2:])}: resize or crop in the pipeline')
+                raise ValueError(
+                    f'Expected images of at most {self.pad_size} (height, width), the `pad_size`, but {name} '
+                    f'is {tuple(image.shape[-2:])}: resize or crop in the pipeline')
         return self.pad_size
 
 

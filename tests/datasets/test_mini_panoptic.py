@@ -1,0 +1,157 @@
+"""The drawn set on disk is what COCO's panoptic format says, and what the data set class reads."""
+import json
+
+import cv2
+import numpy as np
+import pytest
+from mmdet.registry import DATASETS
+
+from remax_mm.datasets.mini_drawing import STUFF, THINGS, draw_scene, draw_thing
+from remax_mm.datasets.mini_panoptic import SETTINGS_FILE, MiniPanopticDataset, write_mini_panoptic
+
+NUM_TRAIN, NUM_VAL = 24, 3
+
+
+@pytest.fixture(scope='module')
+def mini(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data') / 'mini'
+    assert write_mini_panoptic(folder, NUM_TRAIN, NUM_VAL, size=97)
+    return folder
+
+
+def _content(folder, split):
+    return json.loads((folder / 'annotations' / f'panoptic_{split}.json').read_text())
+
+
+def _bytes(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def test_write_mini_panoptic__segments_are_those_of_the_pngs(mini):
+    for split, count in (('train', NUM_TRAIN), ('val', NUM_VAL)):
+        content = _content(mini, split)
+        assert len(content['images']) == len(content['annotations']) == count
+        known = {category['id'] for category in content['categories']}
+        for image, annotation in zip(content['images'], content['annotations']):
+            assert image['id'] == annotation['image_id']
+            photo = cv2.imread(str(mini / 'images' / split / image['file_name']))
+            assert photo.shape == (image['height'], image['width'], 3) == (97, 97, 3)
+            folder = mini / 'annotations' / f'panoptic_{split}'
+            png = cv2.imread(str(folder / annotation['file_name'])).astype(int)
+            ids = png[..., 2] + 256 * png[..., 1] + 256**2 * png[..., 0]
+            assert set(np.unique(ids)) - {0} == {segment['id'] for segment in annotation['segments_info']}
+            for segment in annotation['segments_info']:
+                rows, columns = np.nonzero(ids == segment['id'])
+                left, top, width, height = segment['bbox']
+                assert segment['area'] == len(rows)
+                assert (rows.min(), rows.max()) == (top, top + height - 1)
+                assert (columns.min(), columns.max()) == (left, left + width - 1)
+                assert segment['category_id'] in known and segment['iscrowd'] in (0, 1)
+
+
+def test_write_mini_panoptic__categories(mini):
+    categories = _content(mini, 'train')['categories']
+    assert [c['name'] for c in categories if c['isthing']] == list(THINGS)
+    assert [c['name'] for c in categories if not c['isthing']] == list(STUFF)
+    ids = [c['id'] for c in categories]
+    assert len(set(ids)) == 12 and max(ids) > 12  # gaps, as in COCO
+
+
+def test_write_mini_panoptic__variety(mini):
+    """Every class, occlusion, crowds and unlabelled pixels come up; a stuff class is one segment at most."""
+    content = _content(mini, 'train')
+    isthing = {c['id']: c['isthing'] for c in content['categories']}
+    seen, crowds, unlabelled = set(), 0, 0
+    for annotation in content['annotations']:
+        segments = annotation['segments_info']
+        seen |= {segment['category_id'] for segment in segments}
+        crowds += sum(segment['iscrowd'] for segment in segments)
+        unlabelled += 97 * 97 - sum(segment['area'] for segment in segments)
+        stuff = [segment['category_id'] for segment in segments if not isthing[segment['category_id']]]
+        assert len(stuff) == len(set(stuff)) <= 4
+        things = [s for s in segments if isthing[s['category_id']] and not s['iscrowd']]
+        assert len(things) <= 7
+    assert seen == set(isthing) and crowds > 0 and unlabelled > 0
+
+
+def test_write_mini_panoptic__same_settings_same_bytes(mini, tmp_path):
+    write_mini_panoptic(tmp_path / 'again', NUM_TRAIN, NUM_VAL, size=97)
+    assert _bytes(tmp_path / 'again') == _bytes(mini)
+    write_mini_panoptic(tmp_path / 'other', 1, 1, size=97, seed=1)
+    write_mini_panoptic(tmp_path / 'less', 1, 1, size=97)
+    name = 'images/train/000000000001.jpg'
+    assert _bytes(tmp_path / 'less')[name] == _bytes(mini)[name] != _bytes(tmp_path / 'other')[name]
+
+
+def test_write_mini_panoptic__reuses_and_refuses(mini, tmp_path):
+    before = _bytes(mini)
+    assert not write_mini_panoptic(mini, NUM_TRAIN, NUM_VAL, size=97)
+    with pytest.raises(FileExistsError, match="'seed': 5.*'seed': 0"):
+        write_mini_panoptic(mini, NUM_TRAIN, NUM_VAL, size=97, seed=5)
+    assert _bytes(mini) == before
+
+    foreign = tmp_path / 'foreign'
+    foreign.mkdir()
+    (foreign / 'thesis.txt').write_text('mine')
+    with pytest.raises(FileExistsError, match=f'foreign.*no {SETTINGS_FILE}'):
+        write_mini_panoptic(foreign, 1, 1)
+    assert list(_bytes(foreign)) == ['thesis.txt']
+
+
+def test_write_mini_panoptic__takes_up_an_interrupted_run(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr('remax_mm.datasets.mini_panoptic.describe_segments', lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_mini_panoptic(tmp_path, 2, 1, size=65)
+    assert write_mini_panoptic(tmp_path, 2, 1, size=65)
+    assert len(_content(tmp_path, 'train')['images']) == 2
+    assert not write_mini_panoptic(tmp_path, 2, 1, size=65)
+
+
+@pytest.mark.parametrize('wrong', [dict(num_train=0), dict(num_val=0), dict(size=63), dict(seed=-1)])
+def test_write_mini_panoptic__numbers_out_of_range(tmp_path, wrong):
+    with pytest.raises(ValueError, match='at least'):
+        write_mini_panoptic(tmp_path / 'mini', **wrong)
+    assert not (tmp_path / 'mini').exists()
+
+
+def test_mini_panoptic_dataset__reads_it(mini):
+    data = DATASETS.build(dict(
+        type='MiniPanopticDataset', data_root=str(mini), ann_file='annotations/panoptic_train.json',
+        data_prefix=dict(img='images/train/', seg='annotations/panoptic_train/'),
+        pipeline=[dict(type=step) for step in ('LoadImageFromFile', 'LoadPanopticMap', 'PackPanopticInputs')]
+    ))
+    assert isinstance(data, MiniPanopticDataset) and len(data) == NUM_TRAIN
+    assert len(data.metainfo['classes']) == len(data.metainfo['palette']) == 12
+    for i in range(NUM_TRAIN):
+        sample = data[i]['data_samples']
+        assert len(sample.gt_segments) == len([s for s in sample.segments_info if not s['iscrowd']])
+        assert sample.gt_panoptic_seg.segment_map.max() == len(sample.gt_segments)
+
+
+@pytest.mark.parametrize('name', THINGS)
+def test_draw_thing__mask_is_where_the_image_changes(name):
+    image = np.full((97, 97, 3), 40.0)
+    mask = draw_thing(np.random.default_rng(0), image, name, np.array([48.0, 40.0]), 25.0)
+    changed = (abs(image - 40) > 1).any(-1)
+    # The border is blended over a pixel across it, which is longer along a star's tip.
+    mask_and_rim = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5))) > 0
+    core = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0
+    assert not changed[~mask_and_rim].any()
+    assert changed[core].mean() > 0.9
+    assert 0.2 * np.pi * 25**2 < mask.sum() < 1.1 * np.pi * 25**2
+
+
+def test_draw_thing__partly_and_wholly_outside():
+    for centre in ((0, 0), (96, 50), (-60, 20), (50, 200)):
+        image = np.zeros((97, 97, 3))
+        mask = draw_thing(np.random.default_rng(0), image, 'disc', np.array(centre, float), 20.3)
+        rows, columns = np.mgrid[:97, :97]
+        assert np.array_equal(mask, np.hypot(rows - centre[1], columns - centre[0]) < 20.3)
+
+
+def test_draw_scene__segments_do_not_overlap():
+    for seed in range(5):
+        scene = draw_scene(np.random.default_rng(seed), 65)
+        assert scene.image.dtype == np.uint8 and scene.image.shape == (65, 65, 3)
+        assert sum(segment.mask.astype(int) for segment in scene.segments).max() == 1
