@@ -13,8 +13,8 @@ from mmseg.models.decode_heads.aspp_head import ASPPModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..layers.conv_norm_act import (KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, NormConfig, resize_to,
-                                    truncated_normal_)
+from ..layers.conv_norm_act import (KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, NormConfig, fit_norm,
+                                    resize_to, truncated_normal_)
 
 DROPOUT = 0.1
 CLASSIFIER_STD = 0.01
@@ -63,7 +63,8 @@ class ASPP(nn.Module):
                  dilations: Sequence[int] = (6, 12, 18),
                  norm_cfg: NormConfig = KMAX_NORM) -> None:
         super().__init__()
-        self.branches = ASPPModule((1, *dilations), in_channels, channels, None, norm_cfg, dict(type='GELU'))
+        self.branches = ASPPModule((1, *dilations), in_channels, channels, None, fit_norm(norm_cfg, channels),
+                                   dict(type='GELU'))
         for branch in self.branches:
             truncated_normal_(branch.conv.weight, math.sqrt(2 / in_channels))
         self.pool = ImagePool(in_channels, channels, norm_cfg)

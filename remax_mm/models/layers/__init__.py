@@ -1,12 +1,13 @@
 from .axial_attention import AxialAttention1d, AxialAttention2d, RelativePosition
-from .conv_norm_act import (KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, NormConfig, build_norm, resize_to,
-                            truncated_normal_)
+from .conv_norm_act import (KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, NormConfig, build_norm, fit_norm,
+                            resize_to, truncated_normal_)
 from .full_precision import full_precision
 from .mask_predictor import MaskPredictor, add_void_prior
 from .residual_blocks import EXPANSION, AxialBlock, BottleneckBlock, build_block_group
 
 __all__ = [
-    'AxialAttention1d', 'AxialAttention2d', 'RelativePosition', 'KMAX_NORM', 'ConvNormAct', 'DepthwiseSeparableConv',
-    'NormConfig', 'build_norm', 'resize_to', 'truncated_normal_', 'full_precision', 'MaskPredictor', 'add_void_prior', 'EXPANSION',
-    'AxialBlock', 'BottleneckBlock', 'build_block_group'
+    'AxialAttention1d', 'AxialAttention2d', 'RelativePosition', 'KMAX_NORM', 'ConvNormAct',
+    'DepthwiseSeparableConv', 'NormConfig', 'build_norm', 'fit_norm', 'resize_to', 'truncated_normal_',
+    'full_precision', 'MaskPredictor', 'add_void_prior', 'EXPANSION', 'AxialBlock', 'BottleneckBlock',
+    'build_block_group'
 ]

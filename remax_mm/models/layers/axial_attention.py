@@ -83,10 +83,11 @@ class AxialAttention1d(nn.Module):
         similarity = self.similarity_norm(torch.cat([content, query_position, key_position], dim=1))
         weights = full_precision(similarity).unflatten(1, (3, self.num_heads)).sum(1).softmax(-1)
 
-        # What is retrieved, from the values and from their positions, each normalised by channel, then summed.
+        # What is retrieved, values and their positions, each normalised by channel, then summed.
         weights = weights.to(value.dtype)
         content = torch.einsum('bhlm,bhdm->bhdl', weights, value)
-        position = torch.einsum('bhlm,lmd->bhdl', weights, self.value_relative_position(length).to(value.dtype))
+        value_position = self.value_relative_position(length).to(value.dtype)
+        position = torch.einsum('bhlm,lmd->bhdl', weights, value_position)
         retrieved = torch.cat([content, position], dim=1).flatten(1, 2)
         return self.output_norm(retrieved).unflatten(1, (2, -1)).sum(1)
 

@@ -1,4 +1,4 @@
-"""Convolution, norm and activation with kMaX-DeepLab's initialisations, and the package's one way to resize."""
+"""Convolution, norm and activation with kMaX-DeepLab's initialisations, and our one way to resize."""
 import math
 from typing import Optional, Tuple, Union
 
@@ -26,8 +26,8 @@ def resize_to(x: Tensor, size: Tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
 
 
-def build_norm(norm_cfg: NormConfig, channels: int, dim: int = 2) -> nn.Module:
-    """Build the norm layer that ``norm_cfg`` names, for inputs (B, C, L) with ``dim=1``, (B, C, h, w) with 2."""
+def fit_norm(norm_cfg: NormConfig, channels: int, dim: int = 2) -> dict:
+    """Fit ``norm_cfg`` to inputs (B, C, L) with ``dim=1``, (B, C, h, w) with 2: group norm at any width."""
     norm_cfg = dict(norm_cfg)
     if dim == 1 and norm_cfg['type'] in ('BN', 'BN2d'):
         norm_cfg['type'] = 'BN1d'
@@ -35,7 +35,12 @@ def build_norm(norm_cfg: NormConfig, channels: int, dim: int = 2) -> nn.Module:
         # Some norms here run over very few channels (heads of an attention, the one mask channel).
         norm_cfg['num_groups'] = math.gcd(norm_cfg.get('num_groups', 32), channels)
         norm_cfg.pop('momentum', None)
-    return build_norm_layer(norm_cfg, channels)[1]
+    return norm_cfg
+
+
+def build_norm(norm_cfg: NormConfig, channels: int, dim: int = 2) -> nn.Module:
+    """Build what ``norm_cfg`` names, for inputs (B, C, L) with ``dim=1``, (B, C, h, w) with 2."""
+    return build_norm_layer(fit_norm(norm_cfg, channels, dim), channels)[1]
 
 
 def truncated_normal_(weight: Tensor, std: float) -> None:
@@ -51,8 +56,8 @@ class ConvNormAct(nn.Module):
         padding: zeros on each side; None keeps the size at stride 1.
         norm_cfg: None leaves the norm out.
         act: False leaves the activation out.
-        init: ``'he'`` (truncated normal with std sqrt(2 / in_channels); the reference ignores the kernel area),
-            ``'xavier'`` (uniform), or the std of a truncated normal.
+        init: ``'he'`` (truncated normal with std sqrt(2 / in_channels); the reference ignores the kernel
+            area), ``'xavier'`` (uniform), or the std of a truncated normal.
         norm_init: initial weight of the norm, 0 for the last norm of a residual branch.
     """
 

@@ -1,0 +1,243 @@
+import copy
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData, PixelData
+from torch import nn
+
+from remax_mm.structures import build_panoptic_targets
+from tests.random_statistics import randomise_norms
+
+IN_CHANNELS = (4, 6, 8, 10)
+SEMANTIC_HEAD = dict(
+    type='ASPPSemanticHead',
+    in_channels=IN_CHANNELS,
+    num_classes=5,
+    aspp_channels=8,
+    low_level_channels=(4, 4))
+REMASK = dict(
+    type='ReMask',
+    semantic_head=dict(type='StageSemanticHead', in_channels=16, num_classes=5, aspp_channels=8))
+
+
+def _head_config(norm_cfg=None, relaxed=False, **transformer_options):
+    """A small head with everything that trains kMaX-DeepLab, or ReMaX."""
+    norm = {} if norm_cfg is None else dict(norm_cfg=norm_cfg)
+    criterion = dict(
+        type='PanopticCriterion',
+        assigner=dict(type='PQSimilarityAssigner'),
+        loss_cls=dict(type='PQClassLoss', loss_weight=3.0),
+        loss_dice=dict(type='PQMaskLoss', loss_weight=3.0),
+        loss_mask_id=dict(type='SigmoidMaskIDLoss' if relaxed else 'SoftmaxMaskIDLoss', loss_weight=0.3),
+        loss_insdis=dict(type='InstanceDiscriminationLoss', num_samples=20, sampling_temperature=1.5),
+        loss_sem=dict(type='SemanticLoss', num_samples=20, sampling_temperature=2.0))
+    if relaxed:
+        transformer_options = dict(dict(remask=REMASK, num_relaxed=2), **transformer_options)
+        criterion.update(
+            loss_stage_sem=dict(type='SemanticLoss', loss_weight=0.5), reclass=dict(type='ReClass'))
+    return dict(
+        type='KMaXHead',
+        num_things_classes=3,
+        num_stuff_classes=2,
+        pixel_decoder=dict(
+            type='KMaXPixelDecoder',
+            in_channels=IN_CHANNELS,
+            channels=(16, 8, 8, 8),
+            num_blocks=(1, 1, 1, 1),
+            **norm),
+        transformer_decoder=dict(
+            type='KMaXTransformerDecoder',
+            in_channels=(64, 32, 32, 32),
+            num_slots=6,
+            num_layers=(1, 1, 1),
+            channels=16,
+            ffn_channels=24,
+            embedding_channels=8,
+            num_heads=4,
+            **norm,
+            **transformer_options),
+        semantic_head=dict(SEMANTIC_HEAD, **norm),
+        criterion=criterion)
+
+
+def _head(**options):
+    return MODELS.build(_head_config(**options))
+
+
+def _features(height=33, width=65, dtype=torch.float32):
+    return [
+        torch.randn(2, channels, (height - 1) // stride + 1, (width - 1) // stride + 1, dtype=dtype)
+        for channels, stride in zip(IN_CHANNELS, (4, 8, 16, 32))
+    ]
+
+
+def _data_samples(height=33, width=65):
+    """Two images of two things and one stuff segment, with a stripe of void."""
+    samples = []
+    for split in (20, 40):
+        segment_map = torch.ones(1, height, width, dtype=torch.uint8)
+        segment_map[..., split:] = 2
+        segment_map[:, height // 2:] = 3
+        segment_map[..., :4] = 0
+        sample = DetDataSample()
+        sample.gt_panoptic_seg = PixelData(segment_map=segment_map)
+        sample.gt_segments = InstanceData(
+            labels=torch.tensor([0, 2, 4]), is_thing=torch.tensor([True, True, False]))
+        samples.append(sample)
+    return samples
+
+
+def _kmax_and_remax():
+    """A ReMaX head and its kMaX sibling with the same weights."""
+    remax, kmax = randomise_norms(_head(relaxed=True)), _head()
+    kmax.load_state_dict(remax.state_dict(), strict=False)
+    return kmax, remax
+
+
+def test_kmax_head__permuting_slots_permutes_the_outputs():
+    head = randomise_norms(_head()).double().eval()
+    features = _features(dtype=torch.float64)
+    with torch.no_grad():
+        predictions = head(features)
+        slots = torch.randperm(6)
+        centres = head.transformer_decoder.cluster_centers
+        centres.copy_(centres[:, slots].clone())
+        permuted = head(features)
+    for before, after in zip(predictions, permuted):
+        torch.testing.assert_close(after.class_logits, before.class_logits[:, slots])
+        torch.testing.assert_close(after.mask_logits, before.mask_logits[:, slots])
+        torch.testing.assert_close(after.pixel_feature, before.pixel_feature)
+
+
+def test_kmax_head__predicts_the_final_output():
+    head = randomise_norms(_head()).eval()
+    features = _features()
+    class_logits, mask_logits = head.predict(features, None)
+    final = head(features)[-1]
+    assert torch.equal(class_logits, final.class_logits) and torch.equal(mask_logits, final.mask_logits)
+
+
+@pytest.mark.parametrize('size', [(33, 65), (65, 33), (97, 33)])
+def test_kmax_head__any_input_size(size):
+    head = _head().eval()
+    predictions = head(_features(*size))
+    strides = (32, 16, 8, 4)
+    assert [tuple(p.mask_logits.shape) for p in predictions
+            ] == [(2, 6, (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1) for stride in strides]
+
+
+def test_kmax_head__losses_are_those_of_its_criterion():
+    head = _head(relaxed=True)
+    features, samples = _features(), _data_samples()
+    for module in head.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+    torch.manual_seed(1)  # the losses sample pixels
+    losses = head.loss(features, samples)
+    torch.manual_seed(1)
+    targets = build_panoptic_targets(samples, num_classes=5, stride=4, num_slots=6)
+    expected = head.criterion(head(features), targets, head.semantic_head(features))
+    assert losses.keys() == expected.keys()
+    for name in losses:
+        torch.testing.assert_close(losses[name], expected[name])
+    # One semantic loss of the auxiliary head, and one for each of the two relaxed layers.
+    assert {name
+            for name in losses if name.endswith('loss_sem')} == {'loss_sem', 'd0.loss_sem', 'd1.loss_sem'}
+
+
+@pytest.mark.parametrize('options', [
+    dict(),
+    dict(relaxed=True),
+    dict(relaxed=True, num_relaxed=3),
+    dict(relaxed=True, relax_assignment=False),
+    dict(relaxed=True, drop_path_rate=0.2),
+    dict(norm_cfg=dict(type='GN', num_groups=32))
+])
+def test_kmax_head__trains_every_parameter(options):
+    head = randomise_norms(_head(**options))
+    losses = head.loss(_features(), _data_samples())
+    assert all(loss.isfinite() and loss.ndim == 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    missing = [name for name, p in head.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not missing
+
+
+def test_kmax_head__panoptic_losses_teach_the_stage_heads_nothing():
+    head = randomise_norms(_head(relaxed=True))
+    losses = head.loss(_features(), _data_samples())
+    sum(loss for name, loss in losses.items() if not name.endswith('loss_sem')).backward()
+    for layer in head.transformer_decoder.layers[:2]:
+        assert all(parameter.grad is None for parameter in layer.remask.parameters())
+
+
+@pytest.mark.parametrize('relax_assignment', [True, False])
+def test_remax_head__is_its_kmax_sibling_in_eval(relax_assignment):
+    remax = randomise_norms(_head(relaxed=True, relax_assignment=relax_assignment))
+    kmax = _head()
+    keys = kmax.load_state_dict(remax.state_dict(), strict=False)
+    assert not keys.missing_keys and all('.remask.' in key for key in keys.unexpected_keys)
+
+    features = _features()
+    with torch.no_grad():
+        for ours, theirs in zip(remax.eval()(features), kmax.eval()(features)):
+            assert all(torch.equal(a, b) for a, b in zip(ours[:3], theirs[:3]))
+            assert ours.relaxed_mask_logits is None and ours.sem_logits is None
+
+
+def test_remax_head__differs_from_its_kmax_sibling_in_training():
+    kmax, remax = _kmax_and_remax()
+    features = _features()
+    ours, theirs = remax.train()(features), kmax.train()(features)
+    assert torch.equal(ours[0].mask_logits, theirs[0].mask_logits)
+    assert not torch.equal(ours[0].relaxed_mask_logits, theirs[0].mask_logits)
+
+
+def test_drop_training_parts__leaves_a_plain_kmax_head():
+    kmax, remax = _kmax_and_remax()
+    features = _features()
+    before = remax.eval().predict(features, None)
+    remax.drop_training_parts()
+    assert all(torch.equal(a, b) for a, b in zip(remax.predict(features, None), before))
+
+    plain = MODELS.build({**_head_config(), 'semantic_head': None, 'criterion': None})
+    assert list(remax.state_dict()) == list(plain.state_dict())
+    kmax.drop_training_parts()
+    assert list(kmax.state_dict()) == list(plain.state_dict())
+    graphs = [[(name, type(module)) for name, module in head.named_modules()] for head in (remax, kmax)]
+    assert graphs[0] == graphs[1]
+
+
+def test_kmax_head__without_criterion_has_no_losses():
+    head = _head()
+    head.drop_training_parts()
+    with pytest.raises(RuntimeError, match='Expected a `criterion`'):
+        head.loss(_features(), _data_samples())
+
+
+def test_kmax_head__weights_survive_the_runners_initialisation():
+    head = _head(relaxed=True)
+    before = copy.deepcopy(head.state_dict())
+    head.init_weights()
+    assert all(torch.equal(before[key], value) for key, value in head.state_dict().items())
+
+
+def test_kmax_head__starts_with_void_everywhere():
+    prediction = _head().eval()(_features())[-1]
+    void = prediction.class_logits.softmax(-1)[..., -1]
+    assert void.min() > 0.85 and void.max() < 0.95
+
+
+def test_kmax_head__mixed_precision_is_close_and_finite():
+    head = randomise_norms(_head(relaxed=True))
+    exact = head.eval().predict(_features(), None)
+    torch.manual_seed(0)
+    features, samples = _features(), _data_samples()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        predicted = head.predict(features, None)
+        losses = head.train().loss(features, samples)
+    assert [part.dtype for part in predicted] == [torch.float32] * 2
+    assert predicted[0].shape == exact[0].shape
+    assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
