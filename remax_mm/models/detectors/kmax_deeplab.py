@@ -32,8 +32,8 @@ class KMaXDeepLab(MaskFormer):
                  data_preprocessor: Optional[ConfigDict] = None,
                  init_cfg: Optional[ConfigDict] = None) -> None:
         # The parent calls a method of ConfigDict on both, so that plain dicts need wrapping.
-        super().__init__(backbone, neck, ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head), train_cfg,
-                         test_cfg, data_preprocessor, init_cfg)
+        super().__init__(backbone, neck, ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head),
+                         train_cfg, test_cfg, data_preprocessor, init_cfg)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of a batch, already weighted.

@@ -1,4 +1,4 @@
-"""The panoptic head of kMaX-DeepLab: pixel decoder, transformer decoder, auxiliary semantic head, criterion."""
+"""The panoptic head of kMaX-DeepLab: pixel decoder, transformer decoder, semantic head, criterion."""
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmdet.registry import MODELS
@@ -74,7 +74,7 @@ class KMaXHead(BaseModule):
         return self.criterion(predictions, targets, sem_logits)
 
     def predict(self, features: Sequence[Tensor], batch_data_samples: SampleList) -> Tuple[Tensor, Tensor]:
-        """Final class logits (B, N, K + 1) and mask logits (B, N, h, w), for the fusion head to bring to size."""
+        """Final class logits (B, N, K + 1) and mask logits (B, N, h, w), at mask stride."""
         final = self(features)[-1]
         return final.class_logits, final.mask_logits
 

@@ -21,7 +21,7 @@ class Segment(NamedTuple):
         id: its value in the map, from 1 on.
         category: class in [0, K).
         is_thing: whether the class is a thing.
-        score: class probability times mean mask probability in [0, 1]; the first slot's where stuff was merged.
+        score: class probability times mean mask probability in [0, 1]; of the first slot where stuff merged.
     """
     id: int
     category: int
@@ -122,7 +122,8 @@ def fuse_instances(class_logits: Tensor,
         max_per_image: pairs that are looked at, stuff among them (as in kmax_deeplab/kmax_model.py).
 
     Returns:
-        ``masks`` (n, H, W) bool, ``scores`` (n,) in [0, 1], ``labels`` (n,), ``bboxes`` (n, 4) as x1, y1, x2, y2.
+        ``masks`` (n, H, W) bool, ``scores`` (n,) in [0, 1], ``labels`` (n,), ``bboxes`` (n, 4) as x1, y1,
+        x2, y2.
     """
     class_scores = class_logits.float().softmax(-1)[:, :-1]  # (N, K)
     num_classes = class_scores.shape[1]

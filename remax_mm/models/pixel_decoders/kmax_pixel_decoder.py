@@ -70,9 +70,11 @@ class KMaXPixelDecoder(BaseModule):
             num_blocks=len(num_blocks),
             block_types=len(block_types))
         if len(set(lengths.values())) != 1:
-            raise ValueError(f'Expected one entry per stage in every list of the pixel decoder, but got {lengths}.')
+            raise ValueError('Expected one entry per stage in every list of the pixel decoder, '
+                             f'but got {lengths}.')
         if min(num_blocks) < 1:
-            raise ValueError(f'Expected at least one block in every stage, but got num_blocks={tuple(num_blocks)}.')
+            raise ValueError('Expected at least one block in every stage, '
+                             f'but got num_blocks={tuple(num_blocks)}.')
         in_channels = list(in_channels)[::-1]
 
         self.out_channels = [EXPANSION * base for base in channels]

@@ -1,4 +1,4 @@
-"""ReMask: semantic predictions relax the panoptic masks, in training only (ReMaX, arXiv 2306.17319, Sec. 3.1)."""
+"""ReMask: semantics relax the panoptic masks, in training only (ReMaX, arXiv 2306.17319, Sec. 3.1)."""
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
@@ -46,7 +46,7 @@ def relax_mask_logits(mask_logits: Tensor,
         sem_logits: (B, K, h, w).
         activation: see :func:`semantic_gate`.
         identity: keep the leading ``mask_logits`` of Eq. 2 (Table 5 of the paper leaves it out).
-        stop_gradient: no gradient from the relaxed masks into ``sem_logits`` (Fig. 2; Table 7 lets it through).
+        stop_gradient: no gradient from the relaxed masks into ``sem_logits`` (Fig. 2; Table 7 lets it pass).
         detach_class: none into ``class_logits`` either. Their absolute level is not supervised, so the mask
             loss could otherwise inflate it.
 
@@ -81,7 +81,8 @@ class ReMask(nn.Module):
                  detach_class: bool = True) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise ValueError(f'Expected the activation of ReMask among {ACTIVATIONS}, but got {activation!r}.')
+            raise ValueError('Expected the activation of ReMask among '
+                             f'{ACTIVATIONS}, but got {activation!r}.')
         self.semantic_head = MODELS.build(semantic_head)
         self.options = dict(
             activation=activation, identity=identity, stop_gradient=stop_gradient, detach_class=detach_class)
@@ -95,5 +96,6 @@ class ReMask(nn.Module):
         if not self.training:
             return prediction
         sem_logits = self.semantic_head(pixel_feature)
-        relaxed = relax_mask_logits(prediction.mask_logits, prediction.class_logits, sem_logits, **self.options)
+        relaxed = relax_mask_logits(
+            prediction.mask_logits, prediction.class_logits, sem_logits, **self.options)
         return prediction._replace(relaxed_mask_logits=relaxed, sem_logits=sem_logits)

@@ -90,7 +90,8 @@ class KMaXDecoderLayer(nn.Module):
         self.relax_assignment = relax_assignment
         self.slot_projection = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.pixel_projection = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg)
-        self.predictor = MaskPredictor(channels, channels, num_classes, channels, embedding_channels, norm_cfg)
+        self.predictor = MaskPredictor(
+            channels, channels, num_classes, channels, embedding_channels, norm_cfg)
         self.remask = remask
 
         self.pixel_value = ConvNormAct(channels, channels, norm_cfg=norm_cfg, act=False, init=channels**-0.5)
@@ -192,7 +193,8 @@ class KMaXTransformerDecoder(BaseModule):
                 relax_assignment=relax_assignment) for index, width in enumerate(widths))
         self.class_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.mask_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
-        self.predictor = MaskPredictor(in_channels[-1], channels, num_classes, channels, embedding_channels, norm_cfg)
+        self.predictor = MaskPredictor(
+            in_channels[-1], channels, num_classes, channels, embedding_channels, norm_cfg)
 
     def forward(self, features: Sequence[Tensor]) -> List[MaskPrediction]:
         """
@@ -210,5 +212,6 @@ class KMaXTransformerDecoder(BaseModule):
                 slots, prediction = next(layers)(slots, feature)
                 predictions.append(prediction)
 
-        predictions.append(self.predictor(self.mask_embedding(slots), self.class_embedding(slots), features[-1]))
+        final = self.predictor(self.mask_embedding(slots), self.class_embedding(slots), features[-1])
+        predictions.append(final)
         return predictions
