@@ -17,7 +17,8 @@ model = dict(
         norm_cfg=norm_cfg,
         norm_eval=False,
         style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
+        init_cfg=dict(
+            type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth')),
     panoptic_head=dict(
         type='KMaXHead',
         num_things_classes=num_things_classes,
@@ -39,7 +40,10 @@ model = dict(
 
         # ======================= Possibly modified =======================
         semantic_head=dict(
-            type='ASPPSemanticHead', in_channels=[256, 512, 1024, 2048], num_classes=num_classes, norm_cfg=norm_cfg),
+            type='ASPPSemanticHead',
+            in_channels=[256, 512, 1024, 2048],
+            num_classes=num_classes,
+            norm_cfg=norm_cfg),
         criterion=dict(
             type='PanopticCriterion',
             assigner=dict(type='PQSimilarityAssigner'),
