@@ -230,14 +230,10 @@ def test_kmax_head__starts_with_void_everywhere():
     assert void.min() > 0.85 and void.max() < 0.95
 
 
-def test_kmax_head__mixed_precision_is_close_and_finite():
+def test_kmax_head__mixed_precision_ends_in_float32():
     head = randomise_norms(_head(relaxed=True))
-    exact = head.eval().predict(_features(), None)
-    torch.manual_seed(0)
-    features, samples = _features(), _data_samples()
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        predicted = head.predict(features, None)
-        losses = head.train().loss(features, samples)
-    assert [part.dtype for part in predicted] == [torch.float32] * 2
-    assert predicted[0].shape == exact[0].shape
+        losses = head.loss(_features(), _data_samples())
+        predicted = head.eval().predict(_features(), None)
     assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
+    assert all(part.isfinite().all() and part.dtype == torch.float32 for part in predicted)

@@ -1,0 +1,245 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from remax_mm.models.heads.panoptic_fusion_head import Segment, drop_small_segments, fuse_panoptic
+
+SURE = 20.0
+"""A logit that leaves nothing to the other columns, to five digits."""
+
+
+def _masks(*rows):
+    """Mask logits of slots drawn as letters: a, b, c are slots 0, 1, 2 and a dot belongs to none of them.
+
+    One slot more than are drawn takes the dots; its class is for the caller to make void.
+    """
+    letters = sorted(set(''.join(rows)) - {'.'})
+    owner = torch.tensor([[letters.index(pixel) if pixel != '.' else len(letters) for pixel in row]
+                          for row in rows])
+    return SURE * F.one_hot(owner, len(letters) + 1).permute(2, 0, 1).float()
+
+
+def _classes(*columns, num_classes=4):
+    """Class logits of slots that are sure of ``columns``; the last slot says void."""
+    return SURE * F.one_hot(torch.tensor([*columns, num_classes]), num_classes + 1).float()
+
+
+def _draw(segment_map):
+    return [''.join('.abcdefgh'[value] for value in row) for row in segment_map.tolist()]
+
+
+def _reference_fusion(class_logits, mask_logits, num_things, options):
+    """The mask-wise merging of kMaX-DeepLab, one pixel after the other."""
+    num_slots, height, width = mask_logits.shape
+    classes = class_logits.softmax(-1)[:, :-1].tolist()
+    masks = mask_logits.softmax(0).tolist()
+    slots = []
+    for slot in range(num_slots):
+        score = max(classes[slot])
+        own = [(row, column) for row in range(height) for column in range(width)
+               if masks[slot][row][column] > options['pixel_threshold']]
+        mask_score = sum(masks[slot][row][column] for row, column in own) / max(len(own), 1)
+        order = score**options['class_order_weight'] * mask_score**options['mask_order_weight']
+        slots.append((-order, slot, classes[slot].index(score), score, own))
+
+    painted = [[None] * width for _ in range(height)]
+    for _, slot, category, score, own in sorted(slots):
+        is_thing = category < num_things
+        free = [(row, column) for row, column in own if painted[row][column] is None]
+        if score > options['thing_threshold' if is_thing else 'stuff_threshold'] and own and (
+                len(free) > options['overlap_threshold'] * len(own)):
+            for row, column in free:
+                painted[row][column] = (category, slot if is_thing else None)
+
+    pixels = [pixel for row in painted for pixel in row]
+    for row in range(height):
+        for column in range(width):
+            if painted[row][column] is not None:
+                area = pixels.count(painted[row][column])
+                if area < options['thing_area' if painted[row][column][0] < num_things else 'stuff_area']:
+                    painted[row][column] = None
+    return painted
+
+
+@pytest.fixture(scope='module')
+def golden(reference_dir):
+    return reference_dir / 'golden'
+
+
+@pytest.mark.parametrize('name', ['coco', 'cityscapes', 'ade20k'])
+def test_fuse_panoptic__is_the_reference(golden, name):
+    data = np.load(golden / 'panoptic_inference.npz')
+    expected = json.loads((golden / 'panoptic_inference.json').read_text())[name]
+    thresholds = expected['thresholds']
+    segment_map, segments = fuse_panoptic(
+        torch.from_numpy(data['class_logits']),
+        torch.from_numpy(data['mask_logits']),
+        num_things=80,
+        thing_threshold=thresholds['thing'],
+        stuff_threshold=thresholds['stuff'],
+        pixel_threshold=thresholds['pix'],
+        overlap_threshold=thresholds['over'],
+        class_order_weight=thresholds['rc'],
+        mask_order_weight=thresholds['rm'])
+    assert (segment_map.numpy() == data[f'panoptic_seg_{name}']).all()
+    assert [dict(id=s.id, isthing=s.is_thing, category_id=s.category)
+            for s in segments] == expected['segments_info']
+    assert torch.bincount(segment_map.flatten())[1:].tolist() == expected['areas']
+
+
+def test_fuse_panoptic__case_of_deeplab2():
+    # max_deeplab_test.py of google-research/deeplab2; its id is 10 * class id + rank of the slot.
+    mask_logits = -10 * torch.ones(3, 5, 5)
+    slots = ['aaaaa', 'abbaa', 'cbbcc', 'cbbcc', 'ccccc']
+    for row, letters in enumerate(slots):
+        for column, letter in enumerate(letters):
+            mask_logits['abc'.index(letter), row, column] = 10
+    class_logits = -10 * torch.ones(3, 3)
+    class_logits[[0, 1, 2], [0, 0, 1]] = 10
+    segment_map, segments = fuse_panoptic(
+        class_logits,
+        mask_logits,
+        num_things=2,
+        thing_threshold=0.7,
+        stuff_threshold=0.7,
+        overlap_threshold=0.5,
+        class_order_weight=1,
+        mask_order_weight=0,
+        thing_area=3,
+        stuff_area=3)
+    assert _draw(segment_map) == slots
+    assert [(s.id, s.category) for s in segments] == [(1, 0), (2, 0), (3, 1)]
+
+
+@pytest.mark.parametrize('seed', range(6))
+@pytest.mark.parametrize('options', [
+    dict(),
+    dict(overlap_threshold=0.5, pixel_threshold=0.2),
+    dict(thing_area=4, stuff_area=7),
+    dict(class_order_weight=0.0),
+    dict(mask_order_weight=0.0, thing_threshold=0.3, stuff_threshold=0.6)
+])
+def test_fuse_panoptic__naive_loops(seed, options):
+    defaults = dict(
+        thing_threshold=0.45,
+        stuff_threshold=0.35,
+        pixel_threshold=0.4,
+        overlap_threshold=0.8,
+        class_order_weight=1.0,
+        mask_order_weight=1.0,
+        thing_area=0,
+        stuff_area=0)
+    options = {**defaults, **options}
+    generator = torch.Generator().manual_seed(seed)
+    class_logits = 2 * torch.randn(9, 5, generator=generator)
+    coarse = 5 * torch.randn(1, 9, 3, 3, generator=generator)
+    mask_logits = F.interpolate(coarse, (7, 9), mode='bilinear', align_corners=True)[0]
+
+    segment_map, segments = fuse_panoptic(class_logits, mask_logits, num_things=2, **options)
+    painted = _reference_fusion(class_logits, mask_logits, 2, options)
+    found = {}
+    for row in range(7):
+        for column in range(9):
+            value, expected = segment_map[row, column].item(), painted[row][column]
+            assert (value == 0) == (expected is None)
+            if value:
+                assert segments[value - 1].category == expected[0]
+                assert found.setdefault(value, expected) == expected  # one segment, one slot or stuff class
+    assert len(found) == len(segments) == len(set(found.values()))
+    assert [s.id for s in segments] == list(range(1, len(segments) + 1))
+
+
+def test_fuse_panoptic__stuff_of_one_class_is_one_segment():
+    mask_logits = _masks('aab.', 'cbb.', 'cdd.')
+    segment_map, segments = fuse_panoptic(_classes(2, 0, 2, 3), mask_logits, num_things=2)
+    assert _draw(segment_map) == ['aab.', 'abb.', 'acc.']
+    assert [s[:3] for s in segments] == [(1, 2, False), (2, 0, True), (3, 3, False)]
+
+
+def test_fuse_panoptic__things_of_one_class_stay_apart():
+    segment_map, segments = fuse_panoptic(_classes(1, 1), _masks('aab.', 'abb.'), num_things=2)
+    assert _draw(segment_map) == ['aab.', 'abb.']
+    assert [s[:3] for s in segments] == [(1, 1, True), (2, 1, True)]
+
+
+@pytest.mark.parametrize('num_things, is_thing', [(4, True), (0, False)])
+def test_fuse_panoptic__things_or_stuff_alone(num_things, is_thing):
+    segment_map, segments = fuse_panoptic(_classes(3, 3, 0), _masks('aab', 'cbb'), num_things=num_things)
+    assert _draw(segment_map) == (['aab', 'cbb'] if is_thing else ['aaa', 'baa'])
+    assert {s.is_thing for s in segments} == {is_thing}
+
+
+def test_fuse_panoptic__nothing_found():
+    for class_logits in (_classes(4, 4), torch.zeros(3, 5)):
+        segment_map, segments = fuse_panoptic(class_logits, _masks('aab', 'bbb'), num_things=2)
+        assert segment_map.shape == (2, 3) and segment_map.dtype == torch.int32
+        assert not segment_map.any() and segments == []
+
+
+def test_fuse_panoptic__equal_scores_keep_the_order_of_the_slots():
+    # 40 equally sure slots claim the same pixels with 0.49 each of every pair.
+    mask_logits = torch.zeros(40, 1, 20)
+    for pair in range(20):
+        mask_logits[2 * pair:2 * pair + 2, 0, pair] = SURE
+    class_logits = SURE * F.one_hot(torch.zeros(40, dtype=torch.long), 3).float()
+    segment_map, segments = fuse_panoptic(class_logits, mask_logits, num_things=2, overlap_threshold=0.5)
+    assert segment_map.tolist() == [list(range(1, 21))]
+    assert [s.id for s in segments] == list(range(1, 21))
+
+
+def test_fuse_panoptic__rejected_slots_occupy_no_pixels():
+    # Both slots hold all four pixels; the surer one has a class score below its threshold.
+    mask_logits = torch.zeros(3, 1, 4)
+    mask_logits[2] = -SURE
+    class_logits = torch.tensor([[SURE, 0., 0., 0.], [1., 0., 0., 0.], [0., 0., 0., SURE]])
+    segment_map, segments = fuse_panoptic(
+        class_logits, mask_logits, num_things=0, stuff_threshold=0.999, thing_threshold=0.1)
+    assert [s.category for s in segments] == [0] and segment_map.tolist() == [[1] * 4]
+    segment_map, _ = fuse_panoptic(
+        class_logits.flip(0), mask_logits.flip(0), num_things=0, stuff_threshold=0.999, thing_threshold=0.1)
+    assert segment_map.tolist() == [[1] * 4]
+
+
+def test_fuse_panoptic__thresholds_are_strict():
+    # Two slots with exactly half of every pixel and exactly half a class probability each.
+    mask_logits, class_logits = torch.zeros(2, 2, 2), torch.zeros(2, 2)
+    half = dict(num_things=1, thing_threshold=0.4, pixel_threshold=0.4, overlap_threshold=0.9)
+    assert len(fuse_panoptic(class_logits, mask_logits, **half)[1]) == 1
+    assert fuse_panoptic(class_logits, mask_logits, **{**half, 'thing_threshold': 0.5})[1] == []
+    assert fuse_panoptic(class_logits, mask_logits, **{**half, 'pixel_threshold': 0.5})[1] == []
+
+    # Slot 1 finds two of its four pixels taken: exactly the share 0.5 is free.
+    mask_logits = torch.tensor([[0., 0., -SURE, -SURE], [0., 0., SURE, SURE]])[:, None]
+    class_logits = torch.tensor([[SURE, 0.], [2., 0.]])
+    options = dict(num_things=1, pixel_threshold=0.4, mask_order_weight=0.0)
+    assert len(fuse_panoptic(class_logits, mask_logits, overlap_threshold=0.5, **options)[1]) == 1
+    assert len(fuse_panoptic(class_logits, mask_logits, overlap_threshold=0.49, **options)[1]) == 2
+
+
+def test_fuse_panoptic__score_is_class_times_mask_probability():
+    mask_logits = torch.tensor([[2., -SURE], [0., SURE]])[:, None]  # slot 0 has one pixel, with sigmoid(2)
+    class_logits = torch.tensor([[3., 0.], [0., SURE]])
+    _, segments = fuse_panoptic(class_logits, mask_logits, num_things=1)
+    assert len(segments) == 1
+    expected = torch.tensor([2., 3.], dtype=torch.float64).sigmoid().prod().item()
+    assert segments[0].score == pytest.approx(expected)
+
+
+def test_drop_small_segments__case_of_deeplab2():
+    # filter_by_count with limit 3: ids 2 (two pixels) and 4 (one) vanish, 5 (three) stays.
+    segment_map = torch.tensor([[1, 1, 1, 1], [1, 2, 2, 1], [3, 3, 3, 3], [4, 5, 5, 5]], dtype=torch.int32)
+    segments = [Segment(index, 0, True, 0.5) for index in range(1, 6)]
+    kept_map, kept = drop_small_segments(segment_map, segments, thing_area=3, stuff_area=100)
+    assert kept_map.tolist() == [[1, 1, 1, 1], [1, 0, 0, 1], [2, 2, 2, 2], [0, 3, 3, 3]]
+    assert kept == [Segment(1, 0, True, 0.5), Segment(2, 0, True, 0.5), Segment(3, 0, True, 0.5)]
+
+
+def test_fuse_panoptic__area_limits_count_merged_stuff():
+    # Two pieces of stuff of two pixels each reach the limit together; a thing of two pixels does not.
+    options = dict(num_things=2, thing_area=3, stuff_area=4)
+    segment_map, segments = fuse_panoptic(_classes(2, 0, 2, 1), _masks('aabb', 'ccdd', '..d.'), **options)
+    assert _draw(segment_map) == ['aa..', 'aabb', '..b.']
+    assert [s[:3] for s in segments] == [(1, 2, False), (2, 1, True)]
