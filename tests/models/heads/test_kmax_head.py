@@ -9,61 +9,13 @@ from torch import nn
 
 from remax_mm.structures import build_panoptic_targets
 from tests.random_statistics import randomise_norms
+from tests.tiny_model import head_config
 
 IN_CHANNELS = (4, 6, 8, 10)
-SEMANTIC_HEAD = dict(
-    type='ASPPSemanticHead',
-    in_channels=IN_CHANNELS,
-    num_classes=5,
-    aspp_channels=8,
-    low_level_channels=(4, 4))
-REMASK = dict(
-    type='ReMask',
-    semantic_head=dict(type='StageSemanticHead', in_channels=16, num_classes=5, aspp_channels=8))
-
-
-def _head_config(norm_cfg=None, relaxed=False, **transformer_options):
-    """A small head with everything that trains kMaX-DeepLab, or ReMaX."""
-    norm = {} if norm_cfg is None else dict(norm_cfg=norm_cfg)
-    criterion = dict(
-        type='PanopticCriterion',
-        assigner=dict(type='PQSimilarityAssigner'),
-        loss_cls=dict(type='PQClassLoss', loss_weight=3.0),
-        loss_dice=dict(type='PQMaskLoss', loss_weight=3.0),
-        loss_mask_id=dict(type='SigmoidMaskIDLoss' if relaxed else 'SoftmaxMaskIDLoss', loss_weight=0.3),
-        loss_insdis=dict(type='InstanceDiscriminationLoss', num_samples=20, sampling_temperature=1.5),
-        loss_sem=dict(type='SemanticLoss', num_samples=20, sampling_temperature=2.0))
-    if relaxed:
-        transformer_options = dict(dict(remask=REMASK, num_relaxed=2), **transformer_options)
-        criterion.update(
-            loss_stage_sem=dict(type='SemanticLoss', loss_weight=0.5), reclass=dict(type='ReClass'))
-    return dict(
-        type='KMaXHead',
-        num_things_classes=3,
-        num_stuff_classes=2,
-        pixel_decoder=dict(
-            type='KMaXPixelDecoder',
-            in_channels=IN_CHANNELS,
-            channels=(16, 8, 8, 8),
-            num_blocks=(1, 1, 1, 1),
-            **norm),
-        transformer_decoder=dict(
-            type='KMaXTransformerDecoder',
-            in_channels=(64, 32, 32, 32),
-            num_slots=6,
-            num_layers=(1, 1, 1),
-            channels=16,
-            ffn_channels=24,
-            embedding_channels=8,
-            num_heads=4,
-            **norm,
-            **transformer_options),
-        semantic_head=dict(SEMANTIC_HEAD, **norm),
-        criterion=criterion)
 
 
 def _head(**options):
-    return MODELS.build(_head_config(**options))
+    return MODELS.build(head_config(IN_CHANNELS, **options))
 
 
 def _features(height=33, width=65, dtype=torch.float32):
@@ -154,7 +106,7 @@ def test_kmax_head__losses_are_those_of_its_criterion():
     dict(relaxed=True, num_relaxed=3),
     dict(relaxed=True, relax_assignment=False),
     dict(relaxed=True, drop_path_rate=0.2),
-    dict(norm_cfg=dict(type='GN', num_groups=32))
+    dict(relaxed=True, norm_cfg=dict(type='GN', num_groups=32))
 ])
 def test_kmax_head__trains_every_parameter(options):
     head = randomise_norms(_head(**options))
@@ -202,7 +154,7 @@ def test_drop_training_parts__leaves_a_plain_kmax_head():
     remax.drop_training_parts()
     assert all(torch.equal(a, b) for a, b in zip(remax.predict(features, None), before))
 
-    plain = MODELS.build({**_head_config(), 'semantic_head': None, 'criterion': None})
+    plain = MODELS.build(dict(head_config(IN_CHANNELS), semantic_head=None, criterion=None))
     assert list(remax.state_dict()) == list(plain.state_dict())
     kmax.drop_training_parts()
     assert list(kmax.state_dict()) == list(plain.state_dict())

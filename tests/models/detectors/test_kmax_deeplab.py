@@ -1,0 +1,151 @@
+import copy
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData, PixelData
+
+from remax_mm.structures import MaskPrediction
+from tests.random_statistics import randomise_norms
+from tests.tiny_model import NUM_CLASSES, NUM_SLOTS, NUM_THINGS, detector_config
+
+SIZES = ((49, 65), (65, 50))
+
+
+@pytest.fixture(autouse=True)
+def _mmdet_scope():
+    # mmengine's base model looks for the data preprocessor in the scope that a runner sets.
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
+def _model(**options):
+    return randomise_norms(MODELS.build(detector_config(**options)))
+
+
+def _batch(training):
+    """Two images as a data loader yields them, the second of half its original size."""
+    inputs, samples = [], []
+    for index, (height, width) in enumerate(SIZES):
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=index,
+                img_path=f'{index}.jpg',
+                img_shape=(height, width),
+                ori_shape=(height * (index + 1), width * (index + 1))))
+        if training:
+            segment_map = torch.ones(1, height, width, dtype=torch.uint8)
+            segment_map[..., 20:] = 2
+            segment_map[:, 30:] = 3
+            sample.gt_panoptic_seg = PixelData(segment_map=segment_map)
+            sample.gt_segments = InstanceData(
+                labels=torch.tensor([0, 2, 4]), is_thing=torch.tensor([True, True, False]))
+        inputs.append(torch.randint(0, 256, (3, height, width), dtype=torch.uint8))
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+@pytest.mark.parametrize('relaxed', [True, False])
+def test_kmax_deeplab__loss(relaxed):
+    model = _model(relaxed=relaxed)
+    data = model.data_preprocessor(_batch(training=True), training=True)
+    losses = model(**data, mode='loss')
+    names = {'loss_cls', 'loss_mask_id', 'loss_dice', 'loss_insdis'}
+    expected = names | {'loss_sem'} | {f'd{layer}.{name}' for layer in range(3) for name in names}
+    assert set(losses) == expected | ({'d0.loss_sem', 'd1.loss_sem'} if relaxed else set())
+
+    # What mmengine's parser adds up is the sum of all of them.
+    total, _ = model.parse_losses(losses)
+    torch.testing.assert_close(total, sum(losses.values()))
+    total.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_kmax_deeplab__predict():
+    model = _model().eval()
+    with torch.no_grad():
+        results = model.test_step(_batch(training=False))
+    assert len(results) == 2
+    for index, (result, (height, width)) in enumerate(zip(results, SIZES)):
+        size = (height * (index + 1), width * (index + 1))
+        panoptic = result.pred_panoptic_seg.sem_seg
+        assert panoptic.shape == (1, *size)
+        listed = {info['id'] for info in result.pred_panoptic_seg.metainfo['segments_info']}
+        assert listed and set(panoptic.unique().tolist()) - {NUM_CLASSES} == listed
+
+        instances = result.pred_instances
+        assert instances.masks.shape == (len(instances), *size)
+        assert len(instances) > 0 and instances.labels.max() < NUM_THINGS
+        assert result.pred_sem_seg.sem_seg.shape == (1, *size)
+        assert result.img_id == index
+
+
+def test_kmax_deeplab__predict_is_forward_and_fusion():
+    model = _model().eval()
+    with torch.no_grad():
+        data = model.data_preprocessor(_batch(training=False))
+        final = model(data['inputs'], mode='tensor')[-1]
+        expected = model.panoptic_fusion_head.predict(
+            final.class_logits, final.mask_logits, data['data_samples'], rescale=True)
+        results = model(**data, mode='predict')
+    for result, reference in zip(results, expected):
+        assert torch.equal(result.pred_panoptic_seg.sem_seg, reference['pan_results'].sem_seg)
+        assert torch.equal(result.pred_instances.masks, reference['ins_results'].masks)
+        assert torch.equal(result.pred_sem_seg.sem_seg, reference['sem_results'].sem_seg)
+
+
+def test_kmax_deeplab__only_what_is_asked_for():
+    config = detector_config()
+    config['test_cfg'] = dict(panoptic_on=False, semantic_on=True)
+    result = MODELS.build(config).eval().test_step(_batch(training=False))[0]
+    assert 'pred_sem_seg' in result
+    assert 'pred_panoptic_seg' not in result and 'pred_instances' not in result
+
+
+def test_kmax_deeplab__tensor():
+    predictions = _model().eval()(torch.randn(2, 3, 65, 97), mode='tensor')
+    assert isinstance(predictions, list) and all(isinstance(p, MaskPrediction) for p in predictions)
+    assert [tuple(p.mask_logits.shape[-2:]) for p in predictions] == [(3, 4), (5, 7), (9, 13), (17, 25)]
+    assert predictions[-1].class_logits.shape == (2, NUM_SLOTS, NUM_CLASSES + 1)
+
+
+@pytest.mark.parametrize('wrap', [dict, ConfigDict])
+def test_kmax_deeplab__configs_are_left_alone(wrap):
+    config = wrap(detector_config())
+    before = copy.deepcopy(config)
+    model = MODELS.build(config)
+    assert config == before
+    assert (model.num_things_classes, model.num_classes) == (NUM_THINGS, NUM_CLASSES)
+    assert model.panoptic_fusion_head.test_cfg['thing_threshold'] == 0.0
+
+
+def test_kmax_deeplab__unknown_keys_are_errors():
+    config = detector_config()
+    config['test_cfg']['object_mask_thr'] = 0.8
+    with pytest.raises(ValueError, match='object_mask_thr'):
+        MODELS.build(config)
+    config = detector_config()
+    config['panoptic_head']['num_queries'] = 100
+    with pytest.raises(TypeError, match='num_queries'):
+        MODELS.build(config)
+
+
+def test_kmax_deeplab__stops_at_a_loss_that_is_not_finite():
+    model = _model()
+    data = model.data_preprocessor(_batch(training=True), training=True)
+    torch.nn.init.constant_(model.panoptic_head.semantic_head.classifier.conv.bias, float('nan'))
+    with pytest.raises(FloatingPointError, match=r"but got loss_sem = nan in .*'0.jpg', '1.jpg'"):
+        model(**data, mode='loss')
+
+
+def test_kmax_deeplab__weights_of_remax_load_into_kmax():
+    remax, kmax = _model(relaxed=True), _model(relaxed=False)
+    keys = kmax.load_state_dict(remax.state_dict(), strict=False)
+    assert not keys.missing_keys and all('.remask.' in key for key in keys.unexpected_keys)
+    batch = _batch(training=False)
+    ours, theirs = (model.eval().test_step(copy.deepcopy(batch)) for model in (remax, kmax))
+    for result, expected in zip(ours, theirs):
+        assert torch.equal(result.pred_panoptic_seg.sem_seg, expected.pred_panoptic_seg.sem_seg)
