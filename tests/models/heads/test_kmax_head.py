@@ -189,3 +189,15 @@ def test_kmax_head__mixed_precision_ends_in_float32():
         predicted = head.eval().predict(_features(), None)
     assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
     assert all(part.isfinite().all() and part.dtype == torch.float32 for part in predicted)
+
+
+def test_kmax_head__synchronised_norms_are_batch_norms_in_eval():
+    head = randomise_norms(_head())
+    synchronised = _head(norm_cfg=dict(type='SyncBN', eps=1e-3, momentum=0.01))
+    synchronised.load_state_dict(head.state_dict())
+    norms = [module for module in head.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    replaced = [module for module in synchronised.modules() if isinstance(module, nn.SyncBatchNorm)]
+    assert len(replaced) == len(norms)
+    features = _features()
+    for ours, theirs in zip(synchronised.eval().predict(features, None), head.eval().predict(features, None)):
+        torch.testing.assert_close(ours, theirs)
