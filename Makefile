@@ -32,6 +32,8 @@ LOG := $(VENV)/setup.log
 THREADS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 4 ] && echo $$n || echo 4)
 STARTED := $(shell date +%s)
 export OMP_NUM_THREADS ?= $(THREADS)
+# Threads that wait must sleep: spinning ones starve the rest where anything else wants the cores (60 times slower).
+export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONUNBUFFERED = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
