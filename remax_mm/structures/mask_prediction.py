@@ -22,7 +22,7 @@ class MaskPrediction(NamedTuple):
         class_logits: (B, N, K + 1), columns things, stuff, void.
         mask_logits: (B, N, h, w), as predicted, never relaxed.
         pixel_feature: (B, D, h, w), unit length over D.
-        relaxed_mask_logits: (B, N, h, w), Eq. 2 of ReMaX; None where ReMask is off, always None at test.
+        relaxed_mask_logits: (B, N, h, w), Eq. 2 of ReMaX; None where ReMask is off, as it is at test.
         sem_logits: (B, K, h', w') of the stage's own semantic head, at the stage's resolution; training only.
     """
     class_logits: Tensor

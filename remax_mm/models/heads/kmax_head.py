@@ -1,6 +1,7 @@
 """The panoptic head of kMaX-DeepLab: pixel decoder, transformer decoder, semantic head, criterion."""
 from typing import Dict, List, Optional, Sequence, Tuple
 
+import torch
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
@@ -68,9 +69,11 @@ class KMaXHead(BaseModule):
         """
         if self.criterion is None:
             raise RuntimeError('Expected a `criterion` to compute losses with, but this KMaXHead has none.')
-        predictions = self(features)
+        # The decoder sees the ground truth only where a relaxation asks for it.
+        pixel_features = self.pixel_decoder(features)
+        targets = self._build_targets(pixel_features[-1].shape[-2:], batch_data_samples)
+        predictions = self.transformer_decoder(pixel_features, targets.sem_seg)
         sem_logits = None if self.semantic_head is None else self.semantic_head(features)
-        targets = self._build_targets(predictions[-1], batch_data_samples)
         return self.criterion(predictions, targets, sem_logits)
 
     def predict(self, features: Sequence[Tensor], batch_data_samples: SampleList) -> Tuple[Tensor, Tensor]:
@@ -83,11 +86,11 @@ class KMaXHead(BaseModule):
         self.semantic_head = None
         self.criterion = None
         for layer in self.transformer_decoder.layers:
-            layer.remask = None
+            layer.drop_training_parts()
 
-    def _build_targets(self, final: MaskPrediction, batch_data_samples: SampleList) -> PanopticTargets:
+    def _build_targets(self, size: torch.Size, batch_data_samples: SampleList) -> PanopticTargets:
         return build_panoptic_targets(
             batch_data_samples,
             num_classes=self.num_classes,
-            size=tuple(final.mask_logits.shape[-2:]),
+            size=tuple(size),
             num_slots=self.num_slots)

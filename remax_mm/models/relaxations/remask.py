@@ -1,5 +1,8 @@
 """ReMask: semantics relax the panoptic masks, in training only (ReMaX, arXiv 2306.17319, Sec. 3.1)."""
+from typing import NamedTuple, Optional, Tuple
+
 import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
@@ -8,6 +11,21 @@ from remax_mm.structures import MaskPrediction
 from ..layers import full_precision
 
 ACTIVATIONS = ('sigmoid', 'softmax')
+SOURCES = ('pixel_space', 'pixel_decoder', 'embedding')
+
+
+class StageContext(NamedTuple):
+    """What a decoder stage shows to ReMask beside its prediction.
+
+    Attributes:
+        pixel_space: (B, C, h, w), the feature that the stage's slots are compared with.
+        pixel_decoder: (B, C', h, w), the pixel decoder's feature that ``pixel_space`` was made from.
+        sem_seg: (B, h', w') int64 in [0, K], K for void, semantic ground truth at ``h' = (h - 1) * s + 1``
+            for some stride s, likewise w'; training only.
+    """
+    pixel_space: Tensor
+    pixel_decoder: Optional[Tensor] = None
+    sem_seg: Optional[Tensor] = None
 
 
 def semantic_gate(sem_logits: Tensor, class_logits: Tensor, activation: str = 'sigmoid') -> Tensor:
@@ -22,11 +40,34 @@ def semantic_gate(sem_logits: Tensor, class_logits: Tensor, activation: str = 's
     Returns:
         (B, N, h, w), at least float32.
     """
-    sem_logits, class_logits = full_precision(sem_logits), full_precision(class_logits)
+    sem_logits = full_precision(sem_logits)
+    semantic = sem_logits.sigmoid() if activation == 'sigmoid' else sem_logits.softmax(dim=1)
+    return _gate(semantic, class_logits, activation)
+
+
+def ground_truth_gate(sem_seg: Tensor, class_logits: Tensor, activation: str = 'sigmoid') -> Tensor:
+    """Eq. 1 of ReMaX with the true class of each pixel for the activated semantic logits (Table 7, row 2).
+
+    Args:
+        sem_seg: (B, h, w) int64 in [0, K], K for void, where the gate is 0.
+        class_logits: (B, N, K + 1), void last.
+        activation: of the class logits, see :func:`semantic_gate`.
+
+    Returns:
+        (B, N, h, w) in [0, 1], at least float32.
+    """
+    class_logits = full_precision(class_logits)
+    is_class = F.one_hot(sem_seg, class_logits.shape[-1])[..., :-1]  # (B, h, w, K)
+    return _gate(is_class.permute(0, 3, 1, 2).to(class_logits), class_logits, activation)
+
+
+def _gate(semantic: Tensor, class_logits: Tensor, activation: str) -> Tensor:
+    """Product of class probabilities, from (B, N, K + 1) logits, with semantics (B, K, h, w): (B, N, h, w)."""
+    class_logits = full_precision(class_logits)
     if activation == 'sigmoid':
-        semantic, classes = sem_logits.sigmoid(), class_logits[..., :-1].sigmoid()
+        classes = class_logits[..., :-1].sigmoid()
     else:
-        semantic, classes = sem_logits.softmax(dim=1), class_logits.softmax(dim=-1)[..., :-1]
+        classes = class_logits.softmax(dim=-1)[..., :-1]
     return torch.einsum('bnk,bkhw->bnhw', classes, semantic)
 
 
@@ -58,7 +99,27 @@ def relax_mask_logits(mask_logits: Tensor,
         gate = semantic_gate(
             sem_logits.detach() if stop_gradient else sem_logits,
             class_logits.detach() if detach_class else class_logits, activation)
-        return full_precision(mask_logits) * (gate + 1 if identity else gate)
+        return _amplify(mask_logits, gate, identity)
+
+
+def _amplify(mask_logits: Tensor, gate: Tensor, identity: bool) -> Tensor:
+    """Eq. 2 of ReMaX, with or without its leading identity."""
+    return full_precision(mask_logits) * (gate + 1 if identity else gate)
+
+
+def stride_to(sem_seg: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Every s-th pixel of (B, h', w') ground truth, so that it has ``size``; never interpolated.
+
+    Raises:
+        ValueError: no single stride leads from one size to the other.
+    """
+    height, width = sem_seg.shape[-2:]
+    stride = max((height - 1) // max(size[0] - 1, 1), 1)
+    strided = sem_seg[:, ::stride, ::stride]
+    if strided.shape[-2:] != tuple(size):
+        raise ValueError(f'Expected ground truth of ((x - 1) * stride + 1) pixels on both axes for a decoder '
+                         f'stage of size {tuple(size)}, but got {(height, width)}')
+    return strided
 
 
 @MODELS.register_module()
@@ -67,35 +128,111 @@ class ReMask(nn.Module):
 
     Args:
         semantic_head: config of a head (B, C, h, w) to (B, K, h, w); it exists in training only.
+        source: what the head looks at, the paper's "key in each k-means cross-attention": ``'pixel_space'``,
+            which the stage's slots are compared with; the pixel decoder's own feature
+            (``'pixel_decoder'``); or the unit-length ``'embedding'`` that the masks are products with.
         activation, identity, stop_gradient, detach_class: see :func:`relax_mask_logits`.
 
     Raises:
-        ValueError: unknown activation.
+        ValueError: unknown source or activation.
     """
+    training_only = True
 
     def __init__(self,
                  semantic_head: ConfigDict,
+                 source: str = 'pixel_space',
                  activation: str = 'sigmoid',
                  identity: bool = True,
                  stop_gradient: bool = True,
                  detach_class: bool = True) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError('Expected the activation of ReMask among '
-                             f'{ACTIVATIONS}, but got {activation!r}.')
+        _check_choice('activation', activation, ACTIVATIONS)
+        _check_choice('source', source, SOURCES)
         self.semantic_head = MODELS.build(semantic_head)
+        self.source = source
         self.options = dict(
             activation=activation, identity=identity, stop_gradient=stop_gradient, detach_class=detach_class)
 
-    def forward(self, prediction: MaskPrediction, pixel_feature: Tensor) -> MaskPrediction:
+    def forward(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
         """
         Args:
             prediction: of a decoder stage at its native resolution.
-            pixel_feature: (B, C, h, w), the feature that the stage's slots are compared with.
+            context: of the same stage.
         """
-        if not self.training:
-            return prediction
-        sem_logits = self.semantic_head(pixel_feature)
+        return self.relax(prediction, context) if self.training else prediction
+
+    def relax(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
+        """The prediction with relaxed masks and semantic logits, in training and in eval.
+
+        Raises:
+            ValueError: the context lacks the source.
+        """
+        features = context._asdict() | dict(embedding=prediction.pixel_feature)
+        if features[self.source] is None:
+            raise ValueError(f'Expected the context of ReMask to hold {self.source!r}, but got None')
+        sem_logits = self.semantic_head(features[self.source])
         relaxed = relax_mask_logits(
             prediction.mask_logits, prediction.class_logits, sem_logits, **self.options)
         return prediction._replace(relaxed_mask_logits=relaxed, sem_logits=sem_logits)
+
+
+@MODELS.register_module()
+class ReMaskAtTest(ReMask):
+    """ReMask that stays at test, semantic head and all (Table 5 of ReMaX); takes the weights of ReMask.
+
+    The relaxed masks assign pixels to slots as in training. The final output is not relaxed in either.
+    """
+    training_only = False
+
+    def forward(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
+        """As :meth:`ReMask.forward` in training, in eval too."""
+        return self.relax(prediction, context)
+
+
+@MODELS.register_module()
+class GroundTruthReMask(nn.Module):
+    """ReMask by the true semantics of each pixel, with no semantic head (Table 7 of ReMaX); identity in eval.
+
+    It shows that a perfect filter is not what helps: the paper's PQ falls from 52.4 to 45.1.
+
+    Args:
+        activation, identity, detach_class: see :func:`relax_mask_logits`. Without the identity no mask is
+            left outside the true area of the slot's classes.
+
+    Raises:
+        ValueError: unknown activation.
+    """
+    training_only = True
+
+    def __init__(self, activation: str = 'sigmoid', identity: bool = True, detach_class: bool = True) -> None:
+        super().__init__()
+        _check_choice('activation', activation, ACTIVATIONS)
+        self.activation = activation
+        self.identity = identity
+        self.detach_class = detach_class
+
+    def forward(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
+        """
+        Args:
+            prediction: of a decoder stage at its native resolution.
+            context: of the same stage.
+
+        Raises:
+            ValueError: training without ``context.sem_seg``, or that does not fit the masks.
+        """
+        if not self.training:
+            return prediction
+        if context.sem_seg is None:
+            raise ValueError('Expected the semantic ground truth in training with GroundTruthReMask, but the '
+                             'decoder got none; `KMaXHead.loss` passes it')
+        mask_logits, class_logits = prediction.mask_logits, prediction.class_logits
+        with torch.autocast(mask_logits.device.type, enabled=False):
+            gate = ground_truth_gate(
+                stride_to(context.sem_seg, mask_logits.shape[-2:]),
+                class_logits.detach() if self.detach_class else class_logits, self.activation)
+            return prediction._replace(relaxed_mask_logits=_amplify(mask_logits, gate, self.identity))
+
+
+def _check_choice(name: str, value: str, choices: Tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f'Expected the {name} of ReMask among {choices}, but got {value!r}.')

@@ -2,7 +2,7 @@
 
 deeplab2 model/transformer_decoder/kmax.py and model/layers/dual_path_transformer.py.
 """
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from remax_mm.structures import MaskPrediction
 from ..layers import (KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, build_norm, full_precision,
                       truncated_normal_)
+from ..relaxations import StageContext
 
 
 def kmeans_update(mask_logits: Tensor, pixel_value: Tensor) -> Tensor:
@@ -103,11 +104,15 @@ class KMaXDecoderLayer(nn.Module):
             ConvNormAct(ffn_channels, channels, dim=1, norm_cfg=norm_cfg, act=False, norm_init=0.0))
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, slots: Tensor, feature: Tensor) -> Tuple[Tensor, MaskPrediction]:
+    def forward(self,
+                slots: Tensor,
+                feature: Tensor,
+                sem_seg: Optional[Tensor] = None) -> Tuple[Tensor, MaskPrediction]:
         """
         Args:
             slots: (B, channels, N), the cluster centres.
             feature: (B, in_channels, h, w), not activated.
+            sem_seg: (B, h', w') semantic ground truth, shown to ReMask in training.
 
         Returns:
             Updated slots (B, channels, N), and what they predicted before the update.
@@ -118,7 +123,7 @@ class KMaXDecoderLayer(nn.Module):
         # Where each slot is now, relaxed in training.
         prediction = self.predictor(slot_space, slot_space, pixel_space)
         if self.remask is not None:
-            prediction = self.remask(prediction, pixel_space)
+            prediction = self.remask(prediction, StageContext(pixel_space, feature, sem_seg))
 
         # Both updates start from the same slots: they are parallel, not one after the other.
         assigning = prediction.supervised_mask_logits if self.relax_assignment else prediction.mask_logits
@@ -128,6 +133,11 @@ class KMaXDecoderLayer(nn.Module):
 
         slots = F.gelu(slots + self.drop_path(self.ffn(slots)))
         return slots, prediction
+
+    def drop_training_parts(self) -> None:
+        """Remove a ReMask that exists in training only."""
+        if self.remask is not None and self.remask.training_only:
+            self.remask = None
 
 
 @MODELS.register_module()
@@ -142,12 +152,13 @@ class KMaXTransformerDecoder(BaseModule):
         num_layers: layers at each feature but the last, coarse to fine.
         channels, ffn_channels, embedding_channels, num_heads: widths of a layer.
         drop_path_rate: probability of dropping a residual update.
-        remask: config of :class:`ReMask`, built anew for each of the first ``num_relaxed`` layers.
+        remask: config of :class:`ReMask`, built anew for each of the first ``num_relaxed`` layers; or one
+            config for each of them.
         num_relaxed: layers whose masks are relaxed in training.
         relax_assignment: relaxed masks also drive the k-means assignment in training.
 
     Raises:
-        ValueError: lists of different lengths, or more relaxed layers than there are.
+        ValueError: lists of different lengths, or more relaxed layers than there are or than have a ReMask.
     """
 
     def __init__(self,
@@ -161,7 +172,7 @@ class KMaXTransformerDecoder(BaseModule):
                  num_heads: int = 8,
                  drop_path_rate: float = 0.0,
                  norm_cfg: NormConfig = KMAX_NORM,
-                 remask: Optional[ConfigDict] = None,
+                 remask: Union[ConfigDict, Sequence[ConfigDict], None] = None,
                  num_relaxed: int = 0,
                  relax_assignment: bool = True) -> None:
         super().__init__()
@@ -174,6 +185,10 @@ class KMaXTransformerDecoder(BaseModule):
         if (remask is None) != (num_relaxed == 0):
             raise ValueError('Expected `remask` and `num_relaxed` to be given together, but got '
                              f'remask={remask} and num_relaxed={num_relaxed}.')
+        remasks = list(remask) if isinstance(remask, (list, tuple)) else [remask] * num_relaxed
+        if len(remasks) != num_relaxed:
+            raise ValueError('Expected one `remask` for all relaxed layers or one for each, but got '
+                             f'{len(remasks)} for num_relaxed={num_relaxed}.')
         self.num_layers = tuple(num_layers)
         self.cluster_centers = nn.Parameter(torch.empty(channels, num_slots))
         truncated_normal_(self.cluster_centers, std=1.0)
@@ -189,17 +204,18 @@ class KMaXTransformerDecoder(BaseModule):
                 num_heads,
                 drop_path_rate,
                 norm_cfg,
-                remask=MODELS.build(remask) if index < num_relaxed else None,
+                remask=MODELS.build(remasks[index]) if index < num_relaxed else None,
                 relax_assignment=relax_assignment) for index, width in enumerate(widths))
         self.class_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.mask_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.predictor = MaskPredictor(
             in_channels[-1], channels, num_classes, channels, embedding_channels, norm_cfg)
 
-    def forward(self, features: Sequence[Tensor]) -> List[MaskPrediction]:
+    def forward(self, features: Sequence[Tensor], sem_seg: Optional[Tensor] = None) -> List[MaskPrediction]:
         """
         Args:
             features: (B, in_channels[i], h, w) each, coarse to fine.
+            sem_seg: (B, h', w') semantic ground truth of the finest feature's size, shown to ReMask in training.
 
         Returns:
             One prediction per layer, each at the resolution of its feature, then the final one.
@@ -209,7 +225,7 @@ class KMaXTransformerDecoder(BaseModule):
         layers = iter(self.layers)
         for feature, depth in zip(features, self.num_layers):
             for _ in range(depth):
-                slots, prediction = next(layers)(slots, feature)
+                slots, prediction = next(layers)(slots, feature, sem_seg)
                 predictions.append(prediction)
 
         final = self.predictor(self.mask_embedding(slots), self.class_embedding(slots), features[-1])

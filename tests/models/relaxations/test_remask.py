@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
-from remax_mm.models.relaxations.remask import ReMask, relax_mask_logits, semantic_gate
+from remax_mm.models.relaxations.remask import ReMask, StageContext, relax_mask_logits, semantic_gate
 from remax_mm.structures import MaskPrediction
 
 HEAD = dict(type='Conv2d', in_channels=4, out_channels=3, kernel_size=1)
@@ -164,13 +164,13 @@ def test_relax_mask_logits__full_precision_under_mixed_precision():
 def test_remask__identity_in_eval():
     remask = ReMask(HEAD).eval()
     prediction = _prediction()
-    assert remask(prediction, torch.randn(2, 4, 2, 3)) is prediction
+    assert remask(prediction, StageContext(torch.randn(2, 4, 2, 3))) is prediction
 
 
 def test_remask__training():
     remask = ReMask(HEAD)
     prediction, feature = _prediction(), torch.randn(2, 4, 2, 3)
-    relaxed = remask(prediction, feature)
+    relaxed = remask(prediction, StageContext(feature))
 
     sem_logits = remask.semantic_head(feature).detach()
     torch.testing.assert_close(relaxed.sem_logits.detach(), sem_logits)
@@ -184,7 +184,7 @@ def test_remask__training():
 def test_remask__relaxed_masks_teach_the_semantic_head_nothing():
     remask = ReMask(HEAD)
     prediction, feature = _prediction(requires_grad=True), torch.randn(2, 4, 2, 3, requires_grad=True)
-    relaxed = remask(prediction, feature)
+    relaxed = remask(prediction, StageContext(feature))
     relaxed.relaxed_mask_logits.square().sum().backward(retain_graph=True)
     assert all(parameter.grad is None for parameter in remask.parameters())
     assert feature.grad is None and prediction.class_logits.grad is None
@@ -198,7 +198,7 @@ def test_remask__relaxed_masks_teach_the_semantic_head_nothing():
 def test_remask__options_reach_the_equation():
     remask = ReMask(HEAD, activation='softmax', identity=False, stop_gradient=False, detach_class=False)
     prediction, feature = _prediction(requires_grad=True), torch.randn(2, 4, 2, 3)
-    relaxed = remask(prediction, feature)
+    relaxed = remask(prediction, StageContext(feature))
     gate = semantic_gate(relaxed.sem_logits, prediction.class_logits, 'softmax')
     torch.testing.assert_close(relaxed.relaxed_mask_logits, gate * prediction.mask_logits)
     relaxed.relaxed_mask_logits.sum().backward()

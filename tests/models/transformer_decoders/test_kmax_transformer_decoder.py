@@ -19,7 +19,7 @@ class FixedMasks(nn.Module):
         super().__init__()
         self.relaxed = relaxed
 
-    def forward(self, prediction, pixel_feature):
+    def forward(self, prediction, context):
         return prediction._replace(relaxed_mask_logits=self.relaxed)
 
 
