@@ -15,7 +15,8 @@ model = dict(
         arch='small',
         gate='hard_sigmoid',  # as the pretrained weights had it
         init_cfg=dict(
-            type='Pretrained', checkpoint='https://download.pytorch.org/models/mobilenet_v3_small-047dcff4.pth')),
+            type='Pretrained',
+            checkpoint='https://download.pytorch.org/models/mobilenet_v3_small-047dcff4.pth')),
     panoptic_head=dict(
         pixel_decoder=dict(in_channels=channels, num_blocks=[1, 1, 1, 1]),
         transformer_decoder=dict(num_layers=[1, 1, 1]),

@@ -6,6 +6,6 @@ Hardware:  batch 64; the authors' PyTorch release took 53 hours on 32 V100
 Expected:  PQ 53.0 (the paper's, not measured by us), 56.6 M parameters at inference
 """
 _base_ = [
-    '../_base_/models/kmax_r50.py', '../_base_/datasets/coco_panoptic.py', '../_base_/schedules/adamw_poly.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/kmax_r50.py', '../_base_/datasets/coco_panoptic.py',
+    '../_base_/schedules/adamw_poly.py', '../_base_/default_runtime.py'
 ]

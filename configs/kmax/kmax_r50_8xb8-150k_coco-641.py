@@ -6,8 +6,8 @@ Hardware:  batch 64
 Expected:  neither paper gives a PQ at this crop
 """
 _base_ = [
-    '../_base_/models/kmax_r50.py', '../_base_/datasets/coco_panoptic_641.py', '../_base_/schedules/adamw_poly.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/kmax_r50.py', '../_base_/datasets/coco_panoptic_641.py',
+    '../_base_/schedules/adamw_poly.py', '../_base_/default_runtime.py'
 ]
 
 model = dict(data_preprocessor=dict(pad_size=(641, 641)))

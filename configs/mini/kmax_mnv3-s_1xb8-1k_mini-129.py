@@ -4,7 +4,9 @@ Data:      python tools/dataset_converters/make_mini_panoptic.py data/mini_panop
 Train:     python tools/train.py configs/mini/kmax_mnv3-s_1xb8-1k_mini-129.py
 Hardware:  2 CPU cores
 """
-_base_ = ['../_base_/models/kmax_r50.py', '../_base_/datasets/mini_panoptic.py', '../_base_/default_runtime.py']
+_base_ = [
+    '../_base_/models/kmax_r50.py', '../_base_/datasets/mini_panoptic.py', '../_base_/default_runtime.py'
+]
 
 num_classes = 12
 backbone_channels = [16, 88, 144, 576]
@@ -17,7 +19,10 @@ model = dict(
         num_things_classes=7,
         num_stuff_classes=5,
         pixel_decoder=dict(
-            in_channels=backbone_channels, channels=[64, 32, 16, 16], num_blocks=[1, 1, 1, 1], norm_cfg=norm_cfg),
+            in_channels=backbone_channels,
+            channels=[64, 32, 16, 16],
+            num_blocks=[1, 1, 1, 1],
+            norm_cfg=norm_cfg),
         transformer_decoder=dict(
             in_channels=[256, 128, 64, 64],
             num_slots=24,
@@ -42,6 +47,10 @@ optim_wrapper = dict(
     constructor='KernelDecayOptimWrapperConstructor')
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='MultiStepLR', by_epoch=False, milestones=[iterations * 85 // 100, iterations * 95 // 100], gamma=0.1),
+    dict(
+        type='MultiStepLR',
+        by_epoch=False,
+        milestones=[iterations * 85 // 100, iterations * 95 // 100],
+        gamma=0.1),
 ]
 custom_hooks = [dict(type='ChannelsLastHook')]

@@ -13,7 +13,8 @@ model = dict(
             num_layers=[1, 1, 1],
             num_relaxed=2,  # strides 32 and 16, as in ReMaX-B
             remask=dict(
-                type='ReMask', semantic_head=dict(type='StageSemanticHead', in_channels=256, num_classes=133))),
+                type='ReMask', semantic_head=dict(type='StageSemanticHead', in_channels=256,
+                                                  num_classes=133))),
         criterion=dict(
             loss_mask_id=dict(type='SigmoidMaskIDLoss', loss_weight=0.3),
             loss_stage_sem=dict(type='SemanticLoss', loss_weight=0.5),
@@ -25,5 +26,8 @@ optim_wrapper = dict(optimizer=dict(lr=6e-3, weight_decay=0.02))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1 / 5000, by_epoch=False, begin=0, end=5000),
     dict(
-        type='MultiStepLR', by_epoch=False, milestones=[iterations * 85 // 100, iterations * 95 // 100], gamma=0.1),
+        type='MultiStepLR',
+        by_epoch=False,
+        milestones=[iterations * 85 // 100, iterations * 95 // 100],
+        gamma=0.1),
 ]

@@ -10,7 +10,7 @@ class Match(NamedTuple):
         slot: (P,) int64, indices into the N mask slots, no index twice.
         segment: (P,) int64, indices into the M segments, ascending, no index twice.
         mask_similarity: (P,) Dice of each pair in [0, 1], without gradient.
-        class_similarity: (P,) probability that the slot gives the segment's class, in [0, 1], without gradient.
+        class_similarity: (P,) probability of the segment's class, in [0, 1], without gradient.
     """
     slot: Tensor
     segment: Tensor

@@ -1,0 +1,39 @@
+"""ReMaX with MobileNetV3-Small fitted to two COCO photos from scratch, crop 353x513, to check the whole chain.
+
+Data:      a folder with two val2017 photos and their annotations in COCO's layout, named by COCO_SAMPLE
+Train:     COCO_SAMPLE=<folder> python tools/train.py configs/mini/remax_mnv3-s_1xb2-600_coco-sample-513.py
+Hardware:  2 CPU cores
+"""
+_base_ = '../remax/remax-t_mnv3-s_8xb8-150k_coco-641.py'
+
+norm_cfg = dict(type='BN', eps=1e-3, momentum=0.1)  # always the same two images
+model = dict(
+    data_preprocessor=dict(pad_size=(353, 513)),
+    backbone=dict(init_cfg=None, norm_cfg=norm_cfg),
+    panoptic_head=dict(
+        pixel_decoder=dict(norm_cfg=norm_cfg),
+        transformer_decoder=dict(
+            num_slots=48,
+            drop_path_rate=0.0,
+            norm_cfg=norm_cfg,
+            remask=dict(semantic_head=dict(norm_cfg=norm_cfg))),
+        semantic_head=dict(norm_cfg=norm_cfg),
+        criterion=dict(loss_insdis=dict(num_samples=1024))))
+
+resize = dict(type='Resize', scale=(513, 353), keep_ratio=True)
+load, index, pack = _base_.test_pipeline[0], _base_.test_pipeline[2], _base_.test_pipeline[3]
+root = '{{$COCO_SAMPLE:data/coco_sample}}'
+val = dict(
+    ann_file='annotations/panoptic_val2017.json', data_prefix=_base_.val_dataloader.dataset.data_prefix)
+train_dataloader = dict(
+    batch_size=2, dataset=dict(data_root=root, pipeline=[load, index, resize, pack], **val))
+val_dataloader = dict(dataset=dict(data_root=root, pipeline=[load, resize, index, pack]))
+test_dataloader = val_dataloader
+
+train_cfg = dict(max_iters=600, val_interval=100)
+optim_wrapper = dict(optimizer=dict(lr=3e-3), paramwise_cfg=dict(lr_mult=dict(backbone=1)))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type='MultiStepLR', by_epoch=False, milestones=[510, 570], gamma=0.1),
+]
+custom_hooks = [dict(type='ChannelsLastHook')]
