@@ -90,7 +90,4 @@ class KMaXHead(BaseModule):
 
     def _build_targets(self, size: torch.Size, batch_data_samples: SampleList) -> PanopticTargets:
         return build_panoptic_targets(
-            batch_data_samples,
-            num_classes=self.num_classes,
-            size=tuple(size),
-            num_slots=self.num_slots)
+            batch_data_samples, num_classes=self.num_classes, size=tuple(size), num_slots=self.num_slots)

@@ -3,10 +3,10 @@ from .mask_id_loss import SigmoidMaskIDLoss, SoftmaxMaskIDLoss
 from .panoptic_criterion import PanopticCriterion
 from .pixel_sampling import PixelSampler, mean_over_nonzero, sample_pixels
 from .pq_loss import PQClassLoss, PQMaskLoss, dice_loss, soft_cross_entropy
-from .semantic_loss import BinarySemanticLoss, SemanticLoss
+from .semantic_loss import BinarySemanticLoss, SemanticLoss, UpsampledSemanticLoss
 
 __all__ = [
     'InstanceDiscriminationLoss', 'pixel_contrast', 'SigmoidMaskIDLoss', 'SoftmaxMaskIDLoss',
     'PanopticCriterion', 'PixelSampler', 'mean_over_nonzero', 'sample_pixels', 'PQClassLoss', 'PQMaskLoss',
-    'dice_loss', 'soft_cross_entropy', 'BinarySemanticLoss', 'SemanticLoss'
+    'dice_loss', 'soft_cross_entropy', 'BinarySemanticLoss', 'SemanticLoss', 'UpsampledSemanticLoss'
 ]

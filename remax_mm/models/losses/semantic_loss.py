@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from remax_mm.models.layers import resize_to
 from remax_mm.structures import SlotTargets
 from .pixel_sampling import PixelSampler, mean_over_nonzero, take_pixels
 
@@ -73,6 +74,18 @@ class SemanticLoss(nn.Module):
         num_classes = targets.class_targets.shape[-1] - 1
         loss = F.cross_entropy(logits, labels, ignore_index=num_classes, reduction='none')  # (B, S)
         return self.loss_weight * mean_over_nonzero(loss)
+
+
+@MODELS.register_module()
+class UpsampledSemanticLoss(SemanticLoss):
+    """As :class:`SemanticLoss`, after the logits are brought to the ground truth's resolution.
+
+    For logits of a decoder stage, coarser than the masks, whose small segments the stride would skip.
+    """
+
+    def forward(self, sem_logits: Tensor, targets: SlotTargets) -> Tensor:
+        """Scalar from logits (B, C, h', w'), C >= K, at any resolution."""
+        return super().forward(resize_to(sem_logits, targets.sem_seg.shape[-2:]), targets)
 
 
 @MODELS.register_module()

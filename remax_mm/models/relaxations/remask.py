@@ -62,7 +62,7 @@ def ground_truth_gate(sem_seg: Tensor, class_logits: Tensor, activation: str = '
 
 
 def _gate(semantic: Tensor, class_logits: Tensor, activation: str) -> Tensor:
-    """Product of class probabilities, from (B, N, K + 1) logits, with semantics (B, K, h, w): (B, N, h, w)."""
+    """Class probabilities, from (B, N, K + 1) logits, times semantics (B, K, h, w): (B, N, h, w)."""
     class_logits = full_precision(class_logits)
     if activation == 'sigmoid':
         classes = class_logits[..., :-1].sigmoid()
@@ -96,9 +96,8 @@ def relax_mask_logits(mask_logits: Tensor,
     """
     # The factor starts near 1 + K / 4, far out of half precision's comfort.
     with torch.autocast(mask_logits.device.type, enabled=False):
-        gate = semantic_gate(
-            sem_logits.detach() if stop_gradient else sem_logits,
-            class_logits.detach() if detach_class else class_logits, activation)
+        gate = semantic_gate(sem_logits.detach() if stop_gradient else sem_logits,
+                             class_logits.detach() if detach_class else class_logits, activation)
         return _amplify(mask_logits, gate, identity)
 
 
@@ -171,8 +170,8 @@ class ReMask(nn.Module):
         if features[self.source] is None:
             raise ValueError(f'Expected the context of ReMask to hold {self.source!r}, but got None')
         sem_logits = self.semantic_head(features[self.source])
-        relaxed = relax_mask_logits(
-            prediction.mask_logits, prediction.class_logits, sem_logits, **self.options)
+        relaxed = relax_mask_logits(prediction.mask_logits, prediction.class_logits, sem_logits,
+                                    **self.options)
         return prediction._replace(relaxed_mask_logits=relaxed, sem_logits=sem_logits)
 
 

@@ -91,8 +91,8 @@ class KMaXDecoderLayer(nn.Module):
         self.relax_assignment = relax_assignment
         self.slot_projection = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.pixel_projection = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg)
-        self.predictor = MaskPredictor(
-            channels, channels, num_classes, channels, embedding_channels, norm_cfg)
+        self.predictor = MaskPredictor(channels, channels, num_classes, channels, embedding_channels,
+                                       norm_cfg)
         self.remask = remask
 
         self.pixel_value = ConvNormAct(channels, channels, norm_cfg=norm_cfg, act=False, init=channels**-0.5)
@@ -208,14 +208,15 @@ class KMaXTransformerDecoder(BaseModule):
                 relax_assignment=relax_assignment) for index, width in enumerate(widths))
         self.class_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.mask_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
-        self.predictor = MaskPredictor(
-            in_channels[-1], channels, num_classes, channels, embedding_channels, norm_cfg)
+        self.predictor = MaskPredictor(in_channels[-1], channels, num_classes, channels, embedding_channels,
+                                       norm_cfg)
 
     def forward(self, features: Sequence[Tensor], sem_seg: Optional[Tensor] = None) -> List[MaskPrediction]:
         """
         Args:
             features: (B, in_channels[i], h, w) each, coarse to fine.
-            sem_seg: (B, h', w') semantic ground truth of the finest feature's size, shown to ReMask in training.
+            sem_seg: (B, h', w') semantic ground truth at the finest feature's size, shown to ReMask in
+                training.
 
         Returns:
             One prediction per layer, each at the resolution of its feature, then the final one.

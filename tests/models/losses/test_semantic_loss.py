@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from remax_mm.models.losses import BinarySemanticLoss, SemanticLoss
+from remax_mm.models.losses import BinarySemanticLoss, SemanticLoss, UpsampledSemanticLoss
 from remax_mm.models.losses.semantic_loss import stride_targets
 from remax_mm.structures import SlotTargets
 from tests.worked_example import random_prediction, random_slot_targets, random_targets
@@ -102,6 +102,28 @@ def test_semantic_loss__level_matters_only_to_the_binary_one():
     logits = torch.randn(2, NUM_CLASSES, 5, 5, dtype=torch.float64)
     torch.testing.assert_close(SemanticLoss()(logits + 3, targets), SemanticLoss()(logits, targets))
     assert BinarySemanticLoss()(logits + 3, targets) > BinarySemanticLoss()(logits, targets)
+
+
+def test_upsampled_semantic_loss__by_hand():
+    # Two logits two ground-truth pixels apart: the pixel between them has the mean of both.
+    targets = _slot_targets(size=3)
+    sem_seg = torch.tensor([[[0, 1, NUM_CLASSES]] * 3] * 2)
+    targets = targets._replace(sem_seg=sem_seg, void=sem_seg == NUM_CLASSES)
+    logits = torch.zeros(2, NUM_CLASSES, 2, 2, dtype=torch.float64)
+    logits[:, 1, :, 1] = 4.0
+    first = math.log(4)
+    between = math.log(3 + math.exp(2)) - 2
+    loss = UpsampledSemanticLoss(loss_weight=0.5)
+    assert loss(logits, targets).item() == pytest.approx(0.5 * (first + between) / 2, rel=1e-12)
+
+
+def test_upsampled_semantic_loss__is_the_plain_one_at_full_resolution():
+    targets, logits = _slot_targets(size=5), torch.randn(2, NUM_CLASSES, 5, 5)
+    assert torch.equal(UpsampledSemanticLoss()(logits, targets), SemanticLoss()(logits, targets))
+    torch.manual_seed(3)
+    sampled = UpsampledSemanticLoss(num_samples=7)(logits, targets)
+    torch.manual_seed(3)
+    assert torch.equal(sampled, SemanticLoss(num_samples=7)(logits, targets))
 
 
 @pytest.mark.parametrize('size', [(4, 4), (9, 5), (17, 17), (1, 1), (5, 3), (10, 10)])
