@@ -35,6 +35,8 @@ export OMP_NUM_THREADS ?= $(THREADS)
 # Threads that wait must sleep: spinning ones starve the rest where anything else wants the cores (60 times slower).
 export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONUNBUFFERED = 1
+# For USE_ACTIVE, where this checkout may not be installed.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
