@@ -1,0 +1,138 @@
+"""Each ablation differs from ReMaX-B in what its table says, and in nothing else."""
+from typing import Any, Dict, Iterator, Tuple
+
+import pytest
+from mmengine.config import Config
+
+from tests.conftest import REPOSITORY
+
+FOLDER = REPOSITORY / 'configs' / 'ablations'
+ENDING = '_r50_8xb8-50k_coco-1281.py'
+BASE = REPOSITORY / 'configs' / 'remax' / f'remax-b{ENDING}'
+ABSENT = '(absent)'
+
+DECODER = 'model.panoptic_head.transformer_decoder.'
+CRITERION = 'model.panoptic_head.criterion.'
+REMASK = f'{DECODER}remask.'
+NO_REMASK = {f'{DECODER}remask': None, f'{DECODER}num_relaxed': 0, f'{CRITERION}loss_stage_sem': None}
+KMAX_RATE = {'optim_wrapper.optimizer.lr': 5e-4, 'optim_wrapper.optimizer.weight_decay': 0.05}
+NO_REMAX = {**NO_REMASK, f'{CRITERION}reclass': None, **KMAX_RATE}
+SOFTMAX_MASK_ID = {f'{CRITERION}loss_mask_id.type': 'SoftmaxMaskIDLoss'}
+GROUND_TRUTH = {
+    f'{REMASK}type': 'GroundTruthReMask',
+    f'{REMASK}semantic_head': ABSENT,
+    f'{CRITERION}loss_stage_sem': None
+}
+
+DIFFERENCES: Dict[str, Dict[str, Any]] = {
+    'table2_softmax': {
+        **NO_REMAX,
+        **SOFTMAX_MASK_ID
+    },
+    'table2_softmax-remax': {
+        **SOFTMAX_MASK_ID, f'{REMASK}activation': 'softmax',
+        f'{CRITERION}reclass.activation': 'softmax'
+    },
+    'table2_sigmoid': NO_REMAX,
+    'table2_sigmoid-clip': {
+        **NO_REMAX, 'optim_wrapper.clip_grad': dict(max_norm=0.01, norm_type=2)
+    },
+    'table3_2-remasks': {
+        f'{DECODER}num_relaxed': 2
+    },
+    'table3_6-remasks': {
+        f'{DECODER}num_relaxed': 6
+    },
+    'table3_reclass-only': {
+        **NO_REMASK,
+        **KMAX_RATE
+    },
+    'table4_eta-0': {
+        f'{CRITERION}reclass.smoothing': 0
+    },
+    'table4_eta-0.01': {
+        f'{CRITERION}reclass.smoothing': 0.01
+    },
+    'table4_eta-0.05': {
+        f'{CRITERION}reclass.smoothing': 0.05
+    },
+    'table4_eta-0.2': {
+        f'{CRITERION}reclass.smoothing': 0.2
+    },
+    'table5_remask-at-test': {
+        f'{REMASK}type': 'ReMaskAtTest'
+    },
+    'table5_no-identity': {
+        f'{REMASK}identity': False
+    },
+    'table5_no-identity-remask-at-test': {
+        f'{REMASK}identity': False,
+        f'{REMASK}type': 'ReMaskAtTest'
+    },
+    'table7_no-stop-gradient': {
+        f'{REMASK}stop_gradient': False
+    },
+    'table7_ground-truth': GROUND_TRUTH,
+    'table7_ground-truth-filter': {
+        **GROUND_TRUTH, f'{REMASK}identity': False
+    },
+    'reading_class-gradient': {
+        f'{REMASK}detach_class': False
+    },
+    'reading_stage-feature': {
+        f'{DECODER}remask': [
+            dict(
+                type='ReMask',
+                source='pixel_decoder',
+                semantic_head=dict(type='StageSemanticHead', in_channels=channels, num_classes=133))
+            for channels in (2048, 2048, 1024, 1024)
+        ]
+    },
+    'reading_embedding': {
+        f'{REMASK}source': 'embedding',
+        f'{REMASK}semantic_head.in_channels': 128
+    },
+    'reading_own-assignment': {
+        f'{DECODER}relax_assignment': False
+    },
+    'reading_mask-id-mean': {
+        f'{CRITERION}loss_mask_id.slot_reduction': 'mean'
+    },
+    'reading_mask-id-matched': {
+        f'{CRITERION}loss_mask_id.slot_reduction': 'matched'
+    },
+    'reading_binary-semantics': {
+        f'{CRITERION}loss_stage_sem.type': 'BinarySemanticLoss'
+    },
+    'reading_stride-4-semantics': {
+        f'{CRITERION}loss_stage_sem.type': 'UpsampledSemanticLoss',
+        f'{CRITERION}loss_stage_sem.num_samples': 4096,
+        f'{CRITERION}loss_stage_sem.sampling_temperature': 2.0
+    },
+}
+
+
+def _differences(ours: Any, base: Any, name: str = '') -> Iterator[Tuple[str, Any]]:
+    """Dotted names at which two configs differ, and our value there."""
+    if not (isinstance(ours, dict) and isinstance(base, dict)):
+        if ours != base:
+            yield name, ours
+        return
+    for key in {**base, **ours}:
+        yield from _differences(
+            ours.get(key, ABSENT), base.get(key, ABSENT), f'{name}.{key}' if name else key)
+
+
+def test_ablation_configs__all_are_known():
+    assert {path.name for path in FOLDER.glob('*.py')} == {name + ENDING for name in DIFFERENCES}
+
+
+def test_ablation_configs__all_are_in_the_index():
+    index = (FOLDER / 'README.md').read_text(encoding='utf-8')
+    assert not [name for name in DIFFERENCES if f'`{name}`' not in index]
+
+
+@pytest.mark.parametrize('name', DIFFERENCES)
+def test_ablation_config__changes_what_it_says(name):
+    ours, base = (Config.fromfile(path).to_dict() for path in (FOLDER / (name + ENDING), BASE))
+    assert dict(_differences(ours, base)) == DIFFERENCES[name]
