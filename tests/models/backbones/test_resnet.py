@@ -1,11 +1,12 @@
 """mmdet's own ResNet is kMaX-DeepLab's pixel encoder R50; these tests pin the config that makes it so."""
-import re
+import json
 
 import numpy as np
 import torch
 from mmdet.registry import MODELS
 
 from tests.golden import golden_state_dict
+from tests.reference_names import reference_names
 
 KMAX_R50 = dict(
     type='ResNet',
@@ -18,18 +19,13 @@ KMAX_R50 = dict(
     style='pytorch')
 
 
-def _name_in_reference(key):
-    key = re.sub(r'^layer(\d)', lambda match: f'res{int(match[1]) + 1}', key)
-    key = re.sub(r'bn(\d)\.', r'conv\1.norm.', key)
-    key = key.replace('downsample.0.', 'shortcut.').replace('downsample.1.', 'shortcut.norm.')
-    return 'backbone.' + (key if key.startswith('res') else f'stem.{key}')
-
-
 def test_resnet__is_the_reference(reference_dir):
     backbone = MODELS.build(KMAX_R50)
     backbone.eval()
     weights = backbone.state_dict()
-    backbone.load_state_dict(golden_state_dict({key: _name_in_reference(key) for key in weights}, weights))
+    listed = json.loads((reference_dir / 'golden' / 'keys_r50_coco.json').read_text())
+    names = reference_names(weights, listed, prefix='backbone.')
+    backbone.load_state_dict(golden_state_dict(names, weights))
 
     reference = np.load(reference_dir / 'golden' / 'backbone_r50.npz')
     with torch.no_grad():

@@ -1,48 +1,37 @@
-"""A whole model against numbers measured on the public kMaX-DeepLab PyTorch code, with the same weights."""
+"""A whole model against numbers measured on the public kMaX-DeepLab PyTorch code, by way of the converter."""
 import json
 
 import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
 
-from tests.golden import golden_state_dict
-from tests.reference_names import reference_model_names
+from remax_mm.analysis import count_parameters, inference_copy
+from tests.conftest import REPOSITORY
+from tests.golden import golden_weight
+from tests.reference_names import convert_file
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
-def model():
-    model = MODELS.build(
-        dict(
-            type='KMaXDeepLab',
-            backbone=dict(type='ResNet', depth=50, norm_cfg=dict(type='BN', eps=1e-3, momentum=0.01)),
-            panoptic_head=dict(
-                type='KMaXHead',
-                num_things_classes=80,
-                num_stuff_classes=53,
-                pixel_decoder=dict(type='KMaXPixelDecoder', in_channels=[256, 512, 1024, 2048]),
-                transformer_decoder=dict(
-                    type='KMaXTransformerDecoder', in_channels=[2048, 1024, 512, 256], num_slots=128)),
-            panoptic_fusion_head=dict(type='KMaXFusionHead', num_things_classes=80, num_stuff_classes=53)))
-    weights = model.state_dict()
-    model.load_state_dict(golden_state_dict(reference_model_names(weights), weights, rule='C'))
-    return model.eval()
+def model(reference_dir, tmp_path_factory):
+    """The shipped model with the weights of a checkpoint file as the reference writes it."""
+    folder = tmp_path_factory.mktemp('checkpoints')
+    shapes = json.loads((reference_dir / 'golden' / 'keys_r50_coco.json').read_text())
+    weights = {key: golden_weight(key, shape, rule='C') for key, shape in shapes.items()}
+    torch.save(dict(model=weights), folder / 'theirs.pth')
+    convert_file(folder / 'theirs.pth', folder / 'ours.pth')
 
-
-def test_kmax_deeplab__keys_of_the_published_checkpoint(reference_dir, model):
-    listed = json.loads((reference_dir / 'golden' / 'keys_r50_coco.json').read_text())
-    weights = model.state_dict()
-    shapes = {theirs: list(weights[ours].shape) for ours, theirs in reference_model_names(weights).items()}
-    assert shapes == {
-        key: shape
-        for key, shape in listed.items() if '_auxiliary_semantic_predictor.' not in key
-    }
+    model = MODELS.build(Config.fromfile(REPOSITORY / 'configs' / '_base_' / 'models' / 'kmax_r50.py').model)
+    load_checkpoint(model, str(folder / 'ours.pth'), map_location='cpu', strict=True)
+    return inference_copy(model)
 
 
 def test_kmax_deeplab__parameters_of_the_inference_network(model):
-    assert sum(parameter.numel() for parameter in model.parameters()) == 56_580_120
+    assert count_parameters(model) == 56_580_120
 
 
 def test_kmax_deeplab__is_the_reference(reference_dir, model):

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from remax_mm.models.layers import resize_to
 from remax_mm.structures import PanopticTargets
 from tests.golden import golden_state_dict
-from tests.reference_names import reference_head_names
+from tests.reference_names import reference_names
 
 IN_CHANNELS = (256, 512, 1024, 2048)
 NUM_CLASSES = 7
@@ -26,7 +26,18 @@ LOSSES = dict(
 
 
 @pytest.fixture(scope='module')
-def reference_head():
+def golden(reference_dir):
+    return reference_dir / 'golden'
+
+
+@pytest.fixture(scope='module')
+def listed(golden):
+    """What is known of each weight, by its name in the reference."""
+    return json.loads((golden / 'head_weights_spec.json').read_text())
+
+
+@pytest.fixture(scope='module')
+def reference_head(listed):
     """The head that the numbers were measured on, in float32 and eval mode; not to be changed."""
     head = MODELS.build(
         dict(
@@ -50,13 +61,9 @@ def reference_head():
                     type='InstanceDiscriminationLoss', num_samples=289, sampling_temperature=1.5),
                 loss_sem=dict(type='SemanticLoss', num_samples=289, sampling_temperature=2.0))))
     weights = head.state_dict()
-    head.load_state_dict(golden_state_dict(reference_head_names(weights), weights))
+    names = reference_names(weights, listed, prefix='panoptic_head.')
+    head.load_state_dict(golden_state_dict(names, weights))
     return head.eval()
-
-
-@pytest.fixture(scope='module')
-def golden(reference_dir):
-    return reference_dir / 'golden'
 
 
 @pytest.fixture(scope='module')
@@ -72,12 +79,12 @@ def predictions(features, reference_head):
         return dict(zip(OUTPUTS, reference_head(features)))
 
 
-def test_reference_names__every_key_with_its_shape(golden, reference_head):
-    listed = json.loads((golden / 'head_weights_spec.json').read_text())
+def test_reference_names__every_key_with_its_shape(listed, reference_head):
     weights = reference_head.state_dict()
-    shapes = {theirs: list(weights[ours].shape) for ours, theirs in reference_head_names(weights).items()}
+    names = reference_names(weights, listed, prefix='panoptic_head.')
+    shapes = {theirs: list(weights[ours].shape) for ours, theirs in names.items()}
     assert shapes == {name: entry['shape'] for name, entry in listed.items()}
-    for ours, theirs in reference_head_names(weights).items():
+    for ours, theirs in names.items():
         if not theirs.endswith('num_batches_tracked'):
             first = weights[ours].flatten()[:3]
             torch.testing.assert_close(
@@ -172,7 +179,7 @@ def test_kmax_head__losses_of_the_reference(training_step, expected_step):
     assert sum(losses.values()).item() == pytest.approx(expected_step['total_weighted_float64'], rel=1e-6)
 
 
-def test_kmax_head__gradients_of_the_reference(training_step, expected_step):
+def test_kmax_head__gradients_of_the_reference(listed, training_step, expected_step):
     head, inputs, _, _, _ = training_step
     for name, feature in zip(('res2', 'res3', 'res4', 'res5'), inputs):
         expected = expected_step['grad_norm_of_inputs_float64'][name]
@@ -180,7 +187,7 @@ def test_kmax_head__gradients_of_the_reference(training_step, expected_step):
 
     parameters = dict(head.named_parameters())
     expected = expected_step['grad_norm_of_parameters_float64']
-    names = reference_head_names(parameters)
+    names = reference_names(parameters, listed, prefix='panoptic_head.')
     assert set(names.values()) == set(expected)
     floor = 1e-6 * max(expected.values())
     compared = {ours: theirs for ours, theirs in names.items() if expected[theirs] > floor}
@@ -190,9 +197,9 @@ def test_kmax_head__gradients_of_the_reference(training_step, expected_step):
         assert norm == pytest.approx(expected[theirs], rel=1e-5, abs=0 if ours in compared else floor), ours
 
 
-def test_kmax_head__running_statistics_of_the_reference(training_step, expected_step):
+def test_kmax_head__running_statistics_of_the_reference(listed, training_step, expected_step):
     buffers = dict(training_step[0].named_buffers())
-    names = reference_head_names(buffers)
+    names = reference_names(buffers, listed, prefix='panoptic_head.')
     expected = expected_step['running_stats_norm_after_one_step_float64']
     statistics = {
         ours: theirs

@@ -10,7 +10,7 @@ from remax_mm.models.layers import AxialBlock, BottleneckBlock
 from remax_mm.models.pixel_decoders.kmax_pixel_decoder import ChannelLayerNorm, KMaXPixelDecoder, ResizedFuse
 from tests.golden import golden_state_dict
 from tests.random_statistics import randomise_norms
-from tests.reference_names import reference_head_names
+from tests.reference_names import reference_names
 
 IN_CHANNELS = (4, 6, 10, 12)
 
@@ -30,9 +30,10 @@ def _features(height=33, width=65, batch_size=2, dtype=torch.float32):
 def test_kmax_pixel_decoder__is_the_reference(reference_dir):
     golden = reference_dir / 'golden'
     decoder = KMaXPixelDecoder([256, 512, 1024, 2048], num_blocks=[1, 1, 1, 1])
-    weights = {f'pixel_decoder.{key}': value for key, value in decoder.state_dict().items()}
-    weights = golden_state_dict(reference_head_names(weights), weights)
-    decoder.load_state_dict({key.split('.', 1)[1]: value for key, value in weights.items()})
+    weights = decoder.state_dict()
+    listed = json.loads((golden / 'head_weights_spec.json').read_text())
+    names = reference_names(weights, listed, prefix='panoptic_head.pixel_decoder.')
+    decoder.load_state_dict(golden_state_dict(names, weights))
     decoder.double().eval()
     inputs = np.load(golden / 'head_inputs.npz')
     with torch.no_grad():

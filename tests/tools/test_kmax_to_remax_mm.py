@@ -1,0 +1,266 @@
+"""The converter of public kMaX-DeepLab checkpoints. Its numbers: tests/models/detectors."""
+import io
+import json
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmseg.datasets import ADE20KDataset
+
+from tests.conftest import REPOSITORY
+from tests.reference_names import CONVERTERS
+
+sys.path.insert(0, str(CONVERTERS))
+
+import kmax_to_remax_mm as converter  # noqa: E402
+from kmax_release import ADE20K, COCO, convert_weights, name_here  # noqa: E402
+
+CLASS_HEAD = 'sem_seg_head.predictor._predcitor._transformer_class_head.conv.bias'
+SEMANTIC_BIAS = 'sem_seg_head.predictor._auxiliary_semantic_predictor.final_conv.conv.bias'
+OUR_CLASS_HEAD = 'panoptic_head.transformer_decoder.predictor.class_head.conv.bias'
+OUR_SEMANTIC_BIAS = 'panoptic_head.semantic_head.classifier.conv.bias'
+
+
+@pytest.fixture
+def release(reference_dir):
+    """Weights of a published configuration, all zero and of hardly any memory."""
+
+    def zeros(name):
+        shapes = json.loads((reference_dir / 'golden' / f'keys_{name}.json').read_text())
+        counts = {key: 'num_batches_tracked' in key for key in shapes}
+        return {
+            key: torch.zeros((), dtype=torch.int64 if counts[key] else torch.float32).expand(shape)
+            for key, shape in shapes.items()
+        }
+
+    return zeros
+
+
+@pytest.fixture
+def convert(tmp_path, monkeypatch, capsys):
+    """Runs the command line on weights, a dict or the bytes of a file; its text and what it wrote."""
+
+    def run(content, *arguments, name='theirs.pth'):
+        source, target = tmp_path / name, tmp_path / 'new' / 'ours.pth'
+        if isinstance(content, bytes):
+            source.write_bytes(content)
+        elif content is not None:
+            torch.save(content, source)
+        monkeypatch.setattr(
+            'sys.argv', ['kmax_to_remax_mm.py',
+                         str(source), str(target), *map(str, arguments)])
+        try:
+            converter.main()
+        except SystemExit as error:
+            return str(error), target
+        return capsys.readouterr().out, target
+
+    return run
+
+
+def _saved(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize('name', ['r50_coco', 'r50_ade20k', 'convnext_tiny_coco'])
+def test_name_here__keeps_names_apart_and_knows_them_all(release, name):
+    weights = release(name)
+    names = {name_here(key) for key in weights}
+    assert len(names) == len(weights)
+    assert not [key for key in names if '._' in key or key.startswith('sem_seg_head')]
+
+
+@pytest.mark.parametrize('name,classes', [('r50_coco', 133), ('r50_ade20k', 150)])
+def test_main__fills_the_shipped_model(release, convert, name, classes):
+    text, target = convert(dict(model=release(name), iteration=149999))
+    assert text.startswith(f'Wrote 1417 weights for {classes} classes')
+
+    checkpoint = torch.load(target, weights_only=True)
+    assert checkpoint['meta']['source'] == 'theirs.pth'
+    assert len(checkpoint['meta']['dataset_meta']['classes']) == classes
+
+    config = converter.default_config(checkpoint['state_dict'], COCO if classes == 133 else ADE20K)
+    assert config.model.panoptic_head.semantic_head.num_classes == classes
+    with torch.device('meta'):
+        model = converter.MODELS.build(config.model)
+    model.load_state_dict(checkpoint['state_dict'], strict=True, assign=True)
+
+
+def test_main__bare_weights_without_counts_for_a_remax_config(release, convert):
+    weights = {key: value for key, value in release('r50_coco').items() if 'num_batches' not in key}
+    config = REPOSITORY / 'configs' / 'remax' / 'remax-b_r50_8xb8-50k_coco-1281.py'
+    text, target = convert(weights, '--config', config)
+    assert text.startswith('Wrote 1417 weights')
+
+    checkpoint = torch.load(target, weights_only=True)
+    assert 'ReClass' in checkpoint['meta']['cfg']
+    counts = [value for key, value in checkpoint['state_dict'].items() if 'num_batches_tracked' in key]
+    assert len(counts) > 200 and all(value.dtype == torch.int64 and value.item() == 0 for value in counts)
+    assert not [key for key in checkpoint['state_dict'] if 'remask' in key]
+
+
+def test_main__leaves_out_a_semantic_head_that_the_config_lacks(release, convert, tmp_path):
+    base = REPOSITORY / 'configs' / 'kmax' / 'kmax_r50_8xb8-150k_coco-1281.py'
+    config = tmp_path / 'config.py'
+    config.write_text(f'_base_ = {str(base)!r}\nmodel = dict(panoptic_head=dict(semantic_head=None))\n')
+    weights = release('r50_coco')
+    theirs = [key for key in weights if '_auxiliary_semantic_predictor' in key]
+    text, _ = convert(weights, '--config', config)
+    assert text.startswith(f'Wrote {1417 - len(theirs)} weights')
+
+
+def test_coco__counts_classes_as_the_panoptic_annotations(reference_dir):
+    # The release numbers Detectron2's COCO_CATEGORIES, which are the official ones in the order of ids.
+    annotations = reference_dir / 'data' / 'coco_sample' / 'annotations'
+    categories = json.loads((annotations / 'panoptic_coco_categories.json').read_text())
+    categories.sort(key=lambda category: category['id'])
+    assert [category['name'] for category in categories] == list(COCO.classes)
+    assert COCO.classes == COCO.metainfo['classes']
+
+
+def test_ade20k__is_the_order_of_the_challenge():
+    # mmseg lists the challenge's classes in another spelling.
+    spelled_otherwise = {
+        'window': 'windowpane', 'tub': 'bathtub', 'rail': 'railing', 'street lamp': 'streetlight',
+        'tv': 'television receiver', 'clothes': 'apparel', 'pool': 'swimming pool', 'falls': 'waterfall',
+        'trash can': 'ashcan'
+    }  # yapf: disable
+    first = [name.split(', ')[0] for name in ADE20K.classes]
+    expected = [name.strip() for name in ADE20KDataset.METAINFO['classes']]
+    assert [spelled_otherwise.get(name, name) for name in first] == expected
+    assert set(ADE20K.classes) == set(ADE20K.metainfo['classes'])
+
+
+@pytest.mark.parametrize('from_tensorflow', [False, True])
+def test_convert_weights__ade20k_classes_by_name(from_tensorflow):
+    # Row i of the class head is class i of the challenge; in the semantic head TensorFlow puts void first.
+    numbers = torch.arange(151.)
+    weights = {CLASS_HEAD: numbers, SEMANTIC_BIAS: numbers - 1 if from_tensorflow else numbers}
+    if not from_tensorflow:
+        weights['backbone.stem.conv1.norm.num_batches_tracked'] = torch.tensor(1)
+    converted, dataset = convert_weights(weights)
+    assert dataset is ADE20K
+
+    class_row, semantic_row = converted[OUR_CLASS_HEAD].tolist(), converted[OUR_SEMANTIC_BIAS].tolist()
+    assert sorted(class_row) == list(range(151)) and class_row[150] == 150
+    assert semantic_row == class_row[:150]
+    # Things come first here; by hand from the challenge's list.
+    for name, ours, theirs in [('bed', 0, 7), ('window', 1, 8), ('flag', 99, 149), ('wall', 100, 0),
+                               ('sky', 102, 2), ('crt screen', 148, 141), ('shower', 149, 145)]:
+        assert dataset.metainfo['classes'][ours] == name and class_row[ours] == theirs
+
+
+@pytest.mark.parametrize('from_tensorflow', [False, True])
+def test_convert_weights__coco_classes_stay(from_tensorflow):
+    numbers = torch.arange(134.)
+    weights = {CLASS_HEAD: numbers, SEMANTIC_BIAS: numbers}
+    if not from_tensorflow:
+        weights['backbone.stem.conv1.norm.num_batches_tracked'] = torch.tensor(1)
+    converted, dataset = convert_weights(weights)
+    assert dataset is COCO
+    assert converted[OUR_CLASS_HEAD].tolist() == list(range(134))
+    first = int(from_tensorflow)
+    assert converted[OUR_SEMANTIC_BIAS].tolist() == list(range(first, first + 133))
+
+
+def test_main__lists_what_does_not_fit(release, convert):
+    weights = release('r50_coco')
+    for index in range(12):
+        weights[f'backbone.res9.{index}.weight'] = torch.zeros(1)
+    for key in [key for key in weights if key.startswith('backbone.res5.0.') and 'batches' not in key]:
+        del weights[key]
+    weights['backbone.stem.conv1.weight'] = torch.zeros(64, 3, 3, 3)
+    text, target = convert(dict(model=weights))
+    assert text.startswith('error: Expected the weights in')
+    assert '20 are missing:\n  backbone.layer4.0.conv1.weight\n' in text
+    assert '12 are unexpected:\n  backbone.layer8.0.weight\n' in text
+    assert 'backbone.layer8.9.weight\n  ...' in text and 'backbone.layer8.10.weight' not in text
+    assert '1 have another shape:\n  backbone.conv1.weight (64, 3, 3, 3) instead of (64, 3, 7, 7)' in text
+    assert not target.parent.exists()
+
+
+@pytest.mark.parametrize('change,message', [
+    (lambda weights: weights.pop(CLASS_HEAD), 'Expected weights of the public PyTorch kMaX-DeepLab'),
+    (lambda weights: weights.update({CLASS_HEAD: torch.zeros(8)}),
+     r'Expected a class head of 134 \(COCO\), 151 \(ADE20K\) outputs, void included, but found 8'),
+    (lambda weights: weights.update({CLASS_HEAD: torch.zeros(20)}), 'Cityscapes are not supported yet'),
+    (lambda weights: weights.update(extra='text'), 'but 1 of 3 entries are not:\n  extra'),
+])
+def test_main__refuses_other_weights(convert, change, message):
+    weights = {CLASS_HEAD: torch.zeros(134), 'backbone.layer1.0.conv1.weight': torch.zeros(1)}
+    change(weights)
+    text, target = convert(dict(model=weights))
+    assert text.startswith('error: ')
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(text)
+    assert not target.exists()
+
+
+def test_main__refuses_a_backbone_without_default_config(release, convert):
+    weights = release('convnext_tiny_coco')
+    assert 'name its config with --config' in convert({
+        key.replace('downsample_layers', 'others'): value
+        for key, value in weights.items()
+    })[0]
+
+
+def test_main__refuses_a_config_of_another_backbone(release, convert):
+    config = REPOSITORY / 'configs' / 'kmax' / 'kmax_mnv3-s_8xb8-150k_coco-641.py'
+    text, target = convert(release('r50_coco'), '--config', config)
+    assert 'are missing:\n  backbone.' in text and 'are unexpected:\n  backbone.conv1.weight' in text
+    assert not target.exists()
+
+
+@pytest.mark.parametrize('content,name', [
+    (_saved({CLASS_HEAD: torch.zeros(134)})[:300], 'theirs.pth'),
+    (b'', 'theirs.pth'),
+    (b'<html>not found</html>', 'theirs.pth'),
+    (pickle.dumps(dict(model={CLASS_HEAD: np.zeros(134)}))[:-20], 'theirs.pkl'),
+    (_saved([1, 2]), 'theirs.pth'),
+    (_saved(dict(model={})), 'theirs.pth'),
+    (_saved(dict(model=Config())), 'theirs.pth'),
+    (None, 'theirs.pth'),
+])
+def test_main__refuses_damaged_files(convert, content, name):
+    text, target = convert(content, name=name)
+    assert text.startswith('error: Expected') and name in text
+    assert not target.exists()
+
+
+class _Mischief:
+
+    def __reduce__(self):
+        return exec, ("open('mischief', 'w')", )
+
+
+def test_read_release__runs_no_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, dump in (('a.pkl', pickle.dumps(dict(model=_Mischief()))), ('a.pth', _saved(_Mischief()))):
+        (tmp_path / name).write_bytes(dump)
+        with pytest.raises(ValueError, match='cannot be read'):
+            converter.read_release(tmp_path / name)
+    assert not (tmp_path / 'mischief').exists()
+
+
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+def test_read_release__detectron2_pickles(tmp_path, protocol):
+    arrays = dict(weight=np.random.RandomState(0).randn(2, 3).astype(np.float32), count=np.array(7))
+    content = dict(model=arrays, __author__='third_party', matching_heuristics=True)
+    (tmp_path / 'a.pkl').write_bytes(pickle.dumps(content, protocol=protocol))
+    weights = converter.read_release(tmp_path / 'a.pkl')
+    assert list(weights) == ['weight', 'count'] and weights['count'].item() == 7
+    np.testing.assert_array_equal(weights['weight'].numpy(), arrays['weight'])
+
+
+def test_main__overwrites_only_when_told(release, convert, tmp_path):
+    (tmp_path / 'new').mkdir()
+    (tmp_path / 'new' / 'ours.pth').write_text('precious')
+    text, target = convert(release('r50_coco'))
+    assert '--force overwrites it' in text and target.read_text() == 'precious'
+    assert convert(release('r50_coco'), '--force')[0].startswith('Wrote')
+    assert [path.name for path in target.parent.iterdir()] == ['ours.pth']

@@ -1,0 +1,177 @@
+"""Names and class orders of the public PyTorch kMaX-DeepLab (bytedance/kmax-deeplab), and ours.
+
+Class columns follow the class order of mmdet's data sets. The release's auxiliary semantic head has a row for
+void, which no pixel is ever trained towards (kmax_deeplab/modeling/criterion.py ignores it); ours has none,
+so the row is dropped. It is the last one, but the first in files from TensorFlow, whose rows are the ids of
+the data set (convert-tf-weights-to-d2.py reorders the class heads alone).
+"""
+import re
+from typing import Any, Dict, Mapping, NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+
+import remax_mm  # noqa: F401  (makes mmdet importable)
+
+# isort: split
+from mmdet.datasets import ADE20KPanopticDataset, CocoPanopticDataset
+
+SEMANTIC_HEAD = 'panoptic_head.semantic_head.'
+CLASS_HEAD_OF_RELEASE = 'sem_seg_head.predictor._predcitor._transformer_class_head.conv.bias'
+
+# Name in the release -> name here: regular expressions, applied one after the other.
+NAME_RULES = (
+    # Backbone: Detectron2's ResNet is mmdet's; ConvNeXt keeps its names.
+    (r'^backbone\.stem\.', 'backbone.'),
+    (r'^backbone\.res(\d)\.', lambda match: f'backbone.layer{int(match[1]) - 1}.'),
+    (r'^(backbone\..*)shortcut\.norm\.', r'\1downsample.1.'),
+    (r'^(backbone\..*)shortcut\.', r'\1downsample.0.'),
+    (r'^(backbone\.(?:.*\.)?)conv(\d)\.norm\.', r'\1bn\2.'),
+    # Auxiliary semantic head.
+    (r'^sem_seg_head\.predictor\._auxiliary_semantic_predictor\.', SEMANTIC_HEAD),
+    (r'\._aspp\._aspp_conv(\d)\.conv\.', r'.aspp.branches.\1.conv.'),
+    (r'\._aspp\._aspp_conv(\d)\.norm\.', r'.aspp.branches.\1.bn.'),
+    (r'\._aspp\._aspp_pool\.', '.aspp.pool.project.'),
+    (r'\._aspp\._proj_conv_bn_act\.', '.aspp.project.'),
+    (r'\._low_level_projection_os8\.', '.fuse_res3.reduce.'),
+    (r'\._low_level_projection_os4\.', '.fuse_res2.reduce.'),
+    (r'\._low_level_fusion_os8_conv(\d)_bn_act\.', r'.fuse_res3.fuse.\1.'),
+    (r'\._low_level_fusion_os4_conv(\d)_bn_act\.', r'.fuse_res2.fuse.\1.'),
+    (r'\.conv_block_(\d)\.', r'.head.\1.'),
+    (r'\.final_conv\.', '.classifier.'),
+    # Pixel decoder.
+    (r'^sem_seg_head\.pixel_decoder\.', 'panoptic_head.pixel_decoder.'),
+    (r'\._in_norms\.', '.input_norms.'),
+    (r'\._stages\.(\d+)\._blocks\.', r'.stages.\1.'),
+    (r'\._resized_fuses\.(\d+)\._conv_bn_low\.', r'.fuses.\1.coarse.1.'),
+    (r'\._resized_fuses\.(\d+)\._conv_bn_high\.', r'.fuses.\1.fine.1.'),
+    (r'\._shortcut\.', '.shortcut.'),
+    (r'\._conv1_bn_act\.', '.reduce.'),
+    (r'\._conv2_bn_act\.', '.spatial.'),
+    (r'\._conv3_bn\.', '.expand.'),
+    (r'\._attention\._(height|width)_axis\.', r'.attention.\1_axis.'),
+    (r'_axis\.qkv_transform\.conv\.', '_axis.qkv.conv.'),
+    (r'_axis\._batch_norm_qkv\.', '_axis.qkv.norm.'),
+    (r'_axis\._(query|key|value)_rpe\._embeddings\.weight$', r'_axis.\1_relative_position.table'),
+    (r'_axis\._batch_norm_similarity\.', '_axis.similarity_norm.'),
+    (r'_axis\._batch_norm_retrieved_output\.', '_axis.output_norm.'),
+    # Transformer decoder.
+    (r'^sem_seg_head\.predictor\.', 'panoptic_head.transformer_decoder.'),
+    (r'\._cluster_centers\.weight$', '.cluster_centers'),
+    (r'\._(class|mask)_embedding_projection\.', r'.\1_embedding.'),
+    (r'\._kmax_transformer_layers\.', '.layers.'),
+    (r'\._predcitor\.', '.predictor.'),
+    (r'\._pixel_space_head_conv(\d)bnact\.', r'.pixel_head.\1.'),
+    (r'\._pixel_space_head_last_convbn\.', '.pixel_embedding.'),
+    (r'\._transformer_mask_head\.', '.mask_kernel.'),
+    (r'\._transformer_class_head\.', '.class_head.'),
+    (r'\._pixel_space_mask_batch_norm\.', '.mask_norm.'),
+    (r'\._query_conv1_bn_act\.', '.slot_projection.'),
+    (r'\._pixel_conv1_bn_act\.', '.pixel_projection.'),
+    (r'\._pixel_v_conv_bn\.', '.pixel_value.'),
+    (r'\._kmeans_query_batch_norm_retrieved_value\.', '.update_norm.'),
+    (r'\._kmeans_query_conv3_bn\.', '.update.'),
+    (r'\._query_qkv_conv_bn\.', '.self_attention.qkv.'),
+    (r'\._query_self_attention\._batch_norm_similarity\.', '.self_attention.similarity_norm.'),
+    (r'\._query_self_attention\._batch_norm_retrieved_value\.', '.self_attention.value_norm.'),
+    (r'\._query_conv3_bn\.', '.self_attention.project.'),
+    (r'\._query_ffn_conv1_bn_act\.', '.ffn.0.'),
+    (r'\._query_ffn_conv2_bn\.', '.ffn.1.'),
+)
+
+# The order of the 2016 scene parsing challenge, which the release counts its classes in
+# (kmax_deeplab/data/datasets/register_ade20k_panoptic.py), in mmdet's spelling ('airplane' is 'plane' there).
+ADE20K_CHALLENGE_ORDER = tuple(
+    ('wall; building; sky; floor; tree; ceiling; road, route; bed; window; grass; cabinet; sidewalk, '
+     'pavement; person; earth, ground; door; table; mountain, mount; plant; curtain; chair; car; water; '
+     'painting, picture; sofa; shelf; house; sea; mirror; rug; field; armchair; seat; fence; desk; rock, '
+     'stone; wardrobe, closet, press; lamp; tub; rail; cushion; base, pedestal, stand; box; column, '
+     'pillar; signboard, sign; chest of drawers, chest, bureau, dresser; counter; sand; sink; skyscraper; '
+     'fireplace; refrigerator, icebox; grandstand, covered stand; path; stairs; runway; case, display '
+     'case, showcase, vitrine; pool table, billiard table, snooker table; pillow; screen door, screen; '
+     'stairway, staircase; river; bridge, span; bookcase; blind, screen; coffee table; toilet, can, '
+     'commode, crapper, pot, potty, stool, throne; flower; book; hill; bench; countertop; stove; palm, '
+     'palm tree; kitchen island; computer; swivel chair; boat; bar; arcade machine; hovel, hut, hutch, '
+     'shack, shanty; bus; towel; light; truck; tower; chandelier; awning, sunshade, sunblind; street lamp;'
+     ' booth; tv; airplane; dirt track; clothes; pole; land, ground, soil; bannister, banister, '
+     'balustrade, balusters, handrail; escalator, moving staircase, moving stairway; ottoman, pouf, '
+     'pouffe, puff, hassock; bottle; buffet, counter, sideboard; poster, posting, placard, notice, bill, '
+     'card; stage; van; ship; fountain; conveyer belt, conveyor belt, conveyer, conveyor, transporter; '
+     'canopy; washer, automatic washer, washing machine; plaything, toy; pool; stool; barrel, cask; '
+     'basket, handbasket; falls; tent; bag; minibike, motorbike; cradle; oven; ball; food, solid food; '
+     'step, stair; tank, storage tank; trade name; microwave; pot; animal; bicycle; lake; dishwasher; '
+     'screen; blanket, cover; sculpture; hood, exhaust hood; sconce; vase; traffic light; tray; trash can;'
+     ' fan; pier; crt screen; plate; monitor; bulletin board; shower; radiator; glass, drinking glass; '
+     'clock; flag').split('; '))
+
+
+class ReleaseDataset(NamedTuple):
+    """A data set that the release was trained on.
+
+    Attributes:
+        name: for people.
+        classes: in the order of the release's outputs, void not among them.
+        metainfo: of mmdet's data set; its ``classes`` are the order here.
+    """
+    name: str
+    classes: Tuple[str, ...]
+    metainfo: Mapping[str, Any]
+
+
+COCO = ReleaseDataset('COCO', CocoPanopticDataset.METAINFO['classes'], CocoPanopticDataset.METAINFO)
+ADE20K = ReleaseDataset('ADE20K', ADE20K_CHALLENGE_ORDER, ADE20KPanopticDataset.METAINFO)
+DATASET_OF_CLASS_OUTPUTS = {134: COCO, 151: ADE20K}
+CITYSCAPES_CLASS_OUTPUTS = 20
+
+
+def name_here(name: str) -> str:
+    """Name of a parameter of the release in a ``KMaXDeepLab`` of ours; an unknown name comes back as such."""
+    for pattern, replacement in NAME_RULES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def convert_weights(weights: Mapping[str, Tensor]) -> Tuple[Dict[str, Tensor], ReleaseDataset]:
+    """Rename the weights of the release and put the rows of their class outputs into the order here.
+
+    Args:
+        weights: of the release, by its names.
+
+    Returns:
+        Weights by our names, all that were given, and the data set they were trained on.
+
+    Raises:
+        ValueError: the weights are not those of kMaX-DeepLab, or their number of classes is of no data set
+            that is supported.
+    """
+    dataset = _dataset_of(weights)
+    rows = torch.tensor([dataset.classes.index(name) for name in dataset.metainfo['classes']])
+    num_classes = len(rows)
+    void = torch.tensor([num_classes])
+    from_tensorflow = not any(name.endswith('num_batches_tracked') for name in weights)
+
+    converted = {}
+    for name, value in weights.items():
+        ours = name_here(name)
+        if '.class_head.' in ours and value.shape[:1] == (num_classes + 1, ):
+            value = value[torch.cat([rows, void])]
+        elif ours.startswith(f'{SEMANTIC_HEAD}classifier.') and value.shape[:1] == (num_classes + 1, ):
+            value = value[rows + 1 if from_tensorflow else rows]
+        converted[ours] = value.float() if value.is_floating_point() else value
+    return converted, dataset
+
+
+def _dataset_of(weights: Mapping[str, Tensor]) -> ReleaseDataset:
+    if CLASS_HEAD_OF_RELEASE not in weights:
+        some = ', '.join(sorted(weights)[:3]) or 'none'
+        raise ValueError('Expected weights of the public PyTorch kMaX-DeepLab, whose names start with '
+                         f'`backbone.` and `sem_seg_head.`, but found {len(weights)} others, such as: {some}')
+    outputs = weights[CLASS_HEAD_OF_RELEASE].numel()
+    if outputs == CITYSCAPES_CLASS_OUTPUTS:
+        raise ValueError('Checkpoints of Cityscapes are not supported yet (found a class head of '
+                         f'{outputs} outputs): their pixel decoder takes five backbone features')
+    if outputs not in DATASET_OF_CLASS_OUTPUTS:
+        known = ', '.join(f'{number} ({dataset.name})'
+                          for number, dataset in DATASET_OF_CLASS_OUTPUTS.items())
+        raise ValueError(f'Expected a class head of {known} outputs, void included, but found {outputs}')
+    return DATASET_OF_CLASS_OUTPUTS[outputs]

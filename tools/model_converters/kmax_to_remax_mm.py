@@ -1,0 +1,210 @@
+#!/usr/bin/env python
+"""Turn a checkpoint of the public PyTorch code of kMaX-DeepLab (bytedance/kmax-deeplab) into one of ours.
+
+    python tools/model_converters/kmax_to_remax_mm.py kmax_r50.pth checkpoints/kmax_r50.pth
+
+What can be read: a torch file, or Detectron2's `.pkl` of numpy arrays; the weights stand under `model` or are
+the whole file. Batch norms may lack `num_batches_tracked`, as in files that came from TensorFlow.
+
+Class outputs are put into the order of mmdet's data sets.
+"""
+import argparse
+import codecs
+import os
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+import numpy as np
+import torch
+from kmax_release import SEMANTIC_HEAD, ReleaseDataset, convert_weights
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+
+from remax_mm.analysis import inference_copy
+from remax_mm.version import __version__
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+
+
+def fit_weights(weights: Mapping[str, Tensor], model: nn.Module, source: str) -> Dict[str, Tensor]:
+    """Check that weights fill the inference part of a model exactly, and complete what may be missing.
+
+    Args:
+        weights: by our names, as :func:`convert_weights` returns them.
+        model: may be on the meta device; left as it is.
+        source: where the weights come from, for the message.
+
+    Returns:
+        Weights of the model's inference part and, if the model and the weights both have one, of its
+        auxiliary semantic head, in the order of the model. Counts of batches that are missing are 0.
+
+    Raises:
+        ValueError: weights are missing, unexpected or of another shape; the message lists them.
+    """
+    inference = inference_copy(model).state_dict()
+    with_semantic_head = any(name.startswith(SEMANTIC_HEAD) for name in weights)
+    wanted = {
+        name: value
+        for name, value in model.state_dict().items()
+        if name in inference or (with_semantic_head and name.startswith(SEMANTIC_HEAD))
+    }
+    has_semantic_head = any(name.startswith(SEMANTIC_HEAD) for name in wanted)
+
+    missing = [name for name in wanted if name not in weights and not name.endswith('num_batches_tracked')]
+    unexpected = [
+        name for name in weights
+        if name not in wanted and (has_semantic_head or not name.startswith(SEMANTIC_HEAD))
+    ]
+    misshapen = [
+        f'{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}'
+        for name, value in wanted.items() if name in weights and weights[name].shape != value.shape
+    ]
+    if missing or unexpected or misshapen:
+        raise ValueError(f'Expected the weights in {source} to fit the model, but '
+                         f'{len(missing)} are missing{_listed(missing)}; '
+                         f'{len(unexpected)} are unexpected{_listed(unexpected)}; '
+                         f'{len(misshapen)} have another shape{_listed(misshapen)}')
+    return {name: weights.get(name, torch.zeros((), dtype=torch.int64)) for name in wanted}
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    lines = [*names[:most], *(['...'] if len(names) > most else [])]
+    return ':\n  ' + '\n  '.join(lines) if lines else ''
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads pickled dicts of numpy arrays and can make nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        core = np._core if hasattr(np, '_core') else np.core  # numpy 2 | numpy 1
+        allowed = {
+            ('numpy', 'ndarray'): np.ndarray,
+            ('numpy', 'dtype'): np.dtype,
+            ('_codecs', 'encode'): codecs.encode,
+            ('collections', 'OrderedDict'): OrderedDict,
+        }
+        for folder in ('numpy.core', 'numpy._core'):
+            allowed[f'{folder}.multiarray', '_reconstruct'] = core.multiarray._reconstruct
+            allowed[f'{folder}.numeric', '_frombuffer'] = core.numeric._frombuffer
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f'it holds a `{module}.{name}`, and only numpy arrays are read')
+        return allowed[module, name]
+
+
+def read_release(path: Path) -> Dict[str, Tensor]:
+    """Read the weights of a checkpoint file; runs no code that may stand in it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or holds something else than weights by name.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'Expected a checkpoint at {path}, but there is no such file')
+    try:
+        if path.suffix == '.pkl':
+            with path.open('rb') as file:
+                checkpoint = _ArrayUnpickler(file, encoding='latin1').load()
+        else:
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    # What a damaged file raises depends on where it was cut.
+    except Exception as error:
+        reason = str(error).split('\n')[0] or type(error).__name__
+        raise ValueError(f'Expected a whole checkpoint of weights at {path}, but it cannot be read: {reason}')
+
+    weights = checkpoint.get('model', checkpoint) if isinstance(checkpoint, dict) else checkpoint
+    if not isinstance(weights, dict) or not weights:
+        raise ValueError(f'Expected weights by name, at the top or under `model`, in {path}')
+    weights = {name: _tensor(value) for name, value in weights.items()}
+    strange = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise ValueError(f'Expected nothing but weights in {path}, but {len(strange)} of {len(weights)} '
+                         f'entries are not{_listed(strange)}')
+    return weights
+
+
+def _tensor(value: Any) -> Any:
+    numbers = isinstance(value, np.ndarray) and value.dtype.kind in 'fi' and value.dtype.isnative
+    return torch.from_numpy(np.array(value)) if numbers else value
+
+
+def default_config(weights: Mapping[str, Tensor], dataset: ReleaseDataset) -> Config:
+    """Config of the model that weights of the release, by our names, are from.
+
+    Raises:
+        ValueError: there is none for the backbone.
+    """
+    if not any(name.startswith('backbone.layer1.') for name in weights):
+        raise ValueError('Expected a ResNet-50; for another backbone name its config with --config')
+    config = Config.fromfile(CONFIGS / '_base_' / 'models' / 'kmax_r50.py')
+    things, stuff = (len(dataset.metainfo[f'{kind}_classes']) for kind in ('thing', 'stuff'))
+    config.merge_from_dict({
+        'model.panoptic_head.num_things_classes': things,
+        'model.panoptic_head.num_stuff_classes': stuff,
+        'model.panoptic_head.semantic_head.num_classes': things + stuff,
+        'model.panoptic_fusion_head.num_things_classes': things,
+        'model.panoptic_fusion_head.num_stuff_classes': stuff,
+    })
+    return config
+
+
+def convert_file(source: Path, target: Path, config: Optional[Config] = None) -> Dict[str, Any]:
+    """Convert a checkpoint file of the release and write it for mmengine; returns what was written.
+
+    Args:
+        config: of the model that the weights are for; None for that of the release.
+
+    Raises:
+        ValueError: the file is damaged, or its weights do not fit; nothing is written.
+    """
+    weights, dataset = convert_weights(read_release(source))
+    chosen = default_config(weights, dataset) if config is None else config
+    init_default_scope('mmdet')
+    with torch.device('meta'):
+        model = MODELS.build(chosen.model)
+    state_dict = fit_weights(weights, model, str(source))
+
+    meta = dict(dataset_meta=dict(dataset.metainfo), source=source.name, remax_mm_version=__version__)
+    if config is not None:
+        meta['cfg'] = config.pretty_text
+    checkpoint = dict(meta=meta, state_dict=state_dict)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # In one step, so that a full disk leaves no half of a file behind.
+    unfinished = target.with_name(f'{target.name}.{os.getpid()}')
+    try:
+        torch.save(checkpoint, unfinished)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', type=Path, metavar='SRC', help='checkpoint of the release, .pth or .pkl')
+    parser.add_argument('target', type=Path, metavar='DST', help='checkpoint to write')
+    parser.add_argument(
+        '--config', type=Path, help='config that the checkpoint must fit; its text is kept inside')
+    parser.add_argument('--force', action='store_true', help='overwrite DST')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.target.exists() and not args.force:
+        raise SystemExit(f'error: {args.target} exists; --force overwrites it')
+    try:
+        config = None if args.config is None else Config.fromfile(args.config)
+        checkpoint = convert_file(args.source, args.target, config)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'error: {error}')
+    classes = len(checkpoint['meta']['dataset_meta']['classes'])
+    print(f'Wrote {len(checkpoint["state_dict"])} weights for {classes} classes to {args.target}')
+
+
+if __name__ == '__main__':
+    main()
