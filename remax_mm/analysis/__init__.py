@@ -1,3 +1,4 @@
+from .comparison import Spread, compare_runs, format_comparison, measure_spread, read_final_metrics
 from .complexity import (Complexity, PartComplexity, count_macs, count_parameters, format_complexity,
                          inference_copy, measure_complexity, measure_config)
 from .loss_balance import (LossParts, collect_loss_balance, format_loss_balance, logarithmic_edges,
@@ -5,7 +6,8 @@ from .loss_balance import (LossParts, collect_loss_balance, format_loss_balance,
                            split_softmax_cross_entropy, summarize_loss_balance)
 
 __all__ = [
-    'Complexity', 'PartComplexity', 'count_macs', 'count_parameters', 'format_complexity', 'inference_copy',
+    'Spread', 'compare_runs', 'format_comparison', 'measure_spread', 'read_final_metrics', 'Complexity',
+    'PartComplexity', 'count_macs', 'count_parameters', 'format_complexity', 'inference_copy',
     'measure_complexity', 'measure_config', 'LossParts', 'collect_loss_balance', 'format_loss_balance',
     'logarithmic_edges', 'measure_loss_balance', 'split_mask_id_loss', 'split_sigmoid_cross_entropy',
     'split_softmax_cross_entropy', 'summarize_loss_balance'

@@ -1,0 +1,158 @@
+"""Train kMaX-DeepLab, with a sigmoid, with ReMask and with ReClass on the mini set, and compare their PQ.
+
+    python tools/dataset_converters/make_mini_panoptic.py data/mini_panoptic
+    python tools/analysis_tools/compare_relaxations.py --seeds 3
+
+Everything else is equal: data, their order, network at inference, learning rate, schedule. Finished runs are
+kept, so that the same command goes on where it was stopped. Writes comparison.md and comparison.json.
+"""
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+from mmengine.fileio import dump, load
+
+from remax_mm.analysis import compare_runs, format_comparison, read_final_metrics
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TRAINER = REPOSITORY / 'tools' / 'train.py'
+# By the name of their folder; each but the first adds one thing to the one before.
+VARIANTS = {
+    'kmax': ('kMaX (softmax)', 'kmax_mnv3-s_1xb8-1k_mini-129.py'),
+    'sigmoid': ('sigmoid', 'kmax-sigmoid_mnv3-s_1xb8-1k_mini-129.py'),
+    'sigmoid-remask': ('sigmoid + ReMask', 'kmax-sigmoid-remask_mnv3-s_1xb8-1k_mini-129.py'),
+    'sigmoid-remask-reclass': ('sigmoid + ReMask + ReClass', 'remax_mnv3-s_1xb8-1k_mini-129.py'),
+}
+
+
+class Run(NamedTuple):
+    """One training: variant and seed, the options of its config, its folder."""
+    variant: str
+    seed: int
+    options: List[str]
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return REPOSITORY / 'configs' / 'mini' / VARIANTS[self.variant][1]
+
+    @property
+    def settings(self) -> dict:
+        return dict(config=self.config.name, options=self.options)
+
+
+def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/compare_relaxations'))
+    parser.add_argument('--seeds', type=int, default=3, help='runs of each variant (default: 3)')
+    parser.add_argument('--iterations', type=int, default=1200, help='of each run (default: 1200)')
+    parser.add_argument('--lr', type=float, default=4e-3, help='learning rate of all runs (default: 4e-3)')
+    parser.add_argument('--variants', nargs='+', choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument('--jobs', type=int, default=1, help='runs at the same time (default: 1)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], help='further overrides for all runs, as of tools/train.py')
+    args = parser.parse_args(arguments)
+    for name in ('seeds', 'iterations', 'jobs'):
+        if getattr(args, name) < 1:
+            parser.error(f'Expected --{name} to be at least 1, but got {getattr(args, name)}')
+    return args
+
+
+def plan_runs(args: argparse.Namespace) -> List[Run]:
+    """All runs, seed by seed, so that an unfinished comparison is still a fair one."""
+    iterations = args.iterations
+    schedule = [
+        f'optim_wrapper.optimizer.lr={args.lr}', f'train_cfg.max_iters={iterations}',
+        f'train_cfg.val_interval={iterations}', f'param_scheduler.0.end={max(iterations // 12, 2)}',
+        f'param_scheduler.1.milestones=[{iterations * 85 // 100},{iterations * 95 // 100}]'
+    ]
+    return [
+        Run(variant, seed, [f'randomness.seed={seed}', *schedule, *args.cfg_options],
+            args.work_dir / variant / f'seed{seed}') for seed in range(args.seeds)
+        for variant in args.variants
+    ]
+
+
+def read_finished(run: Run) -> Optional[Dict[str, float]]:
+    """Metrics of a run that is done, None of one that is not.
+
+    Raises:
+        ValueError: the folder holds a run of other settings.
+    """
+    path = run.folder / 'metrics.json'
+    if not path.is_file():
+        return None
+    finished = load(path)
+    if finished['settings'] != run.settings:
+        raise ValueError(f'Expected a run of {run.settings} in {run.folder}, but it is one of '
+                         f'{finished["settings"]}; choose another --work-dir')
+    return finished['metrics']
+
+
+def train(run: Run, iterations: int, trainer: Path, jobs: int) -> Optional[Dict[str, float]]:
+    """Metrics of a run that is trained now, in a process of its own; None if that failed."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(trainer), str(run.config), '--work-dir', str(run.folder)]
+    environment = dict(os.environ)
+    if jobs > 1:
+        environment.setdefault('OMP_NUM_THREADS', str(max((os.cpu_count() or 1) // jobs, 1)))
+    log = run.folder / 'train.log'
+    with open(log, 'w') as file:
+        done = subprocess.run([*command, '--cfg-options', *run.options],
+                              stdout=file,
+                              stderr=subprocess.STDOUT,
+                              env=environment)
+    if done.returncode != 0:
+        last = log.read_text(errors='replace').strip().splitlines()[-1:]
+        print(f'FAILED {run.variant}, seed {run.seed}: {"".join(last)} (see {log})', flush=True)
+        return None
+    metrics = read_final_metrics(run.folder, iterations)
+    dump(dict(settings=run.settings, metrics=metrics), run.folder / 'metrics.json', indent=2)
+    print(f'{run.variant}, seed {run.seed}: PQ {metrics["PQ"]:.2f}', flush=True)
+    return metrics
+
+
+def main(arguments: Optional[Sequence[str]] = None, trainer: Path = TRAINER) -> None:
+    args = parse_args(arguments)
+    planned = plan_runs(args)
+    finished = {run.folder: read_finished(run) for run in planned}
+    waiting = [run for run in planned if finished[run.folder] is None]
+    print(f'{len(planned) - len(waiting)} of {len(planned)} runs are done already', flush=True)
+
+    # One thread waits for each process
+    with ThreadPoolExecutor(args.jobs) as pool:
+        trained = pool.map(lambda run: train(run, args.iterations, trainer, args.jobs), waiting)
+        finished.update(zip([run.folder for run in waiting], trained))
+
+    # A failed run, say, one that did not stay finite, is missing from the table and named at the end
+    results = {VARIANTS[variant][0]: {} for variant in args.variants}
+    for run in planned:
+        if finished[run.folder] is not None:
+            results[VARIANTS[run.variant][0]][run.seed] = finished[run.folder]
+    table = format_comparison(results)
+    (args.work_dir / 'comparison.md').write_text(f'{table}\n')
+    spreads = {
+        variant: {
+            quality: spread._asdict()
+            for quality, spread in qualities.items()
+        }
+        for variant, qualities in compare_runs(results).items()
+    }
+    dump(
+        dict(iterations=args.iterations, lr=args.lr, options=args.cfg_options, runs=results, spread=spreads),
+        args.work_dir / 'comparison.json',
+        indent=2)
+    print(f'\nMean ± sample standard deviation (lowest to highest), {args.iterations} iterations, '
+          f'learning rate {args.lr:g}\n{table}')
+    failed = [run for run in planned if finished[run.folder] is None]
+    if failed:
+        raise SystemExit(f'{len(failed)} of {len(planned)} runs failed; the same command tries them again')
+
+
+if __name__ == '__main__':
+    main()
