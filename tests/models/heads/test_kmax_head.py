@@ -201,3 +201,18 @@ def test_kmax_head__synchronised_norms_are_batch_norms_in_eval():
     features = _features()
     for ours, theirs in zip(synchronised.eval().predict(features, None), head.eval().predict(features, None)):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_kmax_head__has_no_target_without_a_slot():
+    # Eight stripes for six slots; the two narrowest turn into void.
+    head, samples, handed = _head(), _data_samples(), []
+    for sample in samples:
+        columns = torch.tensor([1, 2, 3, 4, 5, 6, 7,
+                                8]).repeat_interleave(torch.tensor([12, 10, 10, 10, 9, 8, 4, 2]))
+        sample.gt_panoptic_seg = PixelData(segment_map=columns.to(torch.uint8).expand(1, 33, 65).contiguous())
+        sample.gt_segments = InstanceData(labels=torch.zeros(8).long(), is_thing=torch.ones(8).bool())
+    head.criterion.register_forward_hook(lambda module, args, result: handed.append(args[1]))
+    losses = head.loss(_features(), samples)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert handed[0].masks.shape == (2, 6, 9, 17)
+    assert handed[0].void[..., -2:].all() and not handed[0].void[..., :-2].any()
