@@ -212,6 +212,32 @@ def test_kmax_transformer_decoder__first_layers_are_relaxed(num_relaxed):
     assert len({id(head) for head in heads}) == num_relaxed
 
 
+def test_kmax_transformer_decoder__one_remask_for_each_layer():
+    kinds = ('ReMask', 'GroundTruthReMask', 'ReMaskAtTest')
+    remasks = [dict(REMASK, identity=False), dict(type=kinds[1]), dict(REMASK, type=kinds[2])]
+    decoder = _decoder(num_relaxed=3, remask=remasks)
+    assert tuple(type(layer.remask).__name__ for layer in decoder.layers) == kinds
+    assert decoder.layers[0].remask.options['identity'] is False
+
+    # Only what exists in training alone is dropped for inference.
+    for layer in decoder.layers:
+        layer.drop_training_parts()
+    assert [layer.remask is None for layer in decoder.layers] == [True, True, False]
+
+
+def test_kmax_transformer_decoder__shows_each_remask_its_stage():
+    decoder = _decoder(num_relaxed=3, remask=REMASK)
+    contexts, pixel_spaces = [], []
+    for layer in decoder.layers:
+        layer.pixel_projection.register_forward_hook(lambda module, args, result: pixel_spaces.append(result))
+        layer.remask.register_forward_hook(lambda module, args, result: contexts.append(args[1]))
+    features, sem_seg = _features(), torch.zeros(2, 5, 9, dtype=torch.int64)
+    decoder(features, sem_seg)
+    for context, pixel_space, stage in zip(contexts, pixel_spaces, (0, 0, 1)):
+        assert context.pixel_space is pixel_space and context.pixel_decoder is features[stage]
+        assert context.sem_seg is sem_seg
+
+
 def test_kmax_transformer_decoder__group_norm_at_odd_widths():
     decoder = _decoder(norm_cfg=dict(type='GN', num_groups=32), channels=12, ffn_channels=30, num_heads=3)
     predictions = decoder(_features(batch_size=1))
@@ -225,6 +251,7 @@ def test_kmax_transformer_decoder__group_norm_at_odd_widths():
     (dict(num_relaxed=-1, remask=REMASK), 'between 0 and the 3 decoder layers, but got -1'),
     (dict(remask=REMASK), '`remask` and `num_relaxed` to be given together'),
     (dict(num_relaxed=2), '`remask` and `num_relaxed` to be given together'),
+    (dict(num_relaxed=2, remask=[REMASK]), 'or one for each, but got 1 for num_relaxed=2'),
 ])
 def test_kmax_transformer_decoder__contradicting_options(options, message):
     with pytest.raises(ValueError, match=message):
