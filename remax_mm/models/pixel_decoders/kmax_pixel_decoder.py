@@ -5,14 +5,8 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..layers import EXPANSION, KMAX_NORM, ConvNormAct, NormConfig, build_block_group, resize_to
-
-
-class ChannelLayerNorm(nn.LayerNorm):
-    """Layer norm over the channels of (B, C, h, w)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+from ..layers import (EXPANSION, KMAX_NORM, ChannelLayerNorm, ConvNormAct, NormConfig, build_block_group,
+                      resize_to)
 
 
 class ResizedFuse(nn.Module):
