@@ -1,4 +1,5 @@
+from .axial_resnet import AxialResNet
 from .convnext import KMaXConvNeXt
 from .mobilenet_v3 import KMaXMobileNetV3
 
-__all__ = ['KMaXConvNeXt', 'KMaXMobileNetV3']
+__all__ = ['AxialResNet', 'KMaXConvNeXt', 'KMaXMobileNetV3']

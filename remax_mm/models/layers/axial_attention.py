@@ -99,6 +99,7 @@ class AxialAttention2d(nn.Module):
         in_channels: channels of the input.
         key_channels: channels of queries and keys, over all heads.
         value_channels: channels of values and output, over all heads.
+        stride: every stride-th row is kept after the height axis, every stride-th column after the other.
     """
 
     def __init__(self,
@@ -106,20 +107,23 @@ class AxialAttention2d(nn.Module):
                  key_channels: int,
                  value_channels: int,
                  num_heads: int = 8,
-                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 stride: int = 1) -> None:
         super().__init__()
+        self.stride = stride
         self.height_axis = AxialAttention1d(in_channels, key_channels, value_channels, num_heads, norm_cfg)
         self.width_axis = AxialAttention1d(value_channels, key_channels, value_channels, num_heads, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, h, w) to (B, value_channels, h, w)."""
-        batch_size, _, height, width = x.shape
+        """(B, in_channels, h, w) to (B, value_channels, h', w'), h' = (h - 1) // stride + 1."""
+        batch_size, width = x.shape[0], x.shape[3]
 
         # Every column is a sequence of its own.
         x = x.permute(0, 3, 1, 2).flatten(0, 1)  # (B * w, C, h)
-        x = self.height_axis(x)
+        x = self.height_axis(x)[..., ::self.stride]
+        height = x.shape[-1]
 
         # Then every row.
-        x = x.unflatten(0, (batch_size, width)).permute(0, 3, 2, 1).flatten(0, 1)  # (B * h, C, w)
-        x = self.width_axis(x)
+        x = x.unflatten(0, (batch_size, width)).permute(0, 3, 2, 1).flatten(0, 1)  # (B * h', C, w)
+        x = self.width_axis(x)[..., ::self.stride]
         return x.unflatten(0, (batch_size, height)).permute(0, 2, 1, 3)

@@ -1,4 +1,4 @@
-"""Residual blocks of kMaX-DeepLab's pixel decoder: bottleneck and axial.
+"""Residual blocks of kMaX-DeepLab's pixel decoder and of its backbone MaX-S: bottleneck and axial.
 
 Both activate their input first, take the shortcut from the activated input and return the sum without an
 activation; whoever consumes it activates (deeplab2 model/layers/axial_blocks.py).
@@ -14,10 +14,11 @@ EXPANSION = 4
 """Output channels of a block over its base channels."""
 
 
-def _shortcut(in_channels: int, out_channels: int, norm_cfg: NormConfig) -> nn.Module:
-    if in_channels == out_channels:
-        return nn.Identity()
-    return ConvNormAct(in_channels, out_channels, norm_cfg=norm_cfg, act=False)
+def _shortcut(in_channels: int, out_channels: int, norm_cfg: NormConfig, stride: int) -> nn.Module:
+    if in_channels != out_channels:
+        return ConvNormAct(in_channels, out_channels, stride=stride, norm_cfg=norm_cfg, act=False)
+    # Pooling over one pixel takes every stride-th.
+    return nn.Identity() if stride == 1 else nn.MaxPool2d(1, stride)
 
 
 class BottleneckBlock(nn.Module):
@@ -27,17 +28,18 @@ class BottleneckBlock(nn.Module):
                  in_channels: int,
                  base_channels: int,
                  drop_path_rate: float = 0.0,
-                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 stride: int = 1) -> None:
         super().__init__()
         out_channels = EXPANSION * base_channels
-        self.shortcut = _shortcut(in_channels, out_channels, norm_cfg)
+        self.shortcut = _shortcut(in_channels, out_channels, norm_cfg, stride)
         self.reduce = ConvNormAct(in_channels, base_channels, norm_cfg=norm_cfg)
-        self.spatial = ConvNormAct(base_channels, base_channels, 3, norm_cfg=norm_cfg)
+        self.spatial = ConvNormAct(base_channels, base_channels, 3, stride=stride, norm_cfg=norm_cfg)
         self.expand = ConvNormAct(base_channels, out_channels, norm_cfg=norm_cfg, act=False, norm_init=0.0)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, h, w) to (B, 4f, h, w)."""
+        """(B, in_channels, h, w) to (B, 4f, h', w'), h' = (h - 1) // stride + 1."""
         x = F.gelu(x)
         return self.shortcut(x) + self.drop_path(self.expand(self.spatial(self.reduce(x))))
 
@@ -50,17 +52,18 @@ class AxialBlock(nn.Module):
                  base_channels: int,
                  drop_path_rate: float = 0.0,
                  norm_cfg: NormConfig = KMAX_NORM,
-                 num_heads: int = 8) -> None:
+                 num_heads: int = 8,
+                 stride: int = 1) -> None:
         super().__init__()
         channels, out_channels = 2 * base_channels, EXPANSION * base_channels
-        self.shortcut = _shortcut(in_channels, out_channels, norm_cfg)
+        self.shortcut = _shortcut(in_channels, out_channels, norm_cfg, stride)
         self.reduce = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg)
-        self.attention = AxialAttention2d(channels, base_channels, channels, num_heads, norm_cfg)
+        self.attention = AxialAttention2d(channels, base_channels, channels, num_heads, norm_cfg, stride)
         self.expand = ConvNormAct(channels, out_channels, norm_cfg=norm_cfg, act=False, norm_init=0.0)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, h, w) to (B, 4f, h, w)."""
+        """(B, in_channels, h, w) to (B, 4f, h', w'), h' = (h - 1) // stride + 1."""
         x = F.gelu(x)
         return self.shortcut(x) + self.drop_path(self.expand(F.gelu(self.attention(self.reduce(x)))))
 
@@ -83,5 +86,5 @@ def build_block_group(block_type: str,
         raise ValueError(f'Expected a block type among {sorted(BLOCK_TYPES)}, but got {block_type!r}.')
     block = BLOCK_TYPES[block_type]
     widths = [in_channels] + [EXPANSION * base_channels] * (num_blocks - 1)
-    return nn.Sequential(*(
-        block(width, base_channels, drop_path_rate, norm_cfg) for width in widths[:num_blocks]))
+    return nn.Sequential(*(block(width, base_channels, drop_path_rate, norm_cfg)
+                           for width in widths[:num_blocks]))

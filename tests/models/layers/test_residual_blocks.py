@@ -83,3 +83,26 @@ def test_block__group_norm_at_odd_widths(kind):
     block = kind(20, 24, norm_cfg=dict(type='GN', num_groups=32))
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in block.modules())
     assert block(torch.randn(1, 20, 3, 4)).isfinite().all()
+
+
+@pytest.mark.parametrize('size', [(5, 9), (4, 6)])
+@pytest.mark.parametrize('width', [32, 24])
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_block__stride_takes_every_second_pixel(kind, width, size):
+    block, plain = kind(width, 8, stride=2), kind(width, 8)
+    plain.load_state_dict(randomise_norms(block).state_dict())  # the stride has no parameters
+    x = torch.randn(2, width, *size)
+    block.eval(), plain.eval()
+    activated = F.gelu(x)
+    torch.testing.assert_close(block.shortcut(activated), plain.shortcut(activated)[:, :, ::2, ::2])
+    if kind is BottleneckBlock:
+        torch.testing.assert_close(block(x), plain(x)[:, :, ::2, ::2])
+
+    # Rows go before the width axis sees them, columns after, so that every query still meets whole axes.
+    else:
+        attention, reduced = block.attention, plain.reduce(activated)
+        columns = [attention.height_axis(reduced[..., i]) for i in range(size[1])]
+        y = torch.stack(columns, dim=3)[:, :, ::2]
+        y = torch.stack([attention.width_axis(y[:, :, i]) for i in range(y.shape[2])], dim=2)[..., ::2]
+        torch.testing.assert_close(attention(reduced), y)
+        assert block(x).shape == (2, 32, *((length + 1) // 2 for length in size))
