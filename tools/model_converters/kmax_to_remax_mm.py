@@ -4,7 +4,9 @@
     python tools/model_converters/kmax_to_remax_mm.py kmax_r50.pth checkpoints/kmax_r50.pth
 
 What can be read: a torch file, or Detectron2's `.pkl` of numpy arrays; the weights stand under `model` or are
-the whole file. Batch norms may lack `num_batches_tracked`, as in files that came from TensorFlow.
+the whole file. Batch norms may lack `num_batches_tracked`, as in files that the release's script
+convert-tf-weights-to-d2.py made of TensorFlow's checkpoints. TensorFlow's ResNet-50 is another network than
+the release's and ours: it has no max-pool, and the pixel decoder takes its features before their activation.
 
 Class outputs are put into the order of mmdet's data sets.
 """
@@ -12,9 +14,11 @@ import argparse
 import codecs
 import os
 import pickle
+import re
+import warnings
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -25,6 +29,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from remax_mm.analysis import inference_copy
+from remax_mm.models.backbones.convnext import ARCHITECTURES, ConvNeXtSpec
 from remax_mm.version import __version__
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -137,18 +142,33 @@ def default_config(weights: Mapping[str, Tensor], dataset: ReleaseDataset) -> Co
     Raises:
         ValueError: there is none for the backbone.
     """
-    if not any(name.startswith('backbone.layer1.') for name in weights):
-        raise ValueError('Expected a ResNet-50; for another backbone name its config with --config')
     config = Config.fromfile(CONFIGS / '_base_' / 'models' / 'kmax_r50.py')
-    things, stuff = (len(dataset.metainfo[f'{kind}_classes']) for kind in ('thing', 'stuff'))
-    config.merge_from_dict({
-        'model.panoptic_head.num_things_classes': things,
-        'model.panoptic_head.num_stuff_classes': stuff,
-        'model.panoptic_head.semantic_head.num_classes': things + stuff,
-        'model.panoptic_fusion_head.num_things_classes': things,
-        'model.panoptic_fusion_head.num_stuff_classes': stuff,
-    })
+    head = config.model.panoptic_head
+    for fusing in (head, config.model.panoptic_fusion_head):
+        fusing.num_things_classes = len(dataset.metainfo['thing_classes'])
+        fusing.num_stuff_classes = len(dataset.metainfo['stuff_classes'])
+    head.semantic_head.num_classes = len(dataset.classes)
+
+    if any(name.startswith('backbone.stages.') for name in weights):
+        arch, channels = _convnext_of(weights)
+        config.model.backbone = dict(type='KMaXConvNeXt', arch=arch)
+        head.pixel_decoder.in_channels = head.semantic_head.in_channels = list(channels)
+    elif not any(name.startswith('backbone.layer1.') for name in weights):
+        raise ValueError(
+            'Expected a ResNet-50 or a ConvNeXt; for another backbone name its config with --config')
     return config
+
+
+def _convnext_of(weights: Mapping[str, Tensor]) -> Tuple[str, Tuple[int, ...]]:
+    scales = [[
+        value for name, value in weights.items() if re.fullmatch(rf'backbone\.stages\.{i}\.\d+\.gamma', name)
+    ] for i in range(4)]
+    found = ConvNeXtSpec(tuple(map(len, scales)), tuple(len(stage[0]) if stage else 0 for stage in scales))
+    for arch, spec in ARCHITECTURES.items():
+        if found == spec:
+            return arch, spec.channels
+    raise ValueError(f'Expected a ConvNeXt of {", ".join(ARCHITECTURES)}, but found stages of '
+                     f'{found.depths} blocks and {found.channels} channels')
 
 
 def convert_file(source: Path, target: Path, config: Optional[Config] = None) -> Dict[str, Any]:
@@ -161,7 +181,13 @@ def convert_file(source: Path, target: Path, config: Optional[Config] = None) ->
         ValueError: the file is damaged, or its weights do not fit; nothing is written.
     """
     weights, dataset = convert_weights(read_release(source))
+    if 'backbone.bn1.weight' in weights and 'backbone.bn1.num_batches_tracked' not in weights:
+        warnings.warn(
+            f'{source} seems to come from TensorFlow, whose ResNet-50 has no max-pool and gives its '
+            'features before their activation: train on, the outputs are not those of the original.')
     chosen = default_config(weights, dataset) if config is None else config
+    if 'model' not in chosen:
+        raise ValueError(f'Expected `model` in the config {chosen.filename}, but it has none')
     init_default_scope('mmdet')
     with torch.device('meta'):
         model = MODELS.build(chosen.model)
@@ -200,7 +226,7 @@ def main() -> None:
     try:
         config = None if args.config is None else Config.fromfile(args.config)
         checkpoint = convert_file(args.source, args.target, config)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f'error: {error}')
     classes = len(checkpoint['meta']['dataset_meta']['classes'])
     print(f'Wrote {len(checkpoint["state_dict"])} weights for {classes} classes to {args.target}')
