@@ -38,7 +38,7 @@ def check_finite_losses(losses: Losses, data_samples: Sequence[Any]) -> None:
     wrong = [f'{name} = {value}' for name, value in zip(names, sums.tolist()) if not math.isfinite(value)]
     raise FloatingPointError(
         f'Expected finite losses, but got {", ".join(wrong)} in iteration {_iteration()} (from 0) on the '
-        f'images {_images(data_samples)}. The weights have not been updated from this batch.')
+        f'images {image_names(data_samples)}. The weights have not been updated from this batch.')
 
 
 def _iteration() -> Union[int, str]:
@@ -46,6 +46,7 @@ def _iteration() -> Union[int, str]:
     return 'unknown' if iteration is None else iteration
 
 
-def _images(data_samples: Sequence[Any]) -> List[Any]:
+def image_names(data_samples: Sequence[Any]) -> List[Any]:
+    """Paths of the images of a batch, or what else they are known by."""
     names = (sample.metainfo for sample in data_samples)
     return [meta.get('img_path', meta.get('img_id', 'unknown')) for meta in names]

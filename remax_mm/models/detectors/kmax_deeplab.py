@@ -7,7 +7,7 @@ from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
 from torch import Tensor
 
-from .finite_losses import check_finite_losses
+from .finite_losses import check_finite_losses, image_names
 
 
 @MODELS.register_module()
@@ -39,9 +39,13 @@ class KMaXDeepLab(MaskFormer):
         """Losses of a batch, already weighted.
 
         Raises:
-            FloatingPointError: a loss is not finite; names the terms and the images.
+            FloatingPointError: a loss, or a prediction that it is made from, is not finite; names the terms
+                and the images.
         """
-        losses = super().loss(batch_inputs, batch_data_samples)
+        try:
+            losses = super().loss(batch_inputs, batch_data_samples)
+        except FloatingPointError as error:
+            raise FloatingPointError(f'{error}, on the images {image_names(batch_data_samples)}') from error
         check_finite_losses(losses, batch_data_samples)
         return losses
 

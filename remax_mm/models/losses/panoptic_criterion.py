@@ -6,7 +6,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from remax_mm.models.layers import resize_to
+from remax_mm.models.layers import full_precision, resize_to
 from remax_mm.structures import MaskPrediction, PanopticTargets, SlotTargets, assign_targets_to_slots
 
 
@@ -81,7 +81,7 @@ class PanopticCriterion(nn.Module):
 
             # The auxiliary semantic head, once
             if self.loss_sem is not None:
-                losses['loss_sem'] = self.loss_sem(_full_precision(sem_logits), slot_targets)
+                losses['loss_sem'] = self.loss_sem(full_precision(sem_logits), slot_targets)
 
             # The stages before, one at a time
             for stage, prediction in enumerate(predictions[:-1]):
@@ -141,13 +141,9 @@ def _to_resolution(prediction: MaskPrediction, size: torch.Size) -> MaskPredicti
 
     The feature is not normalised again, so that it may be shorter than 1 (as in the reference).
     """
-    prediction = MaskPrediction(*(None if part is None else _full_precision(part) for part in prediction))
+    prediction = MaskPrediction(*(None if part is None else full_precision(part) for part in prediction))
     relaxed = prediction.relaxed_mask_logits
     return prediction._replace(
         mask_logits=resize_to(prediction.mask_logits, size),
         pixel_feature=resize_to(prediction.pixel_feature, size),
         relaxed_mask_logits=None if relaxed is None else resize_to(relaxed, size))
-
-
-def _full_precision(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -89,27 +89,12 @@ class UpsampledSemanticLoss(SemanticLoss):
 
 
 @MODELS.register_module()
-class BinarySemanticLoss(nn.Module):
+class BinarySemanticLoss(SemanticLoss):
     """Binary cross entropy of each class, summed over classes, void pixels left out.
 
-    Unlike the softmax it fixes the absolute level of the logits, whose sigmoid Eq. 1 of ReMaX takes.
-
-    Args:
-        num_samples: pixels drawn of each image, anew at each call; all if there are fewer, or if 0.
-        sampling_temperature: how much small segments are favoured, see :func:`.sample_pixels`.
-        loss_weight: factor on the mean over sampled non-void pixels.
-
-    Raises:
-        ValueError: negative ``num_samples``.
+    Unlike the softmax it fixes the absolute level of the logits, whose sigmoid Eq. 1 of ReMaX takes. Arguments
+    as of :class:`SemanticLoss`.
     """
-
-    def __init__(self,
-                 num_samples: int = 0,
-                 sampling_temperature: float = 2.0,
-                 loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.sampler = PixelSampler(num_samples, sampling_temperature)
-        self.loss_weight = loss_weight
 
     def forward(self, sem_logits: Tensor, targets: SlotTargets) -> Tensor:
         """Scalar from logits (B, C, h', w'), C >= K, at the ground truth's resolution or a stride of it."""

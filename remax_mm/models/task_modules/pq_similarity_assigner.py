@@ -7,6 +7,7 @@ from mmdet.registry import TASK_UTILS
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from remax_mm.models.layers import full_precision
 from remax_mm.structures import MaskPrediction, Match, PanopticTargets
 
 
@@ -85,12 +86,12 @@ class PQSimilarityAssigner:
             One match per image with min(real segments, N) pairs, similarities in at least float32.
 
         Raises:
-            ValueError: a similarity is not finite.
+            FloatingPointError: a similarity is not finite.
         """
         with torch.autocast(prediction.mask_logits.device.type, enabled=False):
             mask_sim = mask_similarity(
-                _full_precision(prediction.mask_logits), targets.masks, targets.void, self.mask_void)
-            class_sim = class_similarity(_full_precision(prediction.class_logits), targets.labels)
+                full_precision(prediction.mask_logits), targets.masks, targets.void, self.mask_void)
+            class_sim = class_similarity(full_precision(prediction.class_logits), targets.labels)
 
         # A single copy to the host: every similarity, and which segments are no padding.
         num_classes = prediction.class_logits.shape[-1] - 1
@@ -111,12 +112,8 @@ def _match_image(table: np.ndarray, image: int) -> np.ndarray:
     mask_sim, class_sim = np.split(table[real, :-1], 2, axis=1)
     for part, values in (('mask', mask_sim), ('class', class_sim)):
         if not np.isfinite(values).all():
-            raise ValueError(
+            raise FloatingPointError(
                 f'Expected finite similarities, but the {part} similarity of image {image} of the '
                 f'batch is not: the {part} logits hold NaN or infinity')
     segment, slot = match_segments(mask_sim * class_sim)
     return np.stack([real[segment], slot])
-
-
-def _full_precision(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -10,7 +10,7 @@ from torch import nn
 
 from remax_mm.engine.optimizers import KernelDecayOptimWrapperConstructor, group_parameters
 
-SCHEDULES = ('adamw_step', 'adamw_poly')
+CONFIGS = ('remax/remax-b_r50_8xb8-50k_coco-1281', '_base_/schedules/adamw_poly')
 
 
 class _Model(nn.Module):
@@ -34,8 +34,8 @@ def _settings(groups, model):
     return {names[id(p)]: (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
 
 
-def _config(repository, schedule):
-    return Config.fromfile(repository / 'configs' / '_base_' / 'schedules' / f'{schedule}.py')
+def _config(repository, name):
+    return Config.fromfile(repository / 'configs' / f'{name}.py')
 
 
 @pytest.fixture(autouse=True)
@@ -87,9 +87,9 @@ def test_constructor__unknown_keys():
         KernelDecayOptimWrapperConstructor(dict(optimizer=dict(type='AdamW', lr=1.)))
 
 
-@pytest.mark.parametrize('schedule', SCHEDULES)
-def test_constructor__from_the_schedule_configs(repository, schedule):
-    model, cfg = _Model(), _config(repository, schedule)
+@pytest.mark.parametrize('name', CONFIGS)
+def test_constructor__from_configs(repository, name):
+    model, cfg = _Model(), _config(repository, name)
     optimizer = cfg.optim_wrapper.optimizer
     wrapper = build_optim_wrapper(model, copy.deepcopy(cfg.optim_wrapper))
     assert isinstance(wrapper.optimizer, torch.optim.AdamW) and len(wrapper.optimizer.param_groups) == 4
@@ -112,8 +112,8 @@ def _rates(cfg, steps):
     return rates
 
 
-def test_schedule__adamw_step(repository):
-    cfg = _config(repository, 'adamw_step')
+def test_schedule__remax(repository):
+    cfg = _config(repository, CONFIGS[0])
     assert cfg.train_cfg.max_iters == 50000
     rates = _rates(cfg, 5002)
     assert rates[0][0] == pytest.approx(6e-3 / 5000)
@@ -128,8 +128,8 @@ def test_schedule__adamw_step(repository):
     assert factors == pytest.approx([1] * 42 + [0.1] * 5 + [0.01] * 3)
 
 
-def test_schedule__adamw_poly(repository):
-    cfg = _config(repository, 'adamw_poly')
+def test_schedule__kmax(repository):
+    cfg = _config(repository, CONFIGS[1])
     assert cfg.train_cfg.max_iters == 150000
     rates = _rates(cfg, 6001)
     for step in (5000, 5432, 6000):

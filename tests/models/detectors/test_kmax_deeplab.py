@@ -141,6 +141,30 @@ def test_kmax_deeplab__stops_at_a_loss_that_is_not_finite():
         model(**data, mode='loss')
 
 
+def test_kmax_deeplab__stops_at_logits_that_are_not_finite():
+    model = _model()
+    data = model.data_preprocessor(_batch(training=True), training=True)
+    torch.nn.init.constant_(model.panoptic_head.transformer_decoder.predictor.class_head.conv.bias,
+                            float('nan'))
+    with pytest.raises(FloatingPointError, match=r"class similarity of image 0 .*'0.jpg', '1.jpg'"):
+        model(**data, mode='loss')
+
+
+@pytest.mark.parametrize('num_things, num_stuff', [(5, 0), (0, 5)])
+def test_kmax_deeplab__things_or_stuff_alone(num_things, num_stuff):
+    config = detector_config()
+    for part in ('panoptic_head', 'panoptic_fusion_head'):
+        config[part].update(num_things_classes=num_things, num_stuff_classes=num_stuff)
+    model = MODELS.build(ConfigDict(config))
+    data = _batch(training=True)
+    for sample in data['data_samples']:
+        sample.gt_segments.is_thing = torch.full_like(sample.gt_segments.is_thing, num_things > 0)
+    losses = model(**model.data_preprocessor(data, training=True), mode='loss')
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    for result in model.eval().test_step(_batch(training=False)):
+        assert all(s['is_thing'] == (num_things > 0) for s in result.pred_panoptic_seg.segments_info)
+
+
 def test_kmax_deeplab__weights_of_remax_load_into_kmax():
     remax, kmax = _model(relaxed=True), _model(relaxed=False)
     keys = kmax.load_state_dict(remax.state_dict(), strict=False)
