@@ -1,4 +1,4 @@
-"""ReMaX with MobileNetV3-Small fitted to two COCO photos from scratch, crop 353x513, to check the whole chain.
+"""ReMaX with MobileNetV3-Small fitted to two COCO photos from scratch, crop 353x513: checks the whole chain.
 
 Data:      a folder with two val2017 photos and their annotations in COCO's layout, named by COCO_SAMPLE
 Train:     COCO_SAMPLE=<folder> python tools/train.py configs/mini/remax_mnv3-s_1xb2-600_coco-sample-513.py

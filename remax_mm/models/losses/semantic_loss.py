@@ -92,8 +92,8 @@ class UpsampledSemanticLoss(SemanticLoss):
 class BinarySemanticLoss(SemanticLoss):
     """Binary cross entropy of each class, summed over classes, void pixels left out.
 
-    Unlike the softmax it fixes the absolute level of the logits, whose sigmoid Eq. 1 of ReMaX takes. Arguments
-    as of :class:`SemanticLoss`.
+    Unlike the softmax it fixes the absolute level of the logits, whose sigmoid Eq. 1 of ReMaX takes.
+    Arguments as of :class:`SemanticLoss`.
     """
 
     def forward(self, sem_logits: Tensor, targets: SlotTargets) -> Tensor:
