@@ -116,11 +116,13 @@ test-all: $(READY)  ## Run all tests
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 lint: $(READY)  ## Check style and spelling
-	$(RUN) -m flake8 $(SOURCES)
-	$(RUN) -m isort --check --diff --quiet $(SOURCES)
-	$(RUN) -m yapf --diff --recursive $(SOURCES)
-	$(RUN) -m codespell_lib $(SOURCES) docs *.md
+	@status=0; for check in \
+	'flake8 $(SOURCES)' \
+	'isort --check --diff --quiet $(SOURCES)' \
+	'yapf --diff --parallel --recursive $(SOURCES)' \
+	'codespell_lib $(SOURCES) docs README.md CHANGELOG.md CONTRIBUTING.md'; do \
+	echo "$$check"; $(RUN) -m $$check || status=1; done; exit $$status
 
 format: $(READY)  ## Sort imports and lay out the code
 	$(RUN) -m isort --quiet $(SOURCES)
-	$(RUN) -m yapf --in-place --recursive $(SOURCES)
+	$(RUN) -m yapf --in-place --parallel --recursive $(SOURCES)

@@ -99,8 +99,10 @@ class CocoPanopticMapDataset(CocoPanopticDataset):
             self.parse_data_info(dict(raw_img_info=image, raw_ann_info=of_image.get(image['id'])))
             for image in annotations['images']
         ]
-        print_log(f'Read {len(records)} images from {self.ann_file} in {time.time() - start:.1f} s',
-                  logger='current', level=logging.INFO)
+        print_log(
+            f'Read {len(records)} images from {self.ann_file} in {time.time() - start:.1f} s',
+            logger='current',
+            level=logging.INFO)
         return records
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
@@ -120,8 +122,12 @@ class CocoPanopticMapDataset(CocoPanopticDataset):
                 raise ValueError(
                     f'Expected the category ids of {self.ann_file} to be among its `categories`, but '
                     f'{image["file_name"]} has a segment of category {segment["category_id"]}')
-            segments_info.append(dict(id=segment['id'], category=label, is_thing=label < num_things,
-                                      iscrowd=bool(segment.get('iscrowd', False))))
+            segments_info.append(
+                dict(
+                    id=segment['id'],
+                    category=label,
+                    is_thing=label < num_things,
+                    iscrowd=bool(segment.get('iscrowd', False))))
         return dict(
             img_path=self._join(self.data_prefix['img'], image['file_name']),
             img_id=image['id'],
@@ -141,9 +147,8 @@ class CocoPanopticMapDataset(CocoPanopticDataset):
         if self.test_mode:
             return self.data_list
         return [
-            record for record in self.data_list
-            if min(record['height'], record['width']) >= min_size and
-            (not filter_empty_gt or not all(segment['iscrowd'] for segment in record['segments_info']))
+            record for record in self.data_list if min(record['height'], record['width']) >= min_size and (
+                not filter_empty_gt or not all(segment['iscrowd'] for segment in record['segments_info']))
         ]
 
     def get_cat_ids(self, idx: int) -> List[int]:

@@ -27,6 +27,7 @@ class Scene(NamedTuple):
 
 # Stuff: (S, S, 3) textures. Each has colours and a grain of its own.
 
+
 def _smooth_noise(rng: Rng, size: int, cells: int) -> np.ndarray:
     """(S, S) noise of about unit spread whose blotches are S / cells wide."""
     grid = rng.standard_normal((cells + 1, cells + 1)).astype(np.float32)
@@ -71,8 +72,8 @@ def _cloud(rng: Rng, size: int) -> np.ndarray:
 STUFF: Dict[str, Callable[[Rng, int], np.ndarray]] = dict(
     sand=_sand, water=_water, brick=_brick, meadow=_meadow, cloud=_cloud)
 
-
 # Things: signed distance (negative inside, about in units of the radius) and pattern in [0, 1] at (u, v).
+
 
 def _disc(u: np.ndarray, v: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     radius = np.hypot(u, v)

@@ -25,11 +25,16 @@ class MiniPanopticDataset(CocoPanopticMapDataset):
         classes=(*THINGS, *STUFF),
         thing_classes=tuple(THINGS),
         stuff_classes=tuple(STUFF),
-        palette=[*(thing.colour for thing in THINGS.values()),
-                 (205, 170, 120), (40, 100, 160), (150, 75, 55), (60, 130, 40), (210, 215, 225)])
+        palette=[
+            *(thing.colour for thing in THINGS.values()), (205, 170, 120), (40, 100, 160), (150, 75, 55),
+            (60, 130, 40), (210, 215, 225)
+        ])
 
 
-def write_mini_panoptic(folder: Path, num_train: int = 400, num_val: int = 64, size: int = 129,
+def write_mini_panoptic(folder: Path,
+                        num_train: int = 400,
+                        num_val: int = 64,
+                        size: int = 129,
                         seed: int = 0) -> bool:
     """Write the mini set in COCO's panoptic format; the same settings give the same bytes.
 
@@ -103,9 +108,13 @@ def _write_split(folder: Path, split: str, seed: List[int], count: int, size: in
         dict(id=category_id, name=name, isthing=int(name in THINGS), supercategory='mini')
         for name, category_id in _CATEGORY_IDS.items()
     ]
-    _write_json(folder / 'annotations' / f'panoptic_{split}.json',
-                dict(info=dict(description='Drawn panoptic mini set'), images=images, annotations=annotations,
-                     categories=categories))
+    _write_json(
+        folder / 'annotations' / f'panoptic_{split}.json',
+        dict(
+            info=dict(description='Drawn panoptic mini set'),
+            images=images,
+            annotations=annotations,
+            categories=categories))
 
 
 def describe_segments(rng: np.random.Generator, scene: Scene) -> Tuple[np.ndarray, List[dict]]:
@@ -116,12 +125,16 @@ def describe_segments(rng: np.random.Generator, scene: Scene) -> Tuple[np.ndarra
     for segment, segment_id in zip(scene.segments, new_ids):
         ids[segment.mask] = segment_id
         rows, columns = np.flatnonzero(segment.mask.any(1)), np.flatnonzero(segment.mask.any(0))
-        segments_info.append(dict(
-            id=int(segment_id),
-            category_id=_CATEGORY_IDS[segment.name],
-            iscrowd=int(segment.iscrowd),
-            bbox=[int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1],
-            area=int(segment.mask.sum())))
+        segments_info.append(
+            dict(
+                id=int(segment_id),
+                category_id=_CATEGORY_IDS[segment.name],
+                iscrowd=int(segment.iscrowd),
+                bbox=[int(columns[0]),
+                      int(rows[0]),
+                      int(np.ptp(columns)) + 1,
+                      int(np.ptp(rows)) + 1],
+                area=int(segment.mask.sum())))
     return ids, segments_info
 
 

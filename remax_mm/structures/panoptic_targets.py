@@ -69,8 +69,8 @@ def build_panoptic_targets(data_samples: Sequence,
     num_segments = max(int(position.max()), 1)
 
     # Their labels, preceded by that of void.
-    labels = labels.new_full((len(labels), num_segments + 1), num_classes).scatter_(
-        1, position, labels.masked_fill(~kept, num_classes))
+    labels = labels.new_full((len(labels), num_segments + 1),
+                             num_classes).scatter_(1, position, labels.masked_fill(~kept, num_classes))
 
     numbers = torch.arange(1, num_segments + 1, device=index.device).view(-1, 1, 1)
     return PanopticTargets(
@@ -95,8 +95,9 @@ def _merge_stuff(labels: Tensor, is_thing: Tensor) -> Tensor:
 def _select_segments(index: Tensor, table_length: int, num_slots: Optional[int]) -> Tensor:
     """Segments visible in ``index`` (B, h, w), at most the ``num_slots`` largest; (B, S + 1) bool."""
     image = torch.arange(len(index), device=index.device)
-    area = torch.bincount((index + image.view(-1, 1, 1) * table_length).flatten(),
-                          minlength=len(index) * table_length).view(-1, table_length)
+    area = torch.bincount(
+        (index + image.view(-1, 1, 1) * table_length).flatten(),
+        minlength=len(index) * table_length).view(-1, table_length)
     kept = area > 0
     kept[:, VOID_SEGMENT] = False
     if num_slots is not None and table_length - 1 > num_slots and bool((kept.sum(1) > num_slots).any()):
@@ -158,5 +159,8 @@ def _collect_tables(data_samples: Sequence, index: Tensor, num_classes: int) -> 
 
 @lru_cache(maxsize=None)
 def _warn_of_dropped_segments(num_slots: int) -> None:
-    print_log(f'An image has more visible segments than the {num_slots} mask slots; its smallest segments '
-              'become void. This is said once.', logger='current', level=logging.WARNING)
+    print_log(
+        f'An image has more visible segments than the {num_slots} mask slots; its smallest segments '
+        'become void. This is said once.',
+        logger='current',
+        level=logging.WARNING)

@@ -31,8 +31,14 @@ class TinySet(NamedTuple):
 
     def arguments(self, **kwargs) -> dict:
         """Arguments of CocoPanopticMapDataset."""
-        return {**dict(data_root=str(self.root), ann_file='panoptic.json', metainfo=METAINFO,
-                       data_prefix=dict(img='images/', seg='png/')), **kwargs}
+        return {
+            **dict(
+                data_root=str(self.root),
+                ann_file='panoptic.json',
+                metainfo=METAINFO,
+                data_prefix=dict(img='images/', seg='png/')),
+            **kwargs
+        }
 
 
 def _write_png(path: Path, ids: np.ndarray) -> None:
@@ -44,8 +50,13 @@ def _segments(ids: np.ndarray, category_of_id: Dict[int, int], crowd=()) -> list
     for segment_id, category in category_of_id.items():
         rows, columns = np.nonzero(ids == segment_id)
         box = [int(columns.min()), int(rows.min()), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1]
-        infos.append(dict(id=segment_id, category_id=category, area=len(rows), bbox=box,
-                          iscrowd=int(segment_id in crowd)))
+        infos.append(
+            dict(
+                id=segment_id,
+                category_id=category,
+                area=len(rows),
+                bbox=box,
+                iscrowd=int(segment_id in crowd)))
     return infos
 
 
@@ -70,7 +81,14 @@ def tiny_set(tmp_path: Path) -> TinySet:
     crowd[3:9, 3:9] = 5
     ids = {1: mixed, 2: stuff, 3: crowd, 4: np.zeros((10, 14), np.int64)}
     infos = {
-        1: _segments(mixed, {300000: 200, SKY: 150, 255: 3, 256: 3, 77: 7, 1000: 7}, crowd=(1000, )),
+        1: _segments(mixed, {
+            300000: 200,
+            SKY: 150,
+            255: 3,
+            256: 3,
+            77: 7,
+            1000: 7
+        }, crowd=(1000, )),
         2: _segments(stuff, {12: 150}),
         3: _segments(crowd, {5: 3}, crowd=(5, )),
         4: [],
@@ -90,8 +108,8 @@ def tiny_set(tmp_path: Path) -> TinySet:
         # The PNG's name is not the image's, as in Cityscapes.
         write_png(number, segment_ids)
         images.append(dict(id=number, file_name=f'{number:03d}.png', height=height, width=width))
-        annotations.append(dict(image_id=number, file_name=f'{number:03d}_panoptic.png',
-                                segments_info=infos[number]))
+        annotations.append(
+            dict(image_id=number, file_name=f'{number:03d}_panoptic.png', segments_info=infos[number]))
     path = tmp_path / 'panoptic.json'
     path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=CATEGORIES)))
 

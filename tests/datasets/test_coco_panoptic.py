@@ -14,8 +14,11 @@ def _records(tiny_set, **kwargs):
 
 
 def test_map_categories__labels_follow_the_class_list():
-    categories = [dict(id=5, name='road', isthing=0), dict(id=90, name='car', isthing=1),
-                  dict(id=2, name='bus', isthing=1)]
+    categories = [
+        dict(id=5, name='road', isthing=0),
+        dict(id=90, name='car', isthing=1),
+        dict(id=2, name='bus', isthing=1)
+    ]
     assert map_categories(categories, ('bus', 'car'), ('road', ), 'x.json') == {5: 2, 90: 1, 2: 0}
 
 
@@ -75,9 +78,11 @@ def test_dataset__test_images_without_ground_truth(tiny_set):
 
 
 def test_dataset__png_name_from_the_photo(tiny_set):
+
     def drop_names(content):
         for annotation in content['annotations']:
             del annotation['file_name']
+
     tiny_set.rewrite(drop_names)
     assert _records(tiny_set)[2]['seg_map_path'] == str(tiny_set.root / 'png' / '002.png')
 
@@ -90,6 +95,7 @@ def test_dataset__one_kind_alone(tiny_set, all_things):
     def set_kind(content):
         for category in content['categories']:
             category['isthing'] = int(all_things)
+
     tiny_set.rewrite(set_kind)
     metainfo = dict(classes=things + stuff, thing_classes=things, stuff_classes=stuff)
     records = _records(tiny_set, metainfo=metainfo, filter_cfg=dict(filter_empty_gt=True))
@@ -110,10 +116,12 @@ def test_dataset__missing_files(tiny_set, missing, message):
 
 
 def _edit_category(which, **values):
+
     def edit(content):
         for category in content['categories']:
             if category['name'] == which:
                 category.update(values)
+
     return edit
 
 

@@ -22,8 +22,10 @@ def test_config__crops_and_scales(name, side):
     expected = [(int((side - 1) * tenth / 10 + 1 + 1e-9), ) * 2 for tenth in tenths]
     assert [tuple(scale) for scale in train['RandomChoiceResize'].scales] == expected
     assert tuple(train['RandomPad'].size) == tuple(train['RandomCrop'].crop_size) == (side, side)
-    assert list(train) == ['LoadImageFromFile', 'LoadPanopticMap', 'RandomChoiceResize', 'RandomPad',
-                           'RandomCrop', 'RandomFlip', 'PackPanopticInputs']
+    assert list(train) == [
+        'LoadImageFromFile', 'LoadPanopticMap', 'RandomChoiceResize', 'RandomPad', 'RandomCrop', 'RandomFlip',
+        'PackPanopticInputs'
+    ]
     for loader in (config.val_dataloader, config.test_dataloader):
         test = {step.type: step for step in loader.dataset.pipeline}
         assert list(test) == ['LoadImageFromFile', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']

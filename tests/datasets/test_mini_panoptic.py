@@ -116,11 +116,15 @@ def test_write_mini_panoptic__numbers_out_of_range(tmp_path, wrong):
 
 
 def test_mini_panoptic_dataset__reads_it(mini):
-    data = DATASETS.build(dict(
-        type='MiniPanopticDataset', data_root=str(mini), ann_file='annotations/panoptic_train.json',
-        data_prefix=dict(img='images/train/', seg='annotations/panoptic_train/'),
-        pipeline=[dict(type=step) for step in ('LoadImageFromFile', 'LoadPanopticMap', 'PackPanopticInputs')]
-    ))
+    data = DATASETS.build(
+        dict(
+            type='MiniPanopticDataset',
+            data_root=str(mini),
+            ann_file='annotations/panoptic_train.json',
+            data_prefix=dict(img='images/train/', seg='annotations/panoptic_train/'),
+            pipeline=[
+                dict(type=step) for step in ('LoadImageFromFile', 'LoadPanopticMap', 'PackPanopticInputs')
+            ]))
     assert isinstance(data, MiniPanopticDataset) and len(data) == NUM_TRAIN
     assert len(data.metainfo['classes']) == len(data.metainfo['palette']) == 12
     for i in range(NUM_TRAIN):

@@ -81,11 +81,7 @@ def test_build_panoptic_targets__masks_partition_the_pixels():
 
 def test_build_panoptic_targets__hand_worked():
     # Stride 2 reads the pixels marked by brackets; segment 3 lies between them and vanishes.
-    index = [[1, 3, 2, 2, 2],
-             [3, 3, 3, 3, 3],
-             [1, 3, 0, 3, 4],
-             [3, 3, 3, 3, 3],
-             [1, 1, 4, 4, 0]]
+    index = [[1, 3, 2, 2, 2], [3, 3, 3, 3, 3], [1, 3, 0, 3, 4], [3, 3, 3, 3, 3], [1, 1, 4, 4, 0]]
     # Segments 2 and 4 are both stuff of class 5: one segment.
     targets = build_panoptic_targets([_sample(index, [0, 5, 1, 5], [True, False, True, False])], 6, 2, (3, 3))
     assert targets.labels.tolist() == [[0, 5]]

@@ -8,6 +8,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters' / 
 
 
 def test_make_mini_panoptic__writes_once_and_refuses_other_settings(tmp_path, monkeypatch, capsys):
+
     def run(*arguments):
         size = ['--train', '2', '--val', '1', '--size', '65']
         monkeypatch.setattr('sys.argv', [str(SCRIPT), str(tmp_path / 'mini'), *size, *arguments])

@@ -86,7 +86,9 @@ class LoadPanopticMap(BaseTransform):
             stands twice in the JSON, or the ids of PNG and JSON differ.
     """
 
-    def __init__(self, check_ids: bool = True, imdecode_backend: str = 'cv2',
+    def __init__(self,
+                 check_ids: bool = True,
+                 imdecode_backend: str = 'cv2',
                  backend_args: Optional[dict] = None) -> None:
         self.check_ids = check_ids
         self.imdecode_backend = imdecode_backend
@@ -115,8 +117,8 @@ class LoadPanopticMap(BaseTransform):
         return results['height'], results['width']
 
     def _load_ids(self, path: str, size: Tuple[int, int]) -> np.ndarray:
-        png = mmcv.imfrombytes(fileio.get(path, backend_args=self.backend_args), flag='color',
-                               backend=self.imdecode_backend)
+        png = mmcv.imfrombytes(
+            fileio.get(path, backend_args=self.backend_args), flag='color', backend=self.imdecode_backend)
         if png is None:
             raise ValueError(f'Expected a panoptic PNG, but {path} cannot be decoded')
         if png.shape[:2] != size:

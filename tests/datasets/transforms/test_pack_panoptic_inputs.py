@@ -7,11 +7,23 @@ from remax_mm.datasets.transforms.pack_panoptic_inputs import PackPanopticInputs
 
 def _results(**kwargs):
     rng = np.random.default_rng(0)
-    return {**dict(img=rng.integers(0, 256, (4, 6, 3)).astype(np.uint8), img_id=3, img_path='a.jpg',
-                   ori_shape=(8, 12), img_shape=(4, 6), scale_factor=(0.5, 0.5), flip=False, sample_idx=1,
-                   seg_map_path='a.png', segments_info=[dict(id=9, category=1, is_thing=True, iscrowd=False)],
-                   gt_seg_map=rng.integers(0, 3, (4, 6)).astype(np.uint8),
-                   gt_segment_labels=np.array([2, 0]), gt_segment_is_thing=np.array([False, True])), **kwargs}
+    return {
+        **dict(
+            img=rng.integers(0, 256, (4, 6, 3)).astype(np.uint8),
+            img_id=3,
+            img_path='a.jpg',
+            ori_shape=(8, 12),
+            img_shape=(4, 6),
+            scale_factor=(0.5, 0.5),
+            flip=False,
+            sample_idx=1,
+            seg_map_path='a.png',
+            segments_info=[dict(id=9, category=1, is_thing=True, iscrowd=False)],
+            gt_seg_map=rng.integers(0, 3, (4, 6)).astype(np.uint8),
+            gt_segment_labels=np.array([2, 0]),
+            gt_segment_is_thing=np.array([False, True])),
+        **kwargs
+    }
 
 
 def test_pack__inputs_and_ground_truth():

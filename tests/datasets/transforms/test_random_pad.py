@@ -15,8 +15,8 @@ def _numpy_seed():
 def _aligned(height, width, dtype=np.uint8):
     """Photo and map that carry the same number in every pixel, never 0 and never the padding's 128."""
     index = (np.arange(height * width).reshape(height, width) % 120 + 1).astype(dtype)
-    return dict(img=np.repeat(index[..., None], 3, -1).astype(np.uint8), gt_seg_map=index,
-                img_shape=(height, width))
+    return dict(
+        img=np.repeat(index[..., None], 3, -1).astype(np.uint8), gt_seg_map=index, img_shape=(height, width))
 
 
 def test_random_pad__keeps_the_image_at_every_offset():
@@ -57,9 +57,11 @@ def test_random_pad__size_that_is_none():
 @pytest.mark.parametrize('size', [(20, 31), (90, 70)])
 def test_spatial_transforms__photo_and_map_stay_together(size, dtype):
     """Padding, mmdet's crop and flip need no boxes, and leave wide maps as they are."""
-    pipeline = Compose([TRANSFORMS.build(step) for step in (
-        dict(type='RandomPad', size=(65, 33)), dict(type='RandomCrop', crop_size=(65, 33)),
-        dict(type='RandomFlip', prob=0.5))])
+    pipeline = Compose([
+        TRANSFORMS.build(step)
+        for step in (dict(type='RandomPad', size=(65, 33)), dict(type='RandomCrop', crop_size=(65, 33)),
+                     dict(type='RandomFlip', prob=0.5))
+    ])
     flips = 0
     for _ in range(20):
         results = pipeline(_aligned(*size, dtype))
