@@ -1,15 +1,19 @@
-"""Every model config builds, and the ReMaX ones are their kMaX parents plus the relaxations."""
+"""Every model config builds and trains, and the ReMaX ones are their kMaX parents plus the relaxations."""
 import copy
+import re
 from pathlib import Path
 from typing import Dict
 
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.analysis.complexity import count_parameters, inference_copy
+from remax_mm.analysis.complexity import count_parameters, inference_copy, measure_complexity
 from tests.conftest import REPOSITORY
 
 CONFIGS = sorted(p for p in (REPOSITORY / 'configs').rglob('*.py') if '_base_' not in p.parts)
@@ -20,15 +24,78 @@ PARAMETERS: Dict[str, int] = {
     'remax-s_mnv3-l_8xb8-150k_coco-641': 21_997_440,
     'remax-m_r50_8xb8-150k_coco-641': 50_788_816,
     'remax-b_r50_8xb8-50k_coco-1281': 56_580_120,
+    'remax-b_r50_8xb8-200k_coco-1281': 56_580_120,
+    # Table 11, counted likewise.
+    'kmax_r50_8xb8-50k_coco-1281': 56_580_120,
+    'kmax_convnext-t_8xb8-150k_coco-1281': 60_937_080,
+    'kmax_convnext-s_8xb8-150k_coco-1281': 82_571_640,
+    'kmax_max-s_8xb8-150k_coco-1281': 74_415_512,
+    'remax_convnext-t_8xb8-150k_coco-1281': 60_937_080,
+    'remax_convnext-s_8xb8-150k_coco-1281': 82_571_640,
+    'remax_max-s_8xb8-150k_coco-1281': 74_415_512,
 }
+# Billions of multiply-accumulates at 1200x800, counted on the public kMaX-DeepLab code.
+GMACS: Dict[str, float] = {
+    'kmax_r50_8xb8-150k_coco-1281': 166.8,
+    'kmax_convnext-t_8xb8-150k_coco-1281': 172.3,
+    'kmax_convnext-s_8xb8-150k_coco-1281': 253.2,
+    'kmax_max-s_8xb8-150k_coco-1281': 238.5,
+}
+SCHEDULED = [path for path in CONFIGS if '_8xb8-' in path.stem]
+# One config of each ReMaX model: a schedule changes nothing at inference.
+RELAXED = {path.stem.split('_8xb')[0]: path for path in CONFIGS if path.stem.startswith('remax')}
+SIDE = 65
 
 
 def _build(path: Path) -> torch.nn.Module:
-    """The model of a config, without asking for pretrained weights."""
+    """The model of a config on the meta device: shapes without numbers, and no pretrained weights."""
     config = Config.fromfile(path)
     config.model.backbone.pop('init_cfg', None)
     init_default_scope('mmdet')
-    return MODELS.build(config.model)
+    with torch.device('meta'):
+        return MODELS.build(config.model)
+
+
+@torch.no_grad()
+def _fill(model: torch.nn.Module) -> torch.nn.Module:
+    """Give a model of the meta device some weights, in less time than its own initialisation takes."""
+    model = model.to_empty(device='cpu')
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if name.endswith('running_var'):
+            value.fill_(1)
+        elif value.is_floating_point():
+            value.normal_(std=0.05)
+        else:
+            value.zero_()
+    return model
+
+
+def _shrink(config: Config) -> Config:
+    """The same model for images of 65x65 pixels, with fewer mask slots and samples, from scratch."""
+    config.model.backbone.pop('init_cfg', None)
+    config.model.data_preprocessor.pad_size = (SIDE, SIDE)
+    head = config.model.panoptic_head
+    head.transformer_decoder.num_slots = 12
+    for loss in ('loss_insdis', 'loss_sem'):
+        if head.criterion[loss].get('num_samples'):
+            head.criterion[loss].num_samples = 64
+    return config
+
+
+def _batch() -> dict:
+    """Two images as a data loader yields them: two things, one stuff, some void."""
+    inputs, samples = [], []
+    for _ in range(2):
+        segment_map = torch.zeros(1, SIDE, SIDE, dtype=torch.uint8)
+        segment_map[:, 10:40, :30], segment_map[:, 20:50, 35:], segment_map[:, 50:] = 1, 2, 3
+        sample = DetDataSample(
+            metainfo=dict(img_path='drawn', img_shape=(SIDE, SIDE), ori_shape=(SIDE, SIDE)))
+        sample.gt_panoptic_seg = PixelData(segment_map=segment_map)
+        sample.gt_segments = InstanceData(
+            labels=torch.tensor([0, 2, 11]), is_thing=torch.tensor([True, True, False]))
+        inputs.append(torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8))
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
 
 
 def _config(name: str) -> Path:
@@ -50,8 +117,57 @@ def test_config__parameters_at_inference(name):
     assert count_parameters(inference_copy(_build(_config(name)))) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize(
-    'path', [p for p in CONFIGS if p.stem.startswith('remax')], ids=lambda path: path.stem)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', GMACS)
+def test_config__multiply_accumulates(name):
+    complexity = measure_complexity(_build(_config(name)).to_empty(device='cpu'), (800, 1200))
+    assert complexity.macs / 1e9 == pytest.approx(GMACS[name], rel=2e-3)
+
+
+@pytest.mark.parametrize('path', SCHEDULED, ids=lambda path: path.stem)
+def test_config__does_what_its_name_says(path):
+    config = Config.fromfile(path)
+    iterations, crop = re.search(r'_8xb8-(\d+)k_\w+-(\d+)$', path.stem).groups()
+    iterations, crop = int(iterations) * 1000, int(crop)
+    assert config.train_dataloader.batch_size == 8
+    assert tuple(config.model.data_preprocessor.pad_size) == tuple(config.image_size) == (crop, crop)
+
+    assert config.train_cfg.max_iters == iterations
+    warmup, decay = config.param_scheduler
+    assert (warmup.type, warmup.begin, warmup.end) == ('LinearLR', 0, 5000)
+    if decay.type == 'PolyLR':
+        assert (decay.begin, decay.end) == (0, iterations)
+    else:
+        assert decay.milestones == [0.85 * iterations, 0.95 * iterations] and decay.gamma == 0.1
+
+
+@pytest.mark.parametrize('name', [path.stem for path in SCHEDULED if path.parent.name in ('kmax', 'remax')])
+def test_config__learning_rate_and_decay_of_the_paper(name):
+    config = Config.fromfile(_config(name))
+    optimizer = config.optim_wrapper.optimizer
+    if name.startswith('kmax'):
+        assert (optimizer.lr, optimizer.weight_decay) == (5e-4, 0.05)
+    else:
+        short = config.train_cfg.max_iters <= 100_000
+        assert (optimizer.lr, optimizer.weight_decay) == (6e-3, 0.005 if short else 0.02)
+    assert config.optim_wrapper.paramwise_cfg == dict(lr_mult=dict(backbone=0.1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_config__trains_for_a_step(path):
+    config = _shrink(Config.fromfile(path))
+    init_default_scope('mmdet')
+    model = MODELS.build(config.model).train()
+    before = model.panoptic_head.transformer_decoder.cluster_centers.detach().clone()
+    losses = model.train_step(_batch(), build_optim_wrapper(model, config.optim_wrapper))
+
+    assert all(torch.isfinite(loss).all() for loss in losses.values())
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert not torch.equal(model.panoptic_head.transformer_decoder.cluster_centers, before)
+
+
+@pytest.mark.parametrize('path', RELAXED.values(), ids=RELAXED)
 def test_remax_config__is_its_kmax_parent_at_inference(path):
     """Same parameters by name and shape, and with the same weights bit for bit the same predictions."""
     config = Config.fromfile(path)
@@ -66,8 +182,9 @@ def test_remax_config__is_its_kmax_parent_at_inference(path):
         model.backbone.pop('init_cfg', None)
 
     init_default_scope('mmdet')
-    remax = MODELS.build(config.model).eval()
-    kmax = inference_copy(MODELS.build(plain.model))
+    with torch.device('meta'):
+        remax, kmax = MODELS.build(config.model), MODELS.build(plain.model)
+    remax, kmax = _fill(remax).eval(), inference_copy(_fill(kmax))
     stripped = inference_copy(remax)
     assert {k: v.shape for k, v in stripped.state_dict().items()} == \
         {k: v.shape for k, v in kmax.state_dict().items()}
@@ -80,3 +197,4 @@ def test_remax_config__is_its_kmax_parent_at_inference(path):
         assert a.relaxed_mask_logits is None and a.sem_logits is None
         assert torch.equal(a.class_logits, b.class_logits)
         assert torch.equal(a.mask_logits, b.mask_logits)
+        assert torch.isfinite(a.mask_logits).all() and a.mask_logits.std() > 0
