@@ -28,12 +28,11 @@ endif
 
 SOURCES := $(wildcard remax_mm configs tools tests demo)
 LOG := $(VENV)/setup.log
-# The networks of the demo and of the tests are too small to feed more threads than these.
-THREADS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 4 ] && echo $$n || echo 4)
+# Half of the cores, at most 4: these networks feed no more, and where anything else wants a core, threads that
+# have to wait for each other lose far more than they gain.
+THREADS := $(shell n=$$(( $$(nproc 2>/dev/null || echo 2) / 2 )); echo $$(( n < 1 ? 1 : n > 4 ? 4 : n )))
 STARTED := $(shell date +%s)
 export OMP_NUM_THREADS ?= $(THREADS)
-# Threads that wait must sleep: spinning ones starve the rest where anything else wants the cores (60 times slower).
-export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONUNBUFFERED = 1
 # For USE_ACTIVE, where this checkout may not be installed.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))

@@ -37,7 +37,7 @@ model = dict(
         criterion=dict(loss_insdis=dict(num_samples=256), loss_sem=dict(num_samples=0))),
     panoptic_fusion_head=dict(num_things_classes=7, num_stuff_classes=5))
 
-iterations = 1200
+iterations = 1000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
