@@ -50,7 +50,7 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/compare_relaxations'))
     parser.add_argument('--seeds', type=int, default=3, help='runs of each variant (default: 3)')
-    parser.add_argument('--iterations', type=int, default=1200, help='of each run (default: 1200)')
+    parser.add_argument('--iterations', type=int, default=1000, help='of each run (default: 1000)')
     parser.add_argument('--lr', type=float, default=4e-3, help='learning rate of all runs (default: 4e-3)')
     parser.add_argument('--variants', nargs='+', choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument('--jobs', type=int, default=1, help='runs at the same time (default: 1)')
@@ -68,7 +68,7 @@ def plan_runs(args: argparse.Namespace) -> List[Run]:
     iterations = args.iterations
     schedule = [
         f'optim_wrapper.optimizer.lr={args.lr}', f'train_cfg.max_iters={iterations}',
-        f'train_cfg.val_interval={iterations}', f'param_scheduler.0.end={max(iterations // 12, 2)}',
+        f'train_cfg.val_interval={iterations}', f'param_scheduler.0.end={max(iterations // 10, 2)}',
         f'param_scheduler.1.milestones=[{iterations * 85 // 100},{iterations * 95 // 100}]'
     ]
     return [
