@@ -1,5 +1,6 @@
+from .load_intact_image import LoadIntactImage
 from .load_panoptic_map import LoadPanopticMap
 from .pack_panoptic_inputs import PackPanopticInputs
 from .random_pad import RandomPad
 
-__all__ = ['LoadPanopticMap', 'PackPanopticInputs', 'RandomPad']
+__all__ = ['LoadIntactImage', 'LoadPanopticMap', 'PackPanopticInputs', 'RandomPad']
