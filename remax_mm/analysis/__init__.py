@@ -4,9 +4,14 @@ from .complexity import (Complexity, PartComplexity, count_macs, count_parameter
 from .loss_balance import (LossParts, collect_loss_balance, format_loss_balance, logarithmic_edges,
                            measure_loss_balance, split_mask_id_loss, split_sigmoid_cross_entropy,
                            split_softmax_cross_entropy, summarize_loss_balance)
+from .panoptic_dataset_check import (KINDS, Category, Finding, ImageReport, ImageTask, check_classes,
+                                     check_image, check_json, find_unused_pngs)
+from .panoptic_dataset_report import DatasetReport, format_report, report_as_dict, summarise_dataset
 
 __all__ = [
-    'Spread', 'compare_runs', 'format_comparison', 'measure_spread', 'read_final_metrics', 'Complexity',
+    'KINDS', 'Category', 'Finding', 'ImageReport', 'ImageTask', 'check_classes', 'check_image', 'check_json',
+    'find_unused_pngs', 'DatasetReport', 'format_report', 'report_as_dict', 'summarise_dataset', 'Spread',
+    'compare_runs', 'format_comparison', 'measure_spread', 'read_final_metrics', 'Complexity',
     'PartComplexity', 'count_macs', 'count_parameters', 'format_complexity', 'inference_copy',
     'measure_complexity', 'measure_config', 'LossParts', 'collect_loss_balance', 'format_loss_balance',
     'logarithmic_edges', 'measure_loss_balance', 'split_mask_id_loss', 'split_sigmoid_cross_entropy',
