@@ -13,8 +13,8 @@ from mmseg.models.decode_heads.aspp_head import ASPPModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..layers.conv_norm_act import (KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, NormConfig, fit_norm,
-                                    resize_to, truncated_normal_)
+from ..layers.conv_norm_act import (KMAX_ACT, KMAX_NORM, ActConfig, ConvNormAct, DepthwiseSeparableConv,
+                                    NormConfig, fit_norm, resize_to, truncated_normal_)
 
 DROPOUT = 0.1
 CLASSIFIER_STD = 0.01
@@ -36,11 +36,15 @@ def normalise_single_value(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 class ImagePool(nn.Module):
-    """Average over the whole image, 1x1 convolution, norm, GELU, back at every pixel."""
+    """Average over the whole image, 1x1 convolution, norm, activation, back at every pixel."""
 
-    def __init__(self, in_channels: int, channels: int, norm_cfg: NormConfig = KMAX_NORM) -> None:
+    def __init__(self,
+                 in_channels: int,
+                 channels: int,
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 act_cfg: ActConfig = KMAX_ACT) -> None:
         super().__init__()
-        self.project = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg)
+        self.project = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg, act_cfg=act_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, h, w) -> (B, channels, h, w)."""
@@ -61,14 +65,16 @@ class ASPP(nn.Module):
                  in_channels: int,
                  channels: int = 256,
                  dilations: Sequence[int] = (6, 12, 18),
-                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 act_cfg: ActConfig = KMAX_ACT) -> None:
         super().__init__()
         self.branches = ASPPModule((1, *dilations), in_channels, channels, None, fit_norm(norm_cfg, channels),
-                                   dict(type='GELU'))
+                                   act_cfg)
         for branch in self.branches:
             truncated_normal_(branch.conv.weight, math.sqrt(2 / in_channels))
-        self.pool = ImagePool(in_channels, channels, norm_cfg)
-        self.project = ConvNormAct((len(dilations) + 2) * channels, channels, norm_cfg=norm_cfg)
+        self.pool = ImagePool(in_channels, channels, norm_cfg, act_cfg)
+        self.project = ConvNormAct(
+            (len(dilations) + 2) * channels, channels, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,10 +96,11 @@ class LowLevelFusion(nn.Module):
                  channels: int,
                  low_level_in: int,
                  low_level_out: int,
-                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 act_cfg: ActConfig = KMAX_ACT) -> None:
         super().__init__()
-        self.reduce = ConvNormAct(low_level_in, low_level_out, norm_cfg=norm_cfg)
-        self.fuse = DepthwiseSeparableConv(channels + low_level_out, channels, norm_cfg)
+        self.reduce = ConvNormAct(low_level_in, low_level_out, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.fuse = DepthwiseSeparableConv(channels + low_level_out, channels, norm_cfg, act_cfg)
 
     def forward(self, x: Tensor, low_level: Tensor) -> Tensor:
         """(B, channels, h', w') and (B, low_level_in, h, w) -> (B, channels, h, w)."""
@@ -113,7 +120,7 @@ def uniform_bias(num_classes: int) -> float:
 
 @MODELS.register_module()
 class ASPPSemanticHead(nn.Module):
-    """Auxiliary semantic decoder of kMaX-DeepLab on COCO and ADE20K, from stride 32 to stride 4.
+    """Auxiliary semantic decoder of MaX-DeepLab-S, and of kMaX-DeepLab on COCO and ADE20K, up to stride 4.
 
     Args:
         in_channels: of the backbone features res2, res3, res4, res5.
@@ -132,16 +139,18 @@ class ASPPSemanticHead(nn.Module):
                  aspp_channels: int = 256,
                  low_level_channels: Tuple[int, int] = (32, 64),
                  dilations: Sequence[int] = (6, 12, 18),
-                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 act_cfg: ActConfig = KMAX_ACT) -> None:
         super().__init__()
         if len(in_channels) != 4 or len(low_level_channels) != 2:
             raise ValueError('Expected `in_channels` of ASPPSemanticHead for res2 to res5 and '
                              f'`low_level_channels` for res2 and res3, but got {in_channels} and '
                              f'{low_level_channels}')
-        self.aspp = ASPP(in_channels[3], aspp_channels, dilations, norm_cfg)
-        self.fuse_res3 = LowLevelFusion(aspp_channels, in_channels[1], low_level_channels[1], norm_cfg)
-        self.fuse_res2 = LowLevelFusion(aspp_channels, in_channels[0], low_level_channels[0], norm_cfg)
-        self.head = DepthwiseSeparableConv(aspp_channels, aspp_channels, norm_cfg)
+        cfgs = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.aspp = ASPP(in_channels[3], aspp_channels, dilations, **cfgs)
+        self.fuse_res3 = LowLevelFusion(aspp_channels, in_channels[1], low_level_channels[1], **cfgs)
+        self.fuse_res2 = LowLevelFusion(aspp_channels, in_channels[0], low_level_channels[0], **cfgs)
+        self.head = DepthwiseSeparableConv(aspp_channels, aspp_channels, **cfgs)
         self.classifier = classifier(aspp_channels, num_classes)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -155,10 +164,10 @@ class ASPPSemanticHead(nn.Module):
 
 @MODELS.register_module()
 class SimpleSemanticHead(nn.Module):
-    """Auxiliary semantic head of kMaX-DeepLab on Cityscapes: straight on the coarsest backbone feature.
+    """Auxiliary semantic head of MaX-DeepLab-L, and of kMaX-DeepLab on Cityscapes: straight on one feature.
 
     Args:
-        in_channels: of the backbone features, fine to coarse; the last is used.
+        in_channels: of the backbone features; the last is used.
         num_classes: K, without void.
         channels: width of the depthwise separable convolution.
     """
@@ -167,9 +176,10 @@ class SimpleSemanticHead(nn.Module):
                  in_channels: Sequence[int],
                  num_classes: int,
                  channels: int = 256,
-                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 act_cfg: ActConfig = KMAX_ACT) -> None:
         super().__init__()
-        self.head = DepthwiseSeparableConv(in_channels[-1], channels, norm_cfg)
+        self.head = DepthwiseSeparableConv(in_channels[-1], channels, norm_cfg, act_cfg)
         self.classifier = classifier(channels, num_classes)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -197,9 +207,10 @@ class StageSemanticHead(nn.Module):
                  aspp_channels: int = 256,
                  dilations: Sequence[int] = (6, 12, 18),
                  calibrated_bias: bool = True,
-                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 act_cfg: ActConfig = KMAX_ACT) -> None:
         super().__init__()
-        self.aspp = ASPP(in_channels, aspp_channels, dilations, norm_cfg)
+        self.aspp = ASPP(in_channels, aspp_channels, dilations, norm_cfg, act_cfg)
         self.classifier = classifier(aspp_channels, num_classes)
         if calibrated_bias:
             nn.init.constant_(self.classifier.conv.bias, uniform_bias(num_classes))

@@ -3,14 +3,18 @@ import math
 from typing import Optional, Tuple, Union
 
 import torch.nn.functional as F
-from mmcv.cnn import build_norm_layer
+from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 NormConfig = Union[dict, ConfigDict]
+ActConfig = Union[dict, ConfigDict]
 
 KMAX_NORM: dict = dict(type='BN', eps=1e-3, momentum=0.01)
 """Batch norm's numbers in kMaX-DeepLab (deeplab2: momentum 0.99 in TensorFlow's convention, eps 1e-3)."""
+
+KMAX_ACT: dict = dict(type='GELU')
+"""kMaX-DeepLab's activation, the exact GELU. MaX-DeepLab has ReLU."""
 
 
 def resize_to(x: Tensor, size: Tuple[int, int]) -> Tensor:
@@ -49,13 +53,13 @@ def truncated_normal_(weight: Tensor, std: float) -> None:
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, then norm, then exact GELU; size-preserving padding unless told otherwise.
+    """Convolution, then norm, then activation; size-preserving padding unless told otherwise.
 
     Args:
         dim: 1 for (B, C, L), 2 for (B, C, h, w).
         padding: zeros on each side; None keeps the size at stride 1.
         norm_cfg: None leaves the norm out.
-        act: False leaves the activation out.
+        act: False leaves the activation out, whatever ``act_cfg`` says.
         init: ``'he'`` (truncated normal with std sqrt(2 / in_channels); the reference ignores the kernel
             area), ``'xavier'`` (uniform), or the std of a truncated normal.
         norm_init: initial weight of the norm, 0 for the last norm of a residual branch.
@@ -74,6 +78,7 @@ class ConvNormAct(nn.Module):
                  bias: bool = False,
                  norm_cfg: Optional[NormConfig] = KMAX_NORM,
                  act: bool = True,
+                 act_cfg: ActConfig = KMAX_ACT,
                  init: Union[str, float] = 'he',
                  norm_init: float = 1.0) -> None:
         super().__init__()
@@ -82,7 +87,7 @@ class ConvNormAct(nn.Module):
             padding = dilation * (kernel_size - 1) // 2
         self.conv = conv_type(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.norm = nn.Identity() if norm_cfg is None else build_norm(norm_cfg, out_channels, dim)
-        self.act = nn.GELU() if act else nn.Identity()
+        self.act = build_activation_layer(act_cfg) if act else nn.Identity()
 
         if init == 'xavier':
             nn.init.xavier_uniform_(self.conv.weight)
@@ -98,9 +103,14 @@ class ConvNormAct(nn.Module):
 
 
 class DepthwiseSeparableConv(nn.Sequential):
-    """A 5x5 depthwise convolution and a pointwise one, each with norm and GELU, as in deeplab2's heads."""
+    """A 5x5 depthwise convolution and a pointwise one, each with norm and activation, as in deeplab2's heads."""
 
-    def __init__(self, in_channels: int, out_channels: int, norm_cfg: NormConfig = KMAX_NORM) -> None:
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 act_cfg: ActConfig = KMAX_ACT) -> None:
+        cfgs = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
         super().__init__(
-            ConvNormAct(in_channels, in_channels, 5, groups=in_channels, norm_cfg=norm_cfg, init='xavier'),
-            ConvNormAct(in_channels, out_channels, norm_cfg=norm_cfg))
+            ConvNormAct(in_channels, in_channels, 5, groups=in_channels, init='xavier', **cfgs),
+            ConvNormAct(in_channels, out_channels, **cfgs))

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction
-from .conv_norm_act import KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, NormConfig, build_norm
+from .conv_norm_act import (KMAX_ACT, KMAX_NORM, ActConfig, ConvNormAct, DepthwiseSeparableConv, NormConfig,
+                            build_norm)
 from .full_precision import full_precision
 
 
@@ -41,9 +42,10 @@ class MaskPredictor(nn.Module):
                  num_classes: int,
                  channels: int = 256,
                  embedding_channels: int = 128,
-                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 act_cfg: ActConfig = KMAX_ACT) -> None:
         super().__init__()
-        self.pixel_head = DepthwiseSeparableConv(in_channels, channels, norm_cfg)
+        self.pixel_head = DepthwiseSeparableConv(in_channels, channels, norm_cfg, act_cfg)
         self.pixel_embedding = ConvNormAct(
             channels, embedding_channels, bias=True, norm_cfg=norm_cfg, act=False, init=0.01)
         self.mask_kernel = ConvNormAct(slot_channels, embedding_channels, dim=1, norm_cfg=norm_cfg, act=False)

@@ -1,14 +1,14 @@
-"""Residual blocks of kMaX-DeepLab's pixel decoder and of its backbone MaX-S: bottleneck and axial.
+"""Residual blocks of MaX-DeepLab, of kMaX-DeepLab's pixel decoder and of its backbone MaX-S.
 
-Both activate their input first, take the shortcut from the activated input and return the sum without an
+All activate their input first, take the shortcut from the activated input and return the sum without an
 activation; whoever consumes it activates (deeplab2 model/layers/axial_blocks.py).
 """
-import torch.nn.functional as F
+from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from .axial_attention import AxialAttention2d
-from .conv_norm_act import KMAX_NORM, ConvNormAct, NormConfig
+from .conv_norm_act import KMAX_ACT, KMAX_NORM, ActConfig, ConvNormAct, NormConfig
 
 EXPANSION = 4
 """Output channels of a block over its base channels."""
@@ -29,23 +29,54 @@ class BottleneckBlock(nn.Module):
                  base_channels: int,
                  drop_path_rate: float = 0.0,
                  norm_cfg: NormConfig = KMAX_NORM,
-                 stride: int = 1) -> None:
+                 stride: int = 1,
+                 act_cfg: ActConfig = KMAX_ACT) -> None:
         super().__init__()
         out_channels = EXPANSION * base_channels
+        cfgs = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.act = build_activation_layer(act_cfg)
         self.shortcut = _shortcut(in_channels, out_channels, norm_cfg, stride)
-        self.reduce = ConvNormAct(in_channels, base_channels, norm_cfg=norm_cfg)
-        self.spatial = ConvNormAct(base_channels, base_channels, 3, stride=stride, norm_cfg=norm_cfg)
+        self.reduce = ConvNormAct(in_channels, base_channels, **cfgs)
+        self.spatial = ConvNormAct(base_channels, base_channels, 3, stride=stride, **cfgs)
         self.expand = ConvNormAct(base_channels, out_channels, norm_cfg=norm_cfg, act=False, norm_init=0.0)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, h, w) to (B, 4f, h', w'), h' = (h - 1) // stride + 1."""
-        x = F.gelu(x)
+        x = self.act(x)
         return self.shortcut(x) + self.drop_path(self.expand(self.spatial(self.reduce(x))))
 
 
+class BasicBlock(nn.Module):
+    """3x3 to 4f, 3x3 to 4f channels, for ``base_channels`` f: the block of wide residual networks."""
+
+    def __init__(self,
+                 in_channels: int,
+                 base_channels: int,
+                 drop_path_rate: float = 0.0,
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 stride: int = 1,
+                 act_cfg: ActConfig = KMAX_ACT) -> None:
+        super().__init__()
+        channels = EXPANSION * base_channels
+        self.act = build_activation_layer(act_cfg)
+        self.shortcut = _shortcut(in_channels, channels, norm_cfg, stride)
+        self.first = ConvNormAct(in_channels, channels, 3, stride=stride, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.second = ConvNormAct(channels, channels, 3, norm_cfg=norm_cfg, act=False, norm_init=0.0)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) to (B, 4f, h', w'), h' = (h - 1) // stride + 1."""
+        x = self.act(x)
+        return self.shortcut(x) + self.drop_path(self.second(self.first(x)))
+
+
 class AxialBlock(nn.Module):
-    """1x1 to 2f, axial attention with f key and 2f value channels, 1x1 to 4f, for ``base_channels`` f."""
+    """1x1 to ef, axial attention with ef / 2 key and ef value channels, 1x1 to 4f, for ``base_channels`` f.
+
+    Args:
+        attention_expansion: e, 2 but in MaX-DeepLab-L, which has 4.
+    """
 
     def __init__(self,
                  in_channels: int,
@@ -53,19 +84,22 @@ class AxialBlock(nn.Module):
                  drop_path_rate: float = 0.0,
                  norm_cfg: NormConfig = KMAX_NORM,
                  num_heads: int = 8,
-                 stride: int = 1) -> None:
+                 stride: int = 1,
+                 act_cfg: ActConfig = KMAX_ACT,
+                 attention_expansion: int = 2) -> None:
         super().__init__()
-        channels, out_channels = 2 * base_channels, EXPANSION * base_channels
+        channels, out_channels = attention_expansion * base_channels, EXPANSION * base_channels
+        self.act = build_activation_layer(act_cfg)
         self.shortcut = _shortcut(in_channels, out_channels, norm_cfg, stride)
-        self.reduce = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg)
-        self.attention = AxialAttention2d(channels, base_channels, channels, num_heads, norm_cfg, stride)
+        self.reduce = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.attention = AxialAttention2d(channels, channels // 2, channels, num_heads, norm_cfg, stride)
         self.expand = ConvNormAct(channels, out_channels, norm_cfg=norm_cfg, act=False, norm_init=0.0)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, h, w) to (B, 4f, h', w'), h' = (h - 1) // stride + 1."""
-        x = F.gelu(x)
-        return self.shortcut(x) + self.drop_path(self.expand(F.gelu(self.attention(self.reduce(x)))))
+        x = self.act(x)
+        return self.shortcut(x) + self.drop_path(self.expand(self.act(self.attention(self.reduce(x)))))
 
 
 BLOCK_TYPES = dict(axial=AxialBlock, bottleneck=BottleneckBlock)

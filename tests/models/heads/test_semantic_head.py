@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
+from torch import nn
 
 from remax_mm.models.heads.semantic_head import (ASPP, ASPPSemanticHead, SimpleSemanticHead,
                                                  StageSemanticHead, normalise_single_value, uniform_bias)
@@ -187,6 +188,19 @@ def test_semantic_heads__are_registered_and_reject_unknown_keys():
         assert head(maps).shape == (1, 2, size, size)
         with pytest.raises(TypeError, match='no_such_key'):
             MODELS.build(dict(num_classes=2, no_such_key=1, **cfg))
+
+
+@pytest.mark.parametrize('cfg, number', [
+    (dict(type='ASPPSemanticHead', in_channels=(3, 4, 5, 6), aspp_channels=4), 6 + 2 * 3 + 2),
+    (dict(type='SimpleSemanticHead', in_channels=(6, ), channels=4), 2),
+    (dict(type='StageSemanticHead', in_channels=6, aspp_channels=4), 6),
+])
+def test_semantic_heads__activation_of_the_config(cfg, number):
+    # ASPP has 6 activations, each fusion with a low-level feature 3, a depthwise separable convolution 2.
+    for act_cfg, kind in ((dict(type='GELU'), nn.GELU), (dict(type='ReLU'), nn.ReLU)):
+        head = MODELS.build(dict(num_classes=2, act_cfg=act_cfg, **cfg))
+        activations = [module for module in head.modules() if isinstance(module, (nn.GELU, nn.ReLU))]
+        assert [type(module) for module in activations] == [kind] * number
 
 
 def test_aspp_semantic_head__says_what_is_wrong():

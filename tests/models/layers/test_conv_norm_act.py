@@ -96,6 +96,15 @@ def test_conv_norm_act__order():
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_conv_norm_act__activation_of_the_config():
+    relu = randomise_norms(ConvNormAct(3, 4, 3, act_cfg=dict(type='ReLU'))).eval()
+    bare = ConvNormAct(3, 4, 3, act=False, act_cfg=dict(type='ReLU')).eval()
+    bare.load_state_dict(relu.state_dict())
+    x = torch.randn(2, 3, 5, 6)
+    assert (bare(x) < 0).any()
+    torch.testing.assert_close(relu(x), bare(x).clamp(min=0))
+
+
 def test_conv_norm_act__without_norm_and_activation():
     layer = ConvNormAct(3, 4, dim=1, bias=True, norm_cfg=None, act=False)
     x = torch.randn(2, 3, 5)

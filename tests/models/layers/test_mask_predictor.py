@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from remax_mm.models.layers import MaskPredictor, add_void_prior
 from tests.random_statistics import randomise_norms
@@ -100,3 +101,13 @@ def test_mask_predictor__mixed_precision_ends_in_float32():
 def test_mask_predictor__group_norm():
     predictor = _predictor(norm_cfg=dict(type='GN', num_groups=32))
     assert predictor(*_inputs()).mask_logits.shape == (2, 7, 3, 4)
+
+
+def test_mask_predictor__activation_of_the_config():
+    # Both convolutions of the pixel head have one, nothing else has.
+    for act_cfg, kind in ((dict(type='GELU'), nn.GELU), (dict(type='ReLU'), nn.ReLU)):
+        activations = [
+            module for module in _predictor(act_cfg=act_cfg).modules()
+            if isinstance(module, (nn.GELU, nn.ReLU))
+        ]
+        assert [type(module) for module in activations] == [kind] * 2

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from remax_mm.models.layers import AxialBlock, BottleneckBlock, build_block_group
+from remax_mm.models.layers import AxialBlock, BasicBlock, BottleneckBlock, build_block_group
 from tests.random_statistics import randomise_norms
 
 BLOCKS = [BottleneckBlock, AxialBlock]
@@ -11,6 +11,8 @@ BLOCKS = [BottleneckBlock, AxialBlock]
 
 def _branch(block, x):
     """The residual branch, spelt out."""
+    if isinstance(block, BasicBlock):
+        return block.second(block.first(x))
     x = block.reduce(x)
     x = F.gelu(block.attention(x)) if isinstance(block, AxialBlock) else block.spatial(x)
     return block.expand(x)
@@ -63,6 +65,40 @@ def test_block__drop_path_drops_the_branch_of_whole_images(kind):
     dropped = (output - shortcut).flatten(1).abs().amax(1) < 1e-6
     assert 10 < dropped.sum() < 54
     torch.testing.assert_close(output[~dropped], (shortcut + 2 * kept)[~dropped])
+
+
+@pytest.mark.parametrize('width, base', [(32, 8), (24, 8)])
+def test_basic_block__two_convolutions_of_full_width(width, base):
+    block = randomise_norms(BasicBlock(width, base, stride=2)).eval()
+    assert [tuple(conv.conv.weight.shape) for conv in (block.first, block.second)] == [(32, width, 3, 3),
+                                                                                       (32, 32, 3, 3)]
+    x = torch.randn(2, width, 5, 9)
+    activated = F.gelu(x)
+    shortcut = activated[:, :, ::2, ::2] if width == 32 else block.shortcut(activated)
+    torch.testing.assert_close(block(x), shortcut + _branch(block, activated))
+    assert block(x).shape == (2, 32, 3, 5)
+
+    fresh = BasicBlock(32, 8)
+    assert (fresh.second.norm.weight == 0).all() and isinstance(fresh.second.act, nn.Identity)
+
+
+@pytest.mark.parametrize('kind', [*BLOCKS, BasicBlock])
+def test_block__activation_of_the_config(kind):
+    block = randomise_norms(kind(32, 8, act_cfg=dict(type='ReLU'))).eval()
+    activations = [module for module in block.modules() if isinstance(module, (nn.ReLU, nn.GELU))]
+    assert activations and all(isinstance(module, nn.ReLU) for module in activations)
+
+    # An input that a ReLU lets nothing of pass counts for nothing.
+    negative = -torch.rand(2, 32, 3, 4)
+    torch.testing.assert_close(block(negative), block(torch.zeros(2, 32, 3, 4)))
+
+
+def test_axial_block__attention_expansion_of_max_deeplab_l():
+    # deeplab2 axial_resnet_instances.py: bottleneck and value expansion 4, key expansion 2.
+    block = AxialBlock(24, 16, attention_expansion=4)
+    assert block.attention.height_axis.split_sizes == block.attention.width_axis.split_sizes == (32, 32, 64)
+    assert block.reduce.conv.out_channels == block.expand.conv.in_channels == 64
+    assert block(torch.randn(1, 24, 3, 4)).shape == (1, 64, 3, 4)
 
 
 def test_build_block_group__types_and_widths():
