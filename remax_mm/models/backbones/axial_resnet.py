@@ -42,6 +42,7 @@ class AxialResNet(BaseModule):
         channels: base channels of each stage; a stage returns 4 times as many. Multiples of 8 where attention
             is used.
         out_indices: which features to return, 0 for stride 4 to 3 for stride 32.
+        with_stem: return the stem's output before them, at stride 2 and not activated either.
         drop_path_rate: of the blocks at stride 32, three quarters of it for those at 16, 0 before.
 
     Raises:
@@ -52,6 +53,7 @@ class AxialResNet(BaseModule):
                  num_blocks: Sequence[int] = (3, 4, 6, 3),
                  channels: Sequence[int] = (64, 128, 256, 512),
                  out_indices: Sequence[int] = (0, 1, 2, 3),
+                 with_stem: bool = False,
                  norm_cfg: NormConfig = KMAX_NORM,
                  drop_path_rate: float = 0.0,
                  init_cfg: Optional[Union[dict, list]] = None) -> None:
@@ -64,6 +66,7 @@ class AxialResNet(BaseModule):
             raise ValueError(f'Expected `out_indices` of AxialResNet to be among {tuple(range(NUM_STAGES))}, '
                              f'but got {tuple(out_indices)}')
         self.out_indices = tuple(out_indices)
+        self.with_stem = with_stem
         first, second, third = STEM_CHANNELS
         self.stem = nn.Sequential(
             ConvNormAct(3, first, 3, stride=2, norm_cfg=norm_cfg),
@@ -84,10 +87,15 @@ class AxialResNet(BaseModule):
             self.stages.append(stage)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """(B, 3, H, W) -> one (B, C, h, w) for each of ``out_indices``, h = (H - 1) // stride + 1."""
-        x = self.stem(x)
+        """(B, 3, H, W) -> the stem's output if asked for, then one (B, C, h, w) for each of ``out_indices``.
+
+        All have h = (H - 1) // stride + 1.
+        """
+        stem = x = self.stem(x)
         features = []
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        return tuple(features[index] for index in self.out_indices)
+
+        chosen = tuple(features[index] for index in self.out_indices)
+        return (stem, *chosen) if self.with_stem else chosen

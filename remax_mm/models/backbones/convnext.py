@@ -101,6 +101,9 @@ class KMaXConvNeXt(BaseModule):
     Args:
         arch: ``'tiny'``, ``'small'``, ``'base'`` or ``'large'``.
         out_indices: which features to return, 0 for stride 4 to 3 for stride 32.
+        with_stem: return the stem's output before them, a second feature of stride 4. On Cityscapes
+            kMaX-DeepLab takes it for the finest one (deeplab2 has it as stage 1; bytedance/kmax-deeplab,
+            kmax_deeplab/modeling/backbone/convnext.py, declares its stride to be 2).
         drop_path_rate: of the last block; grows linearly from 0 at the first.
 
     Raises:
@@ -110,6 +113,7 @@ class KMaXConvNeXt(BaseModule):
     def __init__(self,
                  arch: str,
                  out_indices: Sequence[int] = (0, 1, 2, 3),
+                 with_stem: bool = False,
                  drop_path_rate: float = 0.0,
                  init_cfg: Optional[Union[dict, list]] = None) -> None:
         super().__init__(init_cfg)
@@ -121,6 +125,7 @@ class KMaXConvNeXt(BaseModule):
                              f'but got {tuple(out_indices)}')
         self.arch = arch
         self.out_indices = tuple(out_indices)
+        self.with_stem = with_stem
         depths, channels = ARCHITECTURES[arch]
 
         self.downsample_layers = nn.ModuleList()
@@ -140,14 +145,18 @@ class KMaXConvNeXt(BaseModule):
         self._register_load_state_dict_pre_hook(_accept_imagenet_weights, with_module=True)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """(B, 3, H, W) -> one (B, C, h, w) for each of ``out_indices``, h = (H - 1) // stride + 1."""
-        features = []
-        for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
+        """(B, 3, H, W) -> the stem's output if asked for, then one (B, C, h, w) for each of ``out_indices``.
+
+        All have h = (H - 1) // stride + 1.
+        """
+        stem = self.downsample_layers[0](F.pad(x, STEM_PADDING))
+        features = [self.stages[0](stem)]
+        for downsample, stage in zip(self.downsample_layers[1:], self.stages[1:]):
             # The zeros come before the layer norm, which turns them into its bias, as in deeplab2.
-            x = F.pad(x, DOWNSAMPLE_PADDING if i else STEM_PADDING)
-            x = stage(downsample(x))
-            features.append(x)
-        return tuple(features[index] for index in self.out_indices)
+            features.append(stage(downsample(F.pad(features[-1], DOWNSAMPLE_PADDING))))
+
+        chosen = tuple(features[index] for index in self.out_indices)
+        return (stem, *chosen) if self.with_stem else chosen
 
     def _start_from_scratch(self) -> None:
         for module in self.modules():

@@ -34,10 +34,10 @@ class ResizedFuse(nn.Module):
 
 @MODELS.register_module()
 class KMaXPixelDecoder(BaseModule):
-    """Refine backbone features from the coarsest stride to the finest, one group of blocks per stride.
+    """Refine backbone features from the coarsest to the finest, one group of blocks per feature.
 
     The lists run from coarse to fine, as the decoder does; only ``in_channels`` runs as a backbone gives its
-    features, from fine to coarse.
+    features, from fine to coarse. Two features may have one stride: the backbone's order then decides.
 
     Args:
         in_channels: channels of the backbone features, fine to coarse, e.g. strides 4, 8, 16, 32.

@@ -105,6 +105,18 @@ def test_axial_resnet__returns_what_is_asked_for():
     assert all(torch.equal(a, b) for a, b in zip(some(image), every(image)[::2]))
 
 
+def test_axial_resnet__stem_comes_first():
+    """At stride 2 with 128 channels, as stage 1 of deeplab2's encoder: the last norm, not activated."""
+    plain, with_stem = AxialResNet(**SMALL).eval(), AxialResNet(**SMALL, with_stem=True).eval()
+    with_stem.load_state_dict(plain.state_dict())
+    image = torch.randn(1, 3, 33, 65)
+    with torch.no_grad():
+        stem, *others = with_stem(image)
+        expected = plain(image)
+        assert torch.equal(stem, plain.stem(image)) and stem.shape == (1, 128, 17, 33)
+    assert len(others) == 4 and all(torch.equal(a, b) for a, b in zip(others, expected))
+
+
 def test_axial_resnet__norms_are_those_asked_for():
     norms = [m for m in AxialResNet(**SMALL).modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert norms and all(norm.eps == 1e-3 and norm.momentum == 0.01 for norm in norms)

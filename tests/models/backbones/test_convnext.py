@@ -93,6 +93,22 @@ def test_convnext__returns_what_is_asked_for(backbone):
     assert torch.equal(some[0], every[1]) and torch.equal(some[1], every[3]) and len(some) == 2
 
 
+def test_convnext__stem_comes_first(backbone):
+    model = _empty(out_indices=(0, 3), with_stem=True).eval()
+    model.load_state_dict(backbone.state_dict())
+    image = torch.rand(1, 3, 33, 65)
+    with torch.no_grad():
+        every, (stem, first, last) = backbone(image), model(image)
+    assert torch.equal(first, every[0]) and torch.equal(last, every[3])
+
+    # Patches of 4x4 pixels, from one pixel outside the image on, and the norm of each.
+    conv, norm = model.downsample_layers[0]
+    pixels = F.conv2d(F.pad(image, (1, 2, 1, 2)), conv.weight, conv.bias, stride=4).permute(0, 2, 3, 1)
+    expected = F.layer_norm(pixels, (96, ), norm.weight, norm.bias, 1e-6).permute(0, 3, 1, 2)
+    assert stem.shape == (1, 96, 9, 17)
+    torch.testing.assert_close(stem, expected)
+
+
 def test_convnext__every_parameter_learns():
     model = KMaXConvNeXt('tiny', drop_path_rate=0.1).train()
     sum(feature.square().mean() for feature in model(torch.rand(2, 3, 33, 33))).backward()

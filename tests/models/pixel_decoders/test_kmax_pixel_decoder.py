@@ -90,6 +90,24 @@ def test_kmax_pixel_decoder__stages_by_hand():
         torch.testing.assert_close(output, expected)
 
 
+def test_kmax_pixel_decoder__two_features_of_one_stride():
+    """Stage after stage in the order of the features, as the released Cityscapes models need it."""
+    decoder = KMaXPixelDecoder([6, 2, 10, 12], (12, 8, 2, 3), (1, 1, 1, 1), ['bottleneck'] * 4)
+    decoder = randomise_norms(decoder).double().eval()
+    features = [torch.randn(1, *shape, dtype=torch.float64) for shape in ((6, 9, 9), (2, 9, 9), (10, 5, 5))]
+    features.append(torch.randn(1, 12, 3, 3, dtype=torch.float64))
+    outputs = decoder(features)
+    assert [tuple(output.shape[1:]) for output in outputs] == [(48, 3, 3), (32, 5, 5), (8, 9, 9), (12, 9, 9)]
+
+    # The third fusion has the channels of its stage on the fine side already; the last changes no size.
+    norms = decoder.input_norms
+    third, last = decoder.fuses[1:]
+    enlarged = F.interpolate(third.coarse[1](F.gelu(outputs[1])), (9, 9), mode='bilinear', align_corners=True)
+    torch.testing.assert_close(outputs[2], decoder.stages[2](enlarged + norms[2](features[1])))
+    fine = last.fine[1](F.gelu(norms[3](features[0])))
+    torch.testing.assert_close(outputs[3], decoder.stages[3](last.coarse[1](F.gelu(outputs[2])) + fine))
+
+
 def test_resized_fuse__equal_channels_are_neither_activated_nor_projected():
     fuse = ResizedFuse(6, 4, 6)
     assert isinstance(fuse.coarse, nn.Identity)
