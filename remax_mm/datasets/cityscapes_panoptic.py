@@ -1,16 +1,17 @@
 """Cityscapes' panoptic ground truth as createPanopticImgs of cityscapesscripts writes it."""
 import re
+from typing import Mapping
 
 from mmdet.registry import DATASETS
 
-from .coco_panoptic import CocoPanopticMapDataset
+from .panoptic_dataset import PanopticDataset
 
 # <city>_<sequence>_<frame>; no name of a city holds an underscore.
 _IMAGE_ID = re.compile(r'([^_/]+)_\d{6}_\d{6}')
 
 
 @DATASETS.register_module()
-class CityscapesPanopticDataset(CocoPanopticMapDataset):
+class CityscapesPanopticDataset(PanopticDataset):
     """Cityscapes with 8 kinds of things and 11 kinds of stuff, things first.
 
     Reads ``cityscapes_panoptic_{split}[_trainId].json`` beside the folders of the download::
@@ -22,11 +23,11 @@ class CityscapesPanopticDataset(CocoPanopticMapDataset):
             └── cityscapes_panoptic_{train,val}/<id>_gtFine_panoptic.png
 
     where ``<id>`` is ``<city>_<sequence>_<frame>`` and the ``img_id`` of the records. Categories may have
-    label ids or train ids: they are matched by name. The JSON names the photos ``<id>_gtFine_leftImg8bit.png``,
-    which exist nowhere, so that the photo is found by the id (cityscapesScripts,
-    preparation/createPanopticImgs.py).
+    label ids or train ids: they are matched by name. The JSON calls the photos
+    ``<id>_gtFine_leftImg8bit.png``, which exist nowhere; they are found by their ids instead
+    (cityscapesScripts, preparation/createPanopticImgs.py).
 
-    Arguments and records are those of :class:`CocoPanopticMapDataset`.
+    Arguments and records are those of :class:`PanopticDataset`.
 
     Raises:
         ValueError: the id of an image is none of Cityscapes.
@@ -44,12 +45,18 @@ class CityscapesPanopticDataset(CocoPanopticMapDataset):
                  (190, 153, 153), (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35),
                  (152, 251, 152), (70, 130, 180)])
 
-    def parse_data_info(self, raw_data_info: dict) -> dict:
-        """Turn an image of the JSON and its annotation into a record; the photo is found by the id."""
-        image = raw_data_info['raw_img_info']
+    def photo_name(self, image: Mapping) -> str:
+        """<city>/<id>_leftImg8bit.png."""
+        return f'{self._city(image)}/{image["id"]}_leftImg8bit.png'
+
+    def png_name(self, image: Mapping) -> str:
+        """<id>_gtFine_panoptic.png."""
+        self._city(image)
+        return f'{image["id"]}_gtFine_panoptic.png'
+
+    def _city(self, image: Mapping) -> str:
         match = _IMAGE_ID.fullmatch(str(image['id']))
         if match is None:
             raise ValueError(f'Expected image ids <city>_<6 digits>_<6 digits> of Cityscapes in '
                              f'{self.ann_file}, but got {image["id"]!r}')
-        photo = f'{match[1]}/{image["id"]}_leftImg8bit.png'
-        return super().parse_data_info(dict(raw_data_info, raw_img_info=dict(image, file_name=photo)))
+        return match[1]

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from mmdet.registry import DATASETS
 
-from .coco_panoptic import CocoPanopticMapDataset
 from .mini_drawing import STUFF, THINGS, Scene, draw_scene
+from .panoptic_dataset import PanopticDataset
 
 SETTINGS_FILE = 'mini_panoptic.json'
 _FORMAT_VERSION = 1  # part of the settings: a folder drawn by other code is not reused
@@ -18,7 +18,7 @@ _CATEGORY_IDS = dict(zip([*THINGS, *STUFF], [1, 3, 4, 8, 11, 17, 18, 92, 95, 105
 
 
 @DATASETS.register_module()
-class MiniPanopticDataset(CocoPanopticMapDataset):
+class MiniPanopticDataset(PanopticDataset):
     """The mini set as :func:`write_mini_panoptic` writes it: 7 kinds of things, 5 kinds of stuff."""
 
     METAINFO = dict(

@@ -5,7 +5,8 @@ import shutil
 import pytest
 from mmdet.registry import DATASETS
 
-from remax_mm.datasets.coco_panoptic import CocoPanopticMapDataset, map_categories
+from remax_mm.datasets.coco_categories import map_categories
+from remax_mm.datasets.coco_panoptic import CocoPanopticMapDataset
 
 
 def _records(tiny_set, **kwargs):
