@@ -1,9 +1,10 @@
 """Panoptic quality by panopticapi's rules, and the COCO panoptic format."""
 from .panoptic_png import number_segments, read_segment_ids, write_segment_ids
-from .panoptic_quality import class_quality, count_segments, joint_histogram, mean_quality
+from .panoptic_quality import class_quality, count_segments, mean_quality
 from .panoptic_quality_metric import PanopticQualityMetric
+from .segment_matching import joint_histogram, match_segments, segment_ious
 
 __all__ = [
-    'PanopticQualityMetric', 'class_quality', 'count_segments', 'joint_histogram', 'mean_quality',
-    'number_segments', 'read_segment_ids', 'write_segment_ids'
+    'PanopticQualityMetric', 'class_quality', 'count_segments', 'joint_histogram', 'match_segments',
+    'mean_quality', 'number_segments', 'read_segment_ids', 'segment_ious', 'write_segment_ids'
 ]

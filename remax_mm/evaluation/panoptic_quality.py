@@ -1,14 +1,14 @@
 """Panoptic quality by the rules of panopticapi, on maps in memory.
 
-Rules: cocodataset/panopticapi, panopticapi/evaluation.py (`pq_compute_single_core`, `PQStat.pq_average`);
-Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4.
+Rules: cocodataset/panopticapi, panopticapi/evaluation.py (`pq_compute_single_core`, `PQStat.pq_average`).
 """
-from typing import Dict, Mapping, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 from mmdet.evaluation import INSTANCE_OFFSET
 
 from .panoptic_png import VOID_ID, check_labels
+from .segment_matching import SegmentMatching, joint_histogram, match_segments, segment_areas
 
 IOU, TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = range(4)
 """Columns of the counts: summed IoU of the matched segments, and numbers of segments."""
@@ -27,39 +27,12 @@ class ClassQuality(NamedTuple):
     rq: np.ndarray
 
 
-def joint_histogram(first: np.ndarray, second: np.ndarray) -> Dict[Tuple[int, int], int]:
-    """Number of pixels of each pair of values of two (H, W) maps of non-negative integers.
-
-    Only runs of equal pairs along the flattened maps are sorted, not every pixel: segments have long runs.
-
-    Raises:
-        ValueError: a value is negative.
-    """
-    first, second = first.ravel().astype(np.int64), second.ravel().astype(np.int64)
-    if first.size == 0:
-        return {}
-    if min(first.min(), second.min()) < 0:
-        raise ValueError(f'Expected non-negative ids, but got {first.min()} and {second.min()}')
-    changes = np.flatnonzero((first[1:] != first[:-1]) | (second[1:] != second[:-1])) + 1
-    starts = np.concatenate([[0], changes])
-    lengths = np.diff(starts, append=first.size)
-
-    base = int(second.max()) + 1
-    pairs, index = np.unique(first[starts] * base + second[starts], return_inverse=True)
-    pixels = np.bincount(index, weights=lengths).astype(np.int64)
-    return {(pair // base, pair % base): number for pair, number in zip(pairs.tolist(), pixels.tolist())}
-
-
 def count_segments(prediction: np.ndarray,
                    ground_truth: np.ndarray,
                    segments: Sequence[Mapping],
                    num_classes: int,
                    check_ids: bool = True) -> np.ndarray:
-    """Match the segments of one image and count them.
-
-    A predicted and an annotated segment match iff their class is the same, the annotated one is no crowd, and
-    their IoU, with unlabelled pixels cut from the prediction, exceeds 0.5. An unmatched prediction is
-    forgiven iff more than half of it lies on unlabelled pixels and on the crowd region of its own class.
+    """Match the segments of one image by the rules of :func:`match_segments`, and count them.
 
     Args:
         prediction: (H, W) integers label + 1000 * instance; label ``num_classes`` is void.
@@ -79,65 +52,43 @@ def count_segments(prediction: np.ndarray,
     if prediction.shape != ground_truth.shape:
         raise ValueError(f'Expected a predicted map of the annotated size {ground_truth.shape}, '
                          f'but got {prediction.shape}')
-
     overlaps = joint_histogram(ground_truth, prediction)
-    annotated_area, predicted_area = _areas(overlaps)
-    _check_segments(segments, annotated_area, num_classes, check_ids)
+    annotated_area, predicted_area = segment_areas(overlaps)
+    check_segments(segments, annotated_area, num_classes, check_ids)
     labels = check_labels(np.array(list(predicted_area), dtype=np.int64), num_classes)
     label_of = {value: label for value, label in zip(predicted_area, labels.tolist()) if label != num_classes}
-    segment_of = {segment['id']: segment for segment in segments}
+    return count_matching(match_segments(overlaps, segments, label_of), segments, label_of, num_classes)
 
-    # Matched pairs. IoU > 0.5 of disjoint segments makes them unique.
+
+def count_matching(matching: SegmentMatching, segments: Sequence[Mapping], label_of: Mapping[int, int],
+                   num_classes: int) -> np.ndarray:
+    """Counts (K, 4) of one matched image; see :func:`count_segments` and :func:`match_segments`."""
+    category_of = {segment['id']: segment['category'] for segment in segments}
     counts = np.zeros((num_classes, 4))
-    matched_ids, matched_values = set(), set()
-    for (segment_id, value), intersection in overlaps.items():
-        segment = segment_of.get(segment_id)
-        if segment is None or segment['iscrowd'] or segment['category'] != label_of.get(value):
-            continue
-        unlabelled = overlaps.get((VOID_ID, value), 0)
-        iou = intersection / (predicted_area[value] + annotated_area[segment_id] - intersection - unlabelled)
-        if iou > 0.5:
-            counts[segment['category'], [IOU, TRUE_POSITIVE]] += iou, 1
-            matched_ids.add(segment_id)
-            matched_values.add(value)
-
-    # Annotated segments without a match. Of several crowd regions of a class, panopticapi knows the last.
-    crowd_id = {}
-    for segment in segments:
-        if segment['iscrowd']:
-            crowd_id[segment['category']] = segment['id']
-        elif segment['id'] not in matched_ids:
-            counts[segment['category'], FALSE_NEGATIVE] += 1
-
-    # Predicted segments that match nothing, unless they are forgiven.
-    for value, label in label_of.items():
-        if value in matched_values:
-            continue
-        ignored = overlaps.get((VOID_ID, value), 0)
-        if label in crowd_id:
-            ignored += overlaps.get((crowd_id[label], value), 0)
-        if ignored / predicted_area[value] <= 0.5:
-            counts[label, FALSE_POSITIVE] += 1
+    for pair in matching.pairs:
+        counts[category_of[pair.segment_id], [IOU, TRUE_POSITIVE]] += pair.iou, 1
+    for segment_id in matching.missed:
+        counts[category_of[segment_id], FALSE_NEGATIVE] += 1
+    for value in matching.extra:
+        counts[label_of[value], FALSE_POSITIVE] += 1
     return counts
 
 
-def _areas(overlaps: Mapping[Tuple[int, int], int]) -> Tuple[Dict[int, int], Dict[int, int]]:
-    """Pixels of each value of the first and of the second map of a joint histogram."""
-    first: Dict[int, int] = {}
-    second: Dict[int, int] = {}
-    for (one, other), pixels in overlaps.items():
-        first[one] = first.get(one, 0) + pixels
-        second[other] = second.get(other, 0) + pixels
-    return first, second
+def check_segments(segments: Sequence[Mapping],
+                   annotated_ids: Iterable[int],
+                   num_classes: int,
+                   check_ids: bool = True) -> None:
+    """Check the list of an image's annotated segments against the ids of its map.
 
-
-def _check_segments(segments: Sequence[Mapping], annotated_area: Mapping[int, int], num_classes: int,
-                    check_ids: bool) -> None:
+    Raises:
+        ValueError: an id is 0 or listed twice, a category is out of range, or, with ``check_ids``, an id
+            stands in the map or in the list alone.
+    """
     listed = [segment['id'] for segment in segments]
     if len(set(listed)) != len(listed) or VOID_ID in listed:
         raise ValueError(f'Expected unique segment ids greater than {VOID_ID}, but got {sorted(listed)}')
-    missing = sorted(set(listed) - set(annotated_area))
-    unknown = sorted(set(annotated_area) - set(listed) - {VOID_ID})
+    missing = sorted(set(listed) - set(annotated_ids))
+    unknown = sorted(set(annotated_ids) - set(listed) - {VOID_ID})
     if check_ids and (missing or unknown):
         raise ValueError('Expected the same ids in the annotated map and in the list of segments, but the '
                          f'map lacks the ids {missing} and the list lacks the ids {unknown}')
