@@ -8,10 +8,11 @@ from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, load
 from mmengine.logging import print_log
-from terminaltables import AsciiTable
 
-from .panoptic_png import number_segments, read_segment_ids, write_segment_ids
+from .annotation import read_annotation, thing_flags
+from .panoptic_png import number_segments, write_segment_ids
 from .panoptic_quality import check_num_classes, class_quality, count_segments, mean_quality
+from .quality_tables import class_table, summary_table
 
 
 @METRICS.register_module()
@@ -26,8 +27,9 @@ class PanopticQualityMetric(BaseMetric):
     Args:
         classwise: Also give ``PQ/<class>``, ``SQ/<class>`` and ``RQ/<class>`` of every class that occurs, and
             print them as a table.
-        outfile_prefix: Write the predictions in COCO's submission format to ``<prefix>.panoptic.json`` and
-            the folder ``<prefix>.panoptic``; on several machines it must be storage that they share.
+        outfile_prefix: Write the predictions in COCO's submission format to ``<prefix>.json`` and the folder
+            ``<prefix>``; on several machines it must be storage that they share. COCO's server wants the
+            prefix ``panoptic_<split>_<name>_results``.
         format_only: Write the predictions and evaluate nothing, for images without annotations.
         check_ids: Whether an id that only the annotated PNG or only ``segments_info`` holds is an error.
         ann_file: Annotation file whose ``categories`` give the category id of each class name; needed (and
@@ -72,8 +74,7 @@ class PanopticQualityMetric(BaseMetric):
     @property
     def is_thing(self) -> List[bool]:
         """Of the K classes, whether each is a thing."""
-        things = set(self.dataset_meta['thing_classes'])
-        return [name in things for name in self.classes]
+        return thing_flags(self.dataset_meta)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count the segments of a batch; one small result per image, which is what the ranks exchange."""
@@ -89,34 +90,20 @@ class PanopticQualityMetric(BaseMetric):
 
     def _count(self, sample: Mapping, prediction: np.ndarray) -> Dict[str, np.ndarray]:
         """Counts of one image, only of the classes that it shows."""
-        path = sample.get('seg_map_path')
-        if path is None or sample.get('segments_info') is None:
-            raise ValueError(f'Expected `seg_map_path` and `segments_info` in the data sample of '
-                             f'{sample.get("img_path")}; add them to the `meta_keys` of the pack transform')
-        ground_truth = read_segment_ids(path, self.backend_args)
+        ids, segments = read_annotation(sample, self.is_thing, self.backend_args)
         try:
-            counts = count_segments(prediction, ground_truth, self._segments(sample), len(self.classes),
-                                    self.check_ids)
+            counts = count_segments(prediction, ids, segments, len(self.classes), self.check_ids)
         except ValueError as error:
-            raise ValueError(f'Cannot evaluate {sample.get("img_path")} on {path}: {error}') from error
+            raise ValueError(f'Cannot evaluate {sample.get("img_path")} on {sample["seg_map_path"]}: '
+                             f'{error}') from error
         labels = np.flatnonzero(counts.any(axis=1))
         return dict(labels=labels, counts=counts[labels])
-
-    def _segments(self, sample: Mapping) -> List[Dict[str, Any]]:
-        """Annotated segments with `iscrowd`, which mmdet's own data set can only tell by `is_thing`."""
-        is_thing = self.is_thing
-        segments = []
-        for info in sample['segments_info']:
-            crowd = info['iscrowd'] if 'iscrowd' in info else is_thing[
-                info['category']] and not info['is_thing']
-            segments.append(dict(id=info['id'], category=info['category'], iscrowd=bool(crowd)))
-        return segments
 
     def _export(self, sample: Mapping, prediction: np.ndarray) -> Dict[str, Any]:
         """Write the PNG of one prediction; its entry of the JSON, with labels for category ids."""
         file_name = f'{osp.splitext(osp.basename(sample["img_path"]))[0]}.png'
         ids, segments = number_segments(prediction, len(self.classes))
-        write_segment_ids(osp.join(f'{self.outfile_prefix}.panoptic', file_name), ids)
+        write_segment_ids(osp.join(self.outfile_prefix, file_name), ids)
         segments_info = [
             dict(id=segment['id'], category_id=segment['label'], area=segment['area'], bbox=segment['bbox'])
             for segment in segments
@@ -137,27 +124,21 @@ class PanopticQualityMetric(BaseMetric):
         if not means:
             print_log('Neither annotations nor predictions hold a segment: there is no panoptic quality.',
                       'current', logging.WARNING)
-        print_log(f'Panoptic quality of {len(results)} images:\n{_summary_table(means)}', 'current')
+        print_log(f'Panoptic quality of {len(results)} images:\n'
+                  f'{summary_table(counts, self.is_thing)}', 'current')
         if self.classwise:
+            print_log(f'Panoptic quality of the classes:\n{class_table(counts, self.classes)}', 'current')
             means.update(self._classwise(counts))
         return means
 
     def _classwise(self, counts: np.ndarray) -> Dict[str, float]:
-        """Print PQ, SQ and RQ of each class; return those of the classes that occur."""
+        """PQ, SQ and RQ of the classes that occur."""
         quality = class_quality(counts)
-        rows = [['class', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN']]
-        values = {}
-        for label, name in enumerate(self.classes):
-            scores = [100 * float(column[label]) for column in quality]
-            seen = not np.isnan(scores[0])
-            rows.append([
-                name, *(f'{score:.2f}' if seen else '-' for score in scores),
-                *(int(number) for number in counts[label, 1:])
-            ])
-            if seen:
-                values.update({f'{key}/{name}': score for key, score in zip(('PQ', 'SQ', 'RQ'), scores)})
-        print_log(f'Panoptic quality of the classes:\n{AsciiTable(rows).table}', 'current')
-        return values
+        return {
+            f'{key.upper()}/{self.classes[label]}': 100 * float(getattr(quality, key)[label])
+            for label in np.flatnonzero(~np.isnan(quality.pq))
+            for key in quality._fields
+        }
 
     def _write_submission(self, annotations: List[dict]) -> None:
         """Write the JSON beside the folder of PNGs, with the data set's own category ids."""
@@ -175,17 +156,7 @@ class PanopticQualityMetric(BaseMetric):
         for annotation in annotations:
             for segment in annotation['segments_info']:
                 segment['category_id'] = category_ids[self.classes[segment['category_id']]]
-        path = f'{self.outfile_prefix}.panoptic.json'
+        path = f'{self.outfile_prefix}.json'
         dump(dict(annotations=annotations), path)
-        print_log(
-            f'Wrote {len(annotations)} panoptic predictions to {path} and {self.outfile_prefix}.panoptic',
-            'current')
-
-
-def _summary_table(means: Mapping[str, float]) -> str:
-    """Rows for all, thing and stuff classes."""
-    rows = [['', 'PQ', 'SQ', 'RQ']]
-    for title, suffix in (('all', ''), ('things', '_th'), ('stuff', '_st')):
-        scores = (means.get(f'{name}{suffix}') for name in ('PQ', 'SQ', 'RQ'))
-        rows.append([title, *('-' if score is None else f'{score:.2f}' for score in scores)])
-    return AsciiTable(rows).table
+        print_log(f'Wrote {len(annotations)} panoptic predictions to {path} and {self.outfile_prefix}/',
+                  'current')

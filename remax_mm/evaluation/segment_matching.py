@@ -1,7 +1,7 @@
 """Which predicted segment is which annotated one, by the rules of panopticapi.
 
-Rules: cocodataset/panopticapi, panopticapi/evaluation.py (`pq_compute_single_core`); Kirillov et al., Panoptic
-Segmentation, CVPR 2019, section 4.
+Rules: cocodataset/panopticapi, panopticapi/evaluation.py (`pq_compute_single_core`); Kirillov et al.,
+Panoptic Segmentation, CVPR 2019, section 4.
 """
 from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 

@@ -128,13 +128,13 @@ def test_export__submission_in_coco_format(tmp_path, format_only):
     metrics = _evaluate(metric, samples)
     assert ('coco_panoptic/PQ' in metrics) != format_only
 
-    annotations = json.load(open(f'{prefix}.panoptic.json'))['annotations']
+    annotations = json.load(open(f'{prefix}.json'))['annotations']
     assert [annotation['image_id'] for annotation in annotations] == ['a', 'b']
     assert [annotation['file_name'] for annotation in annotations] == ['a.png', 'b.png']
     assert [[(s['id'], s['category_id'], s['area']) for s in annotation['segments_info']]
             for annotation in annotations] == [[(1, 13, 2), (2, 90, 3)], [(1, 13, 2), (2, 4, 2)]]
-    assert read_segment_ids(f'{prefix}.panoptic/b.png').tolist() == [[2, 2, 1, 1, 0, 0]]
-    assert mmcv.imread(f'{prefix}.panoptic/b.png').shape == (1, 6, 3)
+    assert read_segment_ids(f'{prefix}/b.png').tolist() == [[2, 2, 1, 1, 0, 0]]
+    assert mmcv.imread(f'{prefix}/b.png').shape == (1, 6, 3)
 
 
 def test_export__bad_input(tmp_path):

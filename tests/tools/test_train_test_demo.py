@@ -152,10 +152,10 @@ def test_test__submission(root, trained):
     _run('tools/test.py', root / 'tiny.py', trained / 'iter_4.pth', '--work-dir', root / 'tested',
          '--cfg-options', f'test_evaluator.outfile_prefix={prefix}',
          f'test_evaluator.ann_file={root / "panoptic.json"}', 'test_evaluator.format_only=True')
-    annotations = json.loads(Path(f'{prefix}.panoptic.json').read_text())['annotations']
+    annotations = json.loads(Path(f'{prefix}.json').read_text())['annotations']
     assert [[segment['category_id'] for segment in a['segments_info']] for a in annotations] == [[3, 5],
                                                                                                  [3, 5]]
-    assert read_segment_ids(f'{prefix}.panoptic/photo2.png')[0, [0, 19, 20]].tolist() == [2, 2, 1]
+    assert read_segment_ids(f'{prefix}/photo2.png')[0, [0, 19, 20]].tolist() == [2, 2, 1]
 
 
 def test_image_demo__folder(root, trained, capsys):
