@@ -1,3 +1,4 @@
+from .ade20k_panoptic import SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset
 from .cityscapes_panoptic import CityscapesPanopticDataset
 from .coco_panoptic import CocoPanopticMapDataset
 from .mini_panoptic import MiniPanopticDataset, write_mini_panoptic
@@ -5,6 +6,7 @@ from .panoptic_dataset import PanopticDataset
 from .transforms import LoadPanopticMap, PackPanopticInputs, RandomPad
 
 __all__ = [
-    'CityscapesPanopticDataset', 'CocoPanopticMapDataset', 'LoadPanopticMap', 'MiniPanopticDataset',
-    'PackPanopticInputs', 'PanopticDataset', 'RandomPad', 'write_mini_panoptic'
+    'ADE20KPanopticMapDataset', 'SCENE_PARSING_CLASSES', 'CityscapesPanopticDataset',
+    'CocoPanopticMapDataset', 'LoadPanopticMap', 'MiniPanopticDataset', 'PackPanopticInputs',
+    'PanopticDataset', 'RandomPad', 'write_mini_panoptic'
 ]

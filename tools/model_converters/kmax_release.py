@@ -11,10 +11,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Tuple
 import torch
 from torch import Tensor
 
-import remax_mm  # noqa: F401  (makes mmdet importable)
-
-# isort: split
-from mmdet.datasets import ADE20KPanopticDataset, CocoPanopticDataset
+from remax_mm.datasets import SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset, CocoPanopticMapDataset
 
 SEMANTIC_HEAD = 'panoptic_head.semantic_head.'
 CLASS_HEAD_OF_RELEASE = 'sem_seg_head.predictor._predcitor._transformer_class_head.conv.bias'
@@ -79,31 +76,6 @@ NAME_RULES = (
     (r'\._query_ffn_conv2_bn\.', '.ffn.1.'),
 )
 
-# The order of the 2016 scene parsing challenge, which the release counts its classes in
-# (kmax_deeplab/data/datasets/register_ade20k_panoptic.py), in mmdet's spelling ('airplane' is 'plane' there).
-ADE20K_CHALLENGE_ORDER = tuple(
-    ('wall; building; sky; floor; tree; ceiling; road, route; bed; window; grass; cabinet; sidewalk, '
-     'pavement; person; earth, ground; door; table; mountain, mount; plant; curtain; chair; car; water; '
-     'painting, picture; sofa; shelf; house; sea; mirror; rug; field; armchair; seat; fence; desk; rock, '
-     'stone; wardrobe, closet, press; lamp; tub; rail; cushion; base, pedestal, stand; box; column, '
-     'pillar; signboard, sign; chest of drawers, chest, bureau, dresser; counter; sand; sink; skyscraper; '
-     'fireplace; refrigerator, icebox; grandstand, covered stand; path; stairs; runway; case, display '
-     'case, showcase, vitrine; pool table, billiard table, snooker table; pillow; screen door, screen; '
-     'stairway, staircase; river; bridge, span; bookcase; blind, screen; coffee table; toilet, can, '
-     'commode, crapper, pot, potty, stool, throne; flower; book; hill; bench; countertop; stove; palm, '
-     'palm tree; kitchen island; computer; swivel chair; boat; bar; arcade machine; hovel, hut, hutch, '
-     'shack, shanty; bus; towel; light; truck; tower; chandelier; awning, sunshade, sunblind; street lamp;'
-     ' booth; tv; airplane; dirt track; clothes; pole; land, ground, soil; bannister, banister, '
-     'balustrade, balusters, handrail; escalator, moving staircase, moving stairway; ottoman, pouf, '
-     'pouffe, puff, hassock; bottle; buffet, counter, sideboard; poster, posting, placard, notice, bill, '
-     'card; stage; van; ship; fountain; conveyer belt, conveyor belt, conveyer, conveyor, transporter; '
-     'canopy; washer, automatic washer, washing machine; plaything, toy; pool; stool; barrel, cask; '
-     'basket, handbasket; falls; tent; bag; minibike, motorbike; cradle; oven; ball; food, solid food; '
-     'step, stair; tank, storage tank; trade name; microwave; pot; animal; bicycle; lake; dishwasher; '
-     'screen; blanket, cover; sculpture; hood, exhaust hood; sconce; vase; traffic light; tray; trash can;'
-     ' fan; pier; crt screen; plate; monitor; bulletin board; shower; radiator; glass, drinking glass; '
-     'clock; flag').split('; '))
-
 
 class ReleaseDataset(NamedTuple):
     """A data set that the release was trained on.
@@ -111,15 +83,16 @@ class ReleaseDataset(NamedTuple):
     Attributes:
         name: for people.
         classes: in the order of the release's outputs, void not among them.
-        metainfo: of mmdet's data set; its ``classes`` are the order here.
+        metainfo: of the data set here; its ``classes`` are the order here.
     """
     name: str
     classes: Tuple[str, ...]
     metainfo: Mapping[str, Any]
 
 
-COCO = ReleaseDataset('COCO', CocoPanopticDataset.METAINFO['classes'], CocoPanopticDataset.METAINFO)
-ADE20K = ReleaseDataset('ADE20K', ADE20K_CHALLENGE_ORDER, ADE20KPanopticDataset.METAINFO)
+COCO = ReleaseDataset('COCO', CocoPanopticMapDataset.METAINFO['classes'], CocoPanopticMapDataset.METAINFO)
+# kmax_deeplab/data/datasets/register_ade20k_panoptic.py has the order of the annotations.
+ADE20K = ReleaseDataset('ADE20K', SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset.METAINFO)
 DATASET_OF_CLASS_OUTPUTS = {134: COCO, 151: ADE20K}
 CITYSCAPES_CLASS_OUTPUTS = 20
 
