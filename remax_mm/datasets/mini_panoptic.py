@@ -9,6 +9,7 @@ from mmdet.registry import DATASETS
 
 from .mini_drawing import STUFF, THINGS, Scene, draw_scene
 from .panoptic_dataset import PanopticDataset
+from .panoptic_writer import SegmentLabel, describe_segments, encode_segment_ids, write_json
 
 SETTINGS_FILE = 'mini_panoptic.json'
 _FORMAT_VERSION = 1  # part of the settings: a folder drawn by other code is not reused
@@ -65,10 +66,10 @@ def write_mini_panoptic(folder: Path,
     # The settings stand there from the start, so that an interrupted run can be taken up again.
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / SETTINGS_FILE, dict(settings, complete=False))
+    write_json(folder / SETTINGS_FILE, dict(settings, complete=False))
     for split_number, (split, count) in enumerate((('train', num_train), ('val', num_val))):
         _write_split(folder, split, [seed, split_number], count, size)
-    _write_json(folder / SETTINGS_FILE, dict(settings, complete=True))
+    write_json(folder / SETTINGS_FILE, dict(settings, complete=True))
     return True
 
 
@@ -95,12 +96,13 @@ def _write_split(folder: Path, split: str, seed: List[int], count: int, size: in
     for number in range(1, count + 1):
         rng = np.random.default_rng([*seed, number])
         scene = draw_scene(rng, size)
-        ids, segments_info = describe_segments(rng, scene)
+        ids, labels = number_segments(rng, scene)
+        segments_info = describe_segments(ids, labels)
 
         stem = f'{number:012d}'
-        png = np.stack([ids >> 16, ids >> 8 & 255, ids & 255], -1).astype(np.uint8)  # OpenCV writes B, G, R
+        png_path = png_folder / f'{stem}.png'
         cv2.imwrite(str(image_folder / f'{stem}.jpg'), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-        cv2.imwrite(str(png_folder / f'{stem}.png'), png)
+        cv2.imwrite(str(png_path), encode_segment_ids(ids, png_path))
         images.append(dict(id=number, file_name=f'{stem}.jpg', height=size, width=size))
         annotations.append(dict(image_id=number, file_name=f'{stem}.png', segments_info=segments_info))
 
@@ -108,7 +110,7 @@ def _write_split(folder: Path, split: str, seed: List[int], count: int, size: in
         dict(id=category_id, name=name, isthing=int(name in THINGS), supercategory='mini')
         for name, category_id in _CATEGORY_IDS.items()
     ]
-    _write_json(
+    write_json(
         folder / 'annotations' / f'panoptic_{split}.json',
         dict(
             info=dict(description='Drawn panoptic mini set'),
@@ -117,26 +119,12 @@ def _write_split(folder: Path, split: str, seed: List[int], count: int, size: in
             categories=categories))
 
 
-def describe_segments(rng: np.random.Generator, scene: Scene) -> Tuple[np.ndarray, List[dict]]:
-    """Segment ids (H, W) int32, 0 where unlabelled, and the ``segments_info`` of COCO's format."""
+def number_segments(rng: np.random.Generator, scene: Scene) -> Tuple[np.ndarray, List[SegmentLabel]]:
+    """Segment ids (H, W) int32 by chance, 0 where unlabelled, and what they are."""
     ids = np.zeros(scene.image.shape[:2], np.int32)
-    segments_info = []
+    labels = []
     new_ids = rng.choice(256**3 - 1, len(scene.segments), replace=False) + 1
     for segment, segment_id in zip(scene.segments, new_ids):
         ids[segment.mask] = segment_id
-        rows, columns = np.flatnonzero(segment.mask.any(1)), np.flatnonzero(segment.mask.any(0))
-        segments_info.append(
-            dict(
-                id=int(segment_id),
-                category_id=_CATEGORY_IDS[segment.name],
-                iscrowd=int(segment.iscrowd),
-                bbox=[int(columns[0]),
-                      int(rows[0]),
-                      int(np.ptp(columns)) + 1,
-                      int(np.ptp(rows)) + 1],
-                area=int(segment.mask.sum())))
-    return ids, segments_info
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, separators=(',', ':')) + '\n')
+        labels.append(SegmentLabel(int(segment_id), _CATEGORY_IDS[segment.name], segment.iscrowd))
+    return ids, labels

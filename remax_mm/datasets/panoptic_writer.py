@@ -1,0 +1,234 @@
+"""Writing data in COCO's panoptic format, for the converters in ``tools/dataset_converters``.
+
+Files are written whole or not at all, and nothing is overwritten silently, so that an interrupted run can be
+started again.
+"""
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Sequence, Union
+
+import cv2
+import numpy as np
+from mmengine.utils import ProgressBar
+from scipy.ndimage import find_objects
+
+from .image_files import BrokenFileError, read_image
+from .transforms.load_panoptic_map import decode_segment_ids, index_segments
+
+UNFINISHED = '.part'
+"""Ending of a file that is being written."""
+
+
+class SegmentLabel(NamedTuple):
+    """A segment's id in the PNG, its category id in the JSON, and whether it is a crowd."""
+    id: int
+    category_id: int
+    iscrowd: bool = False
+
+
+class ConvertedImage(NamedTuple):
+    """Panoptic ground truth of an image.
+
+    Attributes:
+        image_id: Its id in the JSON.
+        file_name: Photo, below the folder of images.
+        png_name: PNG to write, below the folder of PNGs.
+        ids: (H, W) segment ids in [0, 2^24), 0 is unlabelled.
+        labels: Of each id in ``ids`` but 0.
+    """
+    image_id: Union[int, str]
+    file_name: str
+    png_name: str
+    ids: np.ndarray
+    labels: Sequence[SegmentLabel]
+
+
+class WrittenSplit(NamedTuple):
+    """What :func:`write_split` wrote: numbers of images and segments, share of void pixels, and time."""
+    ann_file: Path
+    images: int
+    things: int
+    stuff: int
+    crowd: int
+    void_share: float
+    kept_pngs: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f'{self.ann_file}: {self.images} images ({self.kept_pngs} of the PNGs were there already), '
+            f'{self.things + self.stuff + self.crowd} segments ({self.things} things, {self.stuff} stuff, '
+            f'{self.crowd} crowd), {self.void_share:.2%} void, {self.seconds:.1f} s')
+
+
+class _WrittenImage(NamedTuple):
+    image: dict
+    annotation: dict
+    void_pixels: int
+    kept: bool
+
+
+def encode_segment_ids(ids: np.ndarray, path: Union[str, Path]) -> np.ndarray:
+    """Segment ids R + 256 G + 256² B as (H, W, 3) uint8 in OpenCV's channel order B, G, R.
+
+    Raises:
+        ValueError: an id is not in [0, 2^24); names ``path``, the PNG that the ids are for.
+    """
+    if ids.size and not 0 <= ids.min() <= ids.max() < 256**3:
+        raise ValueError(f'Expected segment ids in [0, 2^24), but got {ids.min()} to {ids.max()} for {path}')
+    return np.stack([ids // 256**2, ids // 256 % 256, ids % 256], axis=-1).astype(np.uint8)
+
+
+def describe_segments(ids: np.ndarray, labels: Sequence[SegmentLabel]) -> List[dict]:
+    """The ``segments_info`` of COCO's format: labels with bounding box (x, y, width, height) and area.
+
+    Args:
+        ids: (H, W) segment ids, 0 is unlabelled.
+        labels: Of the segments, whose order the result keeps.
+
+    Raises:
+        ValueError: the ids of map and labels differ, or an id has two labels.
+    """
+    index, unknown, unseen = index_segments(ids, [label.id for label in labels])
+    if unknown or unseen or len({label.id for label in labels}) < len(labels):
+        raise ValueError(f'Expected one label for each segment, but {unknown[:5] or "none"} have no label, '
+                         f'{unseen[:5] or "none"} have no pixel, and {len(labels)} labels have '
+                         f'{len({label.id for label in labels})} ids')
+    areas = np.bincount(index.ravel(), minlength=len(labels) + 1)[1:].tolist()
+    return [
+        dict(
+            id=int(label.id),
+            category_id=int(label.category_id),
+            iscrowd=int(label.iscrowd),
+            bbox=[columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+            area=area) for label, area, (rows, columns) in zip(labels, areas, find_objects(index))
+    ]
+
+
+def write_split(ann_file: Path,
+                convert: Callable[[Any], ConvertedImage],
+                jobs: Sequence[Any],
+                categories: Sequence[Mapping],
+                num_workers: int = 1,
+                overwrite: bool = False) -> WrittenSplit:
+    """Write the JSON ``ann_file`` and its PNGs into the folder beside it that has the same stem.
+
+    What is there already is compared: PNGs that are right are kept, and a run over a finished split ends
+    without having written anything.
+
+    Args:
+        ann_file: JSON to write.
+        convert: Turns a job into ground truth. It and the jobs must be picklable where ``num_workers`` > 1.
+        jobs: One for each image, in the order of the JSON.
+        categories: Of the JSON: ``id``, ``name``, ``isthing``, ...
+        num_workers: Processes.
+        overwrite: Whether files with other content are replaced.
+
+    Raises:
+        FileExistsError: such a file is there and may not be replaced.
+    """
+    start = time.time()
+    png_folder = ann_file.with_suffix('')
+    png_folder.mkdir(parents=True, exist_ok=True)
+    write = partial(_write_image, convert, png_folder, overwrite)
+
+    written = []
+    progress = ProgressBar(len(jobs))
+    for image in _map(write, jobs, num_workers):
+        written.append(image)
+        progress.update()
+    print()
+
+    content = dict(
+        images=[image.image for image in written],
+        annotations=[image.annotation for image in written],
+        categories=list(categories))
+    if overwrite or not _holds_json(ann_file, content):
+        write_json(ann_file, content)
+    return _summarize(ann_file, written, categories, time.time() - start)
+
+
+def _map(function: Callable, jobs: Sequence[Any], num_workers: int) -> Iterator[_WrittenImage]:
+    if num_workers == 1:
+        yield from map(function, jobs)
+        return
+    # The processes share the cores already; OpenCV's own threads would only fight over them.
+    with ProcessPoolExecutor(num_workers, initializer=cv2.setNumThreads, initargs=(0, )) as pool:
+        yield from pool.map(function, jobs)
+
+
+def _write_image(convert: Callable[[Any], ConvertedImage], png_folder: Path, overwrite: bool,
+                 job: Any) -> _WrittenImage:
+    converted = convert(job)
+    path = png_folder / converted.png_name
+    kept = path.exists() and _holds_ids(path, converted.ids)
+    if path.exists() and not kept and not overwrite:
+        raise FileExistsError(
+            f'Expected nothing or the PNG that this run would write at {path}, but there is '
+            'another one; --overwrite replaces it')
+    if not kept:
+        _, png = cv2.imencode('.png', encode_segment_ids(converted.ids, path))
+        write_whole(path, png.tobytes())
+
+    height, width = converted.ids.shape
+    image = dict(id=converted.image_id, file_name=converted.file_name, height=height, width=width)
+    annotation = dict(
+        image_id=converted.image_id,
+        file_name=converted.png_name,
+        segments_info=describe_segments(converted.ids, converted.labels))
+    return _WrittenImage(image, annotation, int((converted.ids == 0).sum()), kept)
+
+
+def _holds_ids(path: Path, ids: np.ndarray) -> bool:
+    try:
+        return np.array_equal(decode_segment_ids(read_image(str(path))), ids)
+    except BrokenFileError:
+        return False
+
+
+def _holds_json(path: Path, content: Mapping) -> bool:
+    if not path.exists():
+        return False
+    try:
+        same = json.loads(path.read_text()) == json.loads(json.dumps(content))
+    except ValueError:
+        same = False
+    if not same:
+        raise FileExistsError(f'Expected nothing or the annotations that this run would write at {path}, but '
+                              'there are others; --overwrite replaces them')
+    return True
+
+
+def _summarize(ann_file: Path, written: Sequence[_WrittenImage], categories: Sequence[Mapping],
+               seconds: float) -> WrittenSplit:
+    isthing = {category['id']: category['isthing'] for category in categories}
+    segments = [segment for image in written for segment in image.annotation['segments_info']]
+    things = sum(isthing[segment['category_id']] and not segment['iscrowd'] for segment in segments)
+    crowd = sum(segment['iscrowd'] for segment in segments)
+    pixels = sum(image.image['height'] * image.image['width'] for image in written)
+    return WrittenSplit(
+        ann_file=ann_file,
+        images=len(written),
+        things=things,
+        stuff=len(segments) - things - crowd,
+        crowd=crowd,
+        void_share=sum(image.void_pixels for image in written) / max(pixels, 1),
+        kept_pngs=sum(image.kept for image in written),
+        seconds=seconds)
+
+
+def write_json(path: Path, content: Mapping) -> None:
+    """Write a JSON without blanks."""
+    write_whole(path, (json.dumps(content, separators=(',', ':')) + '\n').encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under another name and rename it, so that it is never there in part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + UNFINISHED)
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
