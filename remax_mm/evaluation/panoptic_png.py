@@ -8,9 +8,10 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import mmcv
 import numpy as np
 from mmdet.evaluation import INSTANCE_OFFSET
-from mmengine.fileio import get
 from scipy.ndimage import find_objects
 
+from remax_mm.datasets.image_files import read_image
+from remax_mm.datasets.panoptic_writer import encode_segment_ids
 from remax_mm.datasets.transforms.load_panoptic_map import decode_segment_ids
 
 VOID_ID = 0
@@ -29,15 +30,9 @@ def read_segment_ids(path: str, backend_args: Optional[dict] = None) -> np.ndarr
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no image.
+        BrokenFileError: the file is no image, or not a whole one.
     """
-    try:
-        png = mmcv.imfrombytes(get(path, backend_args=backend_args), flag='color')
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'Expected a panoptic PNG at {path}, but there is no such file.') from error
-    if png is None:
-        raise ValueError(f'Expected {path} to be a panoptic PNG, but it cannot be decoded as an image.')
-    return decode_segment_ids(png)
+    return decode_segment_ids(read_image(path, backend_args))
 
 
 def write_segment_ids(path: Union[str, Path], ids: np.ndarray) -> None:
@@ -47,10 +42,7 @@ def write_segment_ids(path: Union[str, Path], ids: np.ndarray) -> None:
         ValueError: an id is out of range.
         OSError: the file cannot be written.
     """
-    if ids.size and not 0 <= ids.min() <= ids.max() < 256**3:
-        raise ValueError(f'Expected segment ids in [0, 2^24), but got {ids.min()} to {ids.max()} for {path}')
-    bgr = np.stack([ids // 256**2, ids // 256 % 256, ids % 256], axis=-1).astype(np.uint8)
-    if not mmcv.imwrite(bgr, str(path)):
+    if not mmcv.imwrite(encode_segment_ids(ids, path), str(path)):
         raise OSError(f'Cannot write the panoptic PNG {path}')
 
 

@@ -4,53 +4,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from remax_mm.evaluation import (class_quality, count_segments, joint_histogram, mean_quality,
-                                 number_segments, write_segment_ids)
-
-NUM_THINGS, NUM_CLASSES = 3, 6
-VOID = NUM_CLASSES
-IS_THING = [True] * 3 + [False] * 3
-
-
-def _segment(segment_id, category, iscrowd=False):
-    return dict(id=segment_id, category=category, iscrowd=iscrowd)
-
-
-def _blocks(rng, values, size):
-    """A map of overlapping random rectangles, so that segments have shapes and neighbours."""
-    drawn = np.full((size, size), values[0])
-    for value in values:
-        top, left = rng.integers(0, size - 1, 2)
-        height, width = rng.integers(1, size, 2)
-        drawn[top:top + height, left:left + width] = value
-    return drawn
-
-
-def _random_case(rng):
-    """Annotation and a prediction that partly follows it, with crowds, void, missing and extra segments."""
-    size = 12
-    ids = np.unique(rng.integers(1, 256**3, 7))
-    ground_truth = _blocks(rng, [0, *ids.tolist(), 0], size)
-    categories = {int(i): int(rng.integers(NUM_CLASSES)) for i in np.unique(ground_truth) if i}
-    segments = [_segment(i, c, iscrowd=bool(rng.random() < 0.25)) for i, c in categories.items()]
-    rng.shuffle(segments)
-
-    value_of = {0: VOID}
-    for instance, (segment_id, category) in enumerate(categories.items(), start=1):
-        if rng.random() < 0.2:
-            category = int(rng.integers(NUM_CLASSES))
-        value_of[segment_id] = VOID if rng.random() < 0.1 else _value(category, instance)
-    prediction = np.vectorize(value_of.get)(ground_truth)
-    for instance in range(20, 20 + rng.integers(4)):
-        top, left, height, width = rng.integers(1, size // 2, 4)
-        value = VOID if rng.random() < 0.2 else _value(int(rng.integers(NUM_CLASSES)), instance)
-        prediction[top:top + height, left:left + width] = value
-    prediction = np.where(rng.random(prediction.shape) < 0.05, VOID, prediction)
-    return prediction, ground_truth, segments
-
-
-def _value(label, instance):
-    return label + 1000 * instance if label < NUM_THINGS else label
+from remax_mm.evaluation import (class_quality, count_segments, mean_quality, number_segments,
+                                 write_segment_ids)
+from tests.panoptic_cases import IS_THING, KINDS, NUM_CLASSES, VOID, perfect_case, random_case, segment
 
 
 def _reference_counts(prediction, ground_truth, segments):
@@ -59,20 +15,20 @@ def _reference_counts(prediction, ground_truth, segments):
     unlabelled = ground_truth == 0
     predicted = {v: prediction == v for v in np.unique(prediction).tolist() if v % 1000 != VOID}
     matched = set()
-    for segment in segments:
-        if segment['iscrowd']:
+    for annotated in segments:
+        if annotated['iscrowd']:
             continue
-        mask, found = ground_truth == segment['id'], False
+        mask, found = ground_truth == annotated['id'], False
         for value, other in predicted.items():
-            if value % 1000 != segment['category']:
+            if value % 1000 != annotated['category']:
                 continue
             iou = (mask & other).sum() / (mask | (other & ~unlabelled)).sum()
             if iou > 0.5:
                 found = True
                 matched.add(value)
-                counts[segment['category']] += iou, 1, 0, 0
+                counts[annotated['category']] += iou, 1, 0, 0
         if not found:
-            counts[segment['category']] += 0, 0, 0, 1
+            counts[annotated['category']] += 0, 0, 0, 1
     for value, mask in predicted.items():
         if value in matched:
             continue
@@ -86,15 +42,40 @@ def _reference_counts(prediction, ground_truth, segments):
     return counts
 
 
+def _reference_quality(counts, is_thing):
+    """The means of panopticapi's `pq_average`, class by class."""
+    means = {}
+    for suffix, wanted in (('', (True, False)), ('_th', (True, )), ('_st', (False, ))):
+        sums, number = np.zeros(3), 0
+        for (iou, tp, fp, fn), thing in zip(counts.tolist(), is_thing):
+            if thing not in wanted or tp + fp + fn == 0:
+                continue
+            number += 1
+            sums += iou / (tp + 0.5 * fp + 0.5 * fn), iou / tp if tp else 0, tp / (tp + 0.5 * fp + 0.5 * fn)
+        if number:
+            means.update({
+                f'{name}{suffix}': 100 * value / number
+                for name, value in zip(('PQ', 'SQ', 'RQ'), sums)
+            })
+    return means
+
+
 def test_count_segments__reference():
     rng = np.random.default_rng(0)
     total = np.zeros((NUM_CLASSES, 4))
-    for _ in range(300):
-        prediction, ground_truth, segments = _random_case(rng)
-        counts = count_segments(prediction, ground_truth, segments, NUM_CLASSES)
-        np.testing.assert_allclose(counts, _reference_counts(prediction, ground_truth, segments), atol=1e-9)
+    crowds = unlabelled = 0
+    for _ in range(400):
+        case = random_case(rng)
+        counts = count_segments(*case, NUM_CLASSES)
+        expected = _reference_counts(*case)
+        np.testing.assert_allclose(counts, expected, rtol=0, atol=1e-9)
+        assert mean_quality(counts, IS_THING) == pytest.approx(
+            _reference_quality(expected, IS_THING), rel=0, abs=1e-9)
         total += counts
-    assert (total[:, 1:].min(axis=0) > 20).all()  # every rule was at work
+        crowds += any(s['iscrowd'] for s in case.segments)
+        unlabelled += (case.ground_truth == 0).any()
+    # Every rule was at work: matches, extra and missed segments of every class, crowd and void.
+    assert (total[:, 1:] > 20).all() and min(crowds, unlabelled) > 200
 
 
 def _mmdet_counts(monkeypatch, folder, prediction, ground_truth, segments):
@@ -136,17 +117,17 @@ def _mmdet_counts(monkeypatch, folder, prediction, ground_truth, segments):
 def test_count_segments__mmdet(monkeypatch, tmp_path):
     rng = np.random.default_rng(1)
     for _ in range(40):
-        prediction, ground_truth, segments = _random_case(rng)
+        prediction, ground_truth, segments = random_case(rng)
         expected = _mmdet_counts(monkeypatch, tmp_path, prediction, ground_truth, segments)
         np.testing.assert_allclose(
-            count_segments(prediction, ground_truth, segments, NUM_CLASSES), expected, atol=1e-9)
+            count_segments(prediction, ground_truth, segments, NUM_CLASSES), expected, rtol=0, atol=1e-9)
 
 
 def test_count_segments__panopticapi(tmp_path):
     evaluation = pytest.importorskip('panopticapi.evaluation')
     rng = np.random.default_rng(2)
     for _ in range(40):
-        prediction, ground_truth, segments = _random_case(rng)
+        prediction, ground_truth, segments = random_case(rng)
         ids, predicted = number_segments(prediction, NUM_CLASSES)
         write_segment_ids(tmp_path / 'gt.png', ground_truth)
         write_segment_ids(tmp_path / 'pred.png', ids)
@@ -170,13 +151,13 @@ def test_count_segments__panopticapi(tmp_path):
         rows = (statistics[label] for label in range(NUM_CLASSES))
         expected = [[row.iou, row.tp, row.fp, row.fn] for row in rows]
         np.testing.assert_allclose(
-            count_segments(prediction, ground_truth, segments, NUM_CLASSES), expected, atol=1e-9)
+            count_segments(prediction, ground_truth, segments, NUM_CLASSES), expected, rtol=0, atol=1e-9)
 
 
 def test_count_segments__deeplab2_map_read_by_panopticapi_rules():
     # deeplab2's unit test of its own evaluator, with every ignored pixel (9) as void: PQ (1 + 2/3 + 0) / 3.
     ground_truth = np.array([[1, 0, 0], [2, 3, 3], [2, 0, 0]])
-    segments = [_segment(1, 0), _segment(2, 1), _segment(3, 2)]
+    segments = [segment(1, 0), segment(2, 1), segment(3, 2)]
     prediction = np.array([[0, 0, 3], [1, 1001, 1001], [1, 3, 1003]])
     counts = count_segments(prediction, ground_truth, segments, num_classes=3)
     assert counts.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
@@ -184,31 +165,31 @@ def test_count_segments__deeplab2_map_read_by_panopticapi_rules():
 
 
 def test_count_segments__iou_of_exactly_one_half_is_no_match():
-    counts = count_segments(np.array([[0, 0, 5, 5]]), np.array([[1, 1, 1, 1]]), [_segment(1, 0)], 5)
+    counts = count_segments(np.array([[0, 0, 5, 5]]), np.array([[1, 1, 1, 1]]), [segment(1, 0)], 5)
     assert counts[0].tolist() == [0, 0, 1, 1]
 
 
 def test_count_segments__void_leaves_the_union():
     # 3 of 4 annotated pixels, and 4 unlabelled ones: IoU 3 / (7 + 4 - 3 - 4).
-    counts = count_segments(np.array([[0] * 7 + [5]]), np.array([[0] * 4 + [1] * 4]), [_segment(1, 0)], 5)
+    counts = count_segments(np.array([[0] * 7 + [5]]), np.array([[0] * 4 + [1] * 4]), [segment(1, 0)], 5)
     assert counts[0].tolist() == [0.75, 1, 0, 0]
 
 
 def test_count_segments__crowd_stays_in_the_union():
-    segments = [_segment(1, 0), _segment(2, 0, iscrowd=True)]
+    segments = [segment(1, 0), segment(2, 0, iscrowd=True)]
     counts = count_segments(np.array([[1000] * 7 + [5]]), np.array([[2] * 4 + [1] * 4]), segments, 5)
     # IoU 3 / 8 is no match, and 4 of 7 pixels on the crowd of its class forgive the prediction.
     assert counts[0].tolist() == [0, 0, 0, 1]
 
 
 def test_count_segments__crowd_of_another_class_forgives_nothing():
-    segments = [_segment(2, 1, iscrowd=True)]
+    segments = [segment(2, 1, iscrowd=True)]
     counts = count_segments(np.array([[1000, 1000]]), np.array([[2, 2]]), segments, 5)
     assert counts[0].tolist() == [0, 0, 1, 0] and not counts[1].any()
 
 
 def test_count_segments__half_on_void_is_not_forgiven():
-    counts = count_segments(np.array([[1, 1, 5, 5]]), np.array([[0, 7, 7, 7]]), [_segment(7, 0)], 5)
+    counts = count_segments(np.array([[1, 1, 5, 5]]), np.array([[0, 7, 7, 7]]), [segment(7, 0)], 5)
     assert counts[1].tolist() == [0, 0, 1, 0]
 
 
@@ -220,7 +201,7 @@ def test_count_segments__no_segments_and_all_void():
 
 def test_count_segments__order_of_segments_and_ids_do_not_matter():
     rng = np.random.default_rng(3)
-    prediction, ground_truth, segments = _random_case(rng)
+    prediction, ground_truth, segments = random_case(rng)
     segments = [dict(segment, iscrowd=False) for segment in segments]
     counts = count_segments(prediction, ground_truth, segments, NUM_CLASSES)
     renamed = {0: 0, **{s['id']: new for new, s in enumerate(segments, start=1)}}
@@ -231,26 +212,23 @@ def test_count_segments__order_of_segments_and_ids_do_not_matter():
     np.testing.assert_allclose(counts, other, atol=1e-12)
 
 
-def test_count_segments__annotation_as_prediction_is_perfect():
+@pytest.mark.parametrize('kind, groups', list(zip(KINDS, (3, 2, 2, 3, 3))))
+def test_count_segments__annotation_as_prediction_is_perfect(kind, groups):
     rng = np.random.default_rng(4)
     total = np.zeros((NUM_CLASSES, 4))
     for _ in range(20):
-        ground_truth = _blocks(rng, [0, 1, 2, 3, 4, 5, 6, 7], 12)
-        segments = [
-            _segment(i, i % NUM_CLASSES if i != 7 else 0) for i in np.unique(ground_truth).tolist() if i
-        ]
-        value_of = {0: VOID, **{s['id']: s['category'] + 1000 * s['id'] for s in segments}}
-        total += count_segments(np.vectorize(value_of.get)(ground_truth), ground_truth, segments, NUM_CLASSES)
-    assert set(mean_quality(total, IS_THING).values()) == {100.0}
+        total += count_segments(*perfect_case(rng, kind), NUM_CLASSES)
+    means = mean_quality(total, IS_THING)
+    assert len(means) == 3 * groups and set(means.values()) == {100.0}
 
 
 @pytest.mark.parametrize('prediction, ground_truth, segments, message', [
-    ([[0]], [[1, 1]], [_segment(1, 0)], r'\(1, 2\)'),
+    ([[0]], [[1, 1]], [segment(1, 0)], r'\(1, 2\)'),
     ([[1]], [[1]], [], r'the list lacks the ids \[1\]'),
-    ([[1]], [[0]], [_segment(4, 0)], r'the map lacks the ids \[4\]'),
-    ([[1]], [[4]], [_segment(4, 5)], r'\[5\]'),
-    ([[1]], [[4]], [_segment(4, 0), _segment(4, 1)], 'unique'),
-    ([[1]], [[0]], [_segment(0, 0)], 'unique'),
+    ([[1]], [[0]], [segment(4, 0)], r'the map lacks the ids \[4\]'),
+    ([[1]], [[4]], [segment(4, 5)], r'\[5\]'),
+    ([[1]], [[4]], [segment(4, 0), segment(4, 1)], 'unique'),
+    ([[1]], [[0]], [segment(0, 0)], 'unique'),
     ([[6]], [[0]], [], r'\[6\]'),
     ([[-1]], [[0]], [], '-1'),
 ])
@@ -261,17 +239,8 @@ def test_count_segments__bad_input(prediction, ground_truth, segments, message):
 
 def test_count_segments__ids_that_disagree():
     # Segment 4 has no pixels: missed. Id 9 is not listed: the prediction on it is wrong, not forgiven.
-    counts = count_segments(
-        np.array([[1000, 1000]]), np.array([[9, 9]]), [_segment(4, 1)], 5, check_ids=False)
+    counts = count_segments(np.array([[1000, 1000]]), np.array([[9, 9]]), [segment(4, 1)], 5, check_ids=False)
     assert counts[:2].tolist() == [[0, 0, 1, 0], [0, 0, 0, 1]]
-
-
-def test_joint_histogram__noise():
-    rng = np.random.default_rng(5)
-    first, second = rng.integers(0, 4, (2, 9, 8))
-    expected = {(a, b): int(((first == a) & (second == b)).sum()) for a in range(4) for b in range(4)}
-    assert joint_histogram(first, second) == {pair: pixels for pair, pixels in expected.items() if pixels}
-    assert joint_histogram(first[:0], second[:0]) == {}
 
 
 def test_class_quality__hand_worked():

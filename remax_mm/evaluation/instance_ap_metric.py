@@ -1,0 +1,142 @@
+"""COCO's average precision of a panoptic model's instances, by mmdet's metric."""
+import logging
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+
+import numpy as np
+import torch
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import METRICS
+from mmengine.fileio import dump, load
+from mmengine.logging import print_log
+from pycocotools import mask as mask_util
+
+from .annotation import Annotation, read_annotation, thing_flags
+
+
+def annotated_instances(annotation: Annotation, is_thing: Sequence[bool]) -> List[Dict[str, Any]]:
+    """The annotated things of an image, in the form that mmdet's metric takes.
+
+    Args:
+        annotation: Segments of any class; stuff is left out.
+        is_thing: (K,).
+
+    Returns:
+        Of each thing its ``bbox_label``, ``mask`` (run lengths), ``bbox`` (x1, y1, x2, y2) and
+        ``ignore_flag``, 1 for a crowd region. Unlabelled pixels belong to none.
+    """
+    ids = np.asfortranarray(annotation.ids)  # the order of the run lengths
+    instances = []
+    for segment in annotation.segments:
+        if is_thing[segment['category']]:
+            mask = mask_util.encode((ids == segment['id']).view(np.uint8))
+            x, y, width, height = mask_util.toBbox(mask).tolist()
+            instances.append(
+                dict(
+                    bbox=[x, y, x + width, y + height],
+                    bbox_label=segment['category'],
+                    ignore_flag=int(segment['iscrowd']),
+                    mask=mask))
+    return instances
+
+
+@METRICS.register_module()
+class PanopticInstanceAPMetric(CocoMetric):
+    """mmdet's ``CocoMetric`` on the instances of a panoptic data set; the numbers are COCO's.
+
+    Needs of each data sample ``pred_instances`` (``test_cfg.instance_on=True``) and ``ori_shape``, without
+    ``ann_file`` also ``seg_map_path`` and ``segments_info``. Labels are those of the panoptic data set.
+
+    Without ``ann_file`` the annotated things of the panoptic PNGs are the ground truth. Their crowd regions
+    keep COCO's meaning: a detection that lies in one (its IoU is the share of its pixels inside) is ignored,
+    and missing one costs nothing. Unlabelled pixels have no such effect, what is found there is wrong.
+
+    Args:
+        ann_file: Instance annotations (COCO's ``instances_val2017.json``), whose categories are matched by
+            name. Only the images that were tested are evaluated.
+        metric: ``'segm'``, ``'bbox'`` or both.
+        kwargs: The other arguments of :class:`mmdet.evaluation.CocoMetric`; with ``classwise=True`` the AP of
+            each class is logged as a table and given as ``<class>_precision``.
+
+    Raises:
+        ValueError: ``ann_file`` lacks a class or an image, a data sample lacks what is needed, or a mask has
+            another size than its image.
+    """
+
+    def __init__(self,
+                 ann_file: Optional[str] = None,
+                 metric: Union[str, List[str]] = 'segm',
+                 **kwargs: Any) -> None:
+        super().__init__(ann_file=ann_file, metric=metric, **kwargs)
+        self.ann_file = ann_file
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Encode predicted and annotated masks of a batch as run lengths."""
+        super().process(data_batch, [self._adapt(sample) for sample in data_samples])
+
+    def _adapt(self, sample: Mapping) -> Dict[str, Any]:
+        """A data sample as mmdet's metric reads it, with a check of what it holds."""
+        if 'pred_instances' not in sample:
+            raise ValueError(
+                f'Expected `pred_instances` of {sample.get("img_path")}, but there are none: set '
+                '`test_cfg.instance_on=True`')
+        predicted, size = dict(sample['pred_instances']), tuple(sample['ori_shape'][:2])
+        if tuple(predicted['masks'].shape[-2:]) != size:
+            raise ValueError(f'Expected masks of the size {size} of {sample.get("img_path")}, but got '
+                             f'{tuple(predicted["masks"].shape[-2:])}')
+        adapted = dict(img_id=sample['img_id'], ori_shape=size)
+        if self.ann_file is None:
+            is_thing = thing_flags(self.dataset_meta)
+            annotation = read_annotation(sample, is_thing, self.backend_args)
+            if annotation.ids.shape != size:
+                raise ValueError(f'Expected {sample["seg_map_path"]} to have the size {size} of its image, '
+                                 f'but got {annotation.ids.shape}')
+            adapted['instances'] = annotated_instances(annotation, is_thing)
+
+        # mmdet takes a label for a position among the sorted category ids.
+        position = torch.as_tensor(np.argsort(np.argsort(self._category_ids())))
+        predicted['labels'] = position[predicted['labels'].cpu()]
+        return dict(adapted, pred_instances=predicted)
+
+    def _category_ids(self) -> List[int]:
+        """Category id of each thing class, in the order of the labels."""
+        is_thing = thing_flags(self.dataset_meta)
+        things = [label for label, thing in enumerate(is_thing) if thing]
+        if things != list(range(len(things))):
+            raise ValueError(f'Expected the thing classes first, but got {self.dataset_meta["classes"]}')
+        if self.ann_file is None:
+            return things
+        id_of_name = {category['name']: category['id'] for category in self._coco_api.cats.values()}
+        names = [self.dataset_meta['classes'][label] for label in things]
+        unknown = [name for name in names if name not in id_of_name]
+        if unknown:
+            raise ValueError(f'Expected all thing classes among the categories of {self.ann_file}, but it '
+                             f'lacks {unknown}')
+        return [id_of_name[name] for name in names]
+
+    def compute_metrics(self, results: list) -> Dict[str, float]:
+        """AP of all images, gathered over the ranks; nothing for a data set without things."""
+        self.cat_ids = sorted(self._category_ids())
+        self.img_ids = [truth['img_id'] for truth, _ in results]
+        if not self.cat_ids:
+            print_log('The data set has no thing classes: there is no average precision.', 'current',
+                      logging.WARNING)
+            return {}
+        if self.ann_file is not None:
+            unknown = sorted(set(self.img_ids) - set(self._coco_api.imgs))
+            if unknown:
+                raise ValueError(
+                    f'Expected the tested images in {self.ann_file}, but it lacks {len(unknown)} '
+                    f'of them, such as {unknown[:5]}')
+        metrics = super().compute_metrics(results)
+        if self.ann_file is None:
+            self._coco_api = None  # the next evaluation has a ground truth of its own
+        return metrics
+
+    def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:
+        """Write the ground truth with the areas of its masks, where mmdet has those of the boxes."""
+        path = super().gt_to_coco_json(gt_dicts, outfile_prefix)
+        content = load(path)
+        for annotation in content.setdefault('annotations', []):
+            annotation['area'] = float(mask_util.area(annotation['segmentation']))
+        dump(content, path)
+        return path
