@@ -103,7 +103,7 @@ class ConvNormAct(nn.Module):
 
 
 class DepthwiseSeparableConv(nn.Sequential):
-    """A 5x5 depthwise convolution and a pointwise one, each with norm and activation, as in deeplab2's heads."""
+    """A 5x5 depthwise and a pointwise convolution, each with norm and activation, as in deeplab2's heads."""
 
     def __init__(self,
                  in_channels: int,

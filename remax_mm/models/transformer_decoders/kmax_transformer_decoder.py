@@ -13,7 +13,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction
-from ..layers import (KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, build_norm, full_precision,
+from ..layers import (KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, attend, build_norm, full_precision,
                       truncated_normal_)
 from ..relaxations import StageContext
 
@@ -56,11 +56,7 @@ class SlotSelfAttention(nn.Module):
         query = query.unflatten(1, (self.num_heads, -1))  # (B, heads, depth, N)
         key = key.unflatten(1, (self.num_heads, -1))
         value = value.unflatten(1, (self.num_heads, -1))
-
-        similarity = self.similarity_norm(query.transpose(2, 3) @ key)  # (B, heads, N, N)
-        weights = full_precision(similarity).softmax(-1).to(value.dtype)
-        retrieved = (value @ weights.transpose(2, 3)).flatten(1, 2)
-        return self.project(F.gelu(self.value_norm(retrieved)))
+        return self.project(F.gelu(attend(query, key, value, self.similarity_norm, self.value_norm)))
 
 
 class KMaXDecoderLayer(nn.Module):
