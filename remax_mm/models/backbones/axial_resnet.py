@@ -17,13 +17,13 @@ ATTENTION_STRIDE = 16
 """Blocks whose input has this stride or a larger one use axial attention, and drop their path."""
 
 
-def drop_path_rate_at(stride: int, last_rate: float) -> float:
+def drop_path_rate_at(stride: int, last_rate: float, first_stride: int = ATTENTION_STRIDE) -> float:
     """Rate of a block whose input has ``stride``: linear in the stage, ``last_rate`` at stride 32.
 
-    deeplab2 drops no path below stride 16 (axial_block_groups.py, ``drop_path_beyond_stride``).
+    deeplab2 drops no path below ``first_stride`` (axial_block_groups.py, ``drop_path_beyond_stride``).
     """
     stage = stride.bit_length() - 2  # 1 at stride 4, 4 at stride 32
-    return last_rate * stage / NUM_STAGES if stride >= ATTENTION_STRIDE else 0.0
+    return last_rate * stage / NUM_STAGES if stride >= first_stride else 0.0
 
 
 @MODELS.register_module()

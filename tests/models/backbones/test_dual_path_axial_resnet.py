@@ -1,0 +1,309 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from torch import nn
+
+from remax_mm.models.backbones.axial_resnet import AxialResNet
+from remax_mm.models.backbones.dual_path_axial_resnet import DualPathAxialResNet, StackedFusion
+from remax_mm.models.layers import AxialBlock, BasicBlock, BottleneckBlock, ConvNormAct
+from tests.random_statistics import randomise_norms
+
+# What MaX-DeepLab-L changes of S (deeplab2 axial_resnet_instances.py).
+LARGE = dict(
+    num_blocks=(3, 3, 6, 3, 3),
+    channels=(32, 64, 128, 256, 512),
+    stem_channels=(64, ),
+    conv_block='basic',
+    attention_expansion=4,
+    dual_path_stride=16,
+    dual_path_channels=512,
+    memory_channels=512,
+    inner_decoder_strides=(8, 4, 8, 16),
+    decoder_strides=(8, 4, 8, 16, 8, 4),
+    decoder_blocks=3,
+    drop_path_stride=4)
+THIN = dict(num_slots=5, memory_channels=6, dual_path_channels=16, ffn_channels=10, num_heads=4)
+SMALL = dict(num_blocks=(1, 1, 2, 2), channels=(4, 6, 8, 16), stem_channels=(4, 4, 6), **THIN)
+SMALL_LARGE = {
+    **LARGE, 'num_blocks': (1, 1, 2, 2, 2),
+    'channels': (3, 4, 6, 8, 16),
+    'stem_channels': (4, ),
+    'decoder_blocks': 2,
+    **THIN
+}
+MODEL = dict(s=dict(), l=LARGE)
+SMALL_MODEL = dict(s=SMALL, l=SMALL_LARGE)
+PRETRAINED = ('stem', 'stages', 'inner_decoder')
+
+
+def _meta(**options):
+    with torch.device('meta'):
+        return DualPathAxialResNet(**options)
+
+
+@pytest.mark.parametrize('size, parameters, pretrained', [('s', 61_726_624, 41_343_424),
+                                                          ('l', 450_523_232, 175_115_392)])
+def test_dual_path_axial_resnet__parameters_of_deeplab2(size, parameters, pretrained):
+    # axial_resnet_instances_test.py: of the encoder, and of the backbone that is trained on ImageNet.
+    backbone = _meta(**MODEL[size])
+    assert sum(p.numel() for p in backbone.parameters()) == parameters
+    parts = [getattr(backbone, name) for name in PRETRAINED]
+    assert sum(p.numel() for part in parts for p in part.parameters()) == pretrained
+
+
+@pytest.mark.parametrize('size, semantic, slots', [('s', (2048, 5, 5), 256), ('l', (256, 17, 17), 512)])
+def test_dual_path_axial_resnet__shapes_of_deeplab2(size, semantic, slots):
+    features = _meta(**MODEL[size]).eval()(torch.rand(1, 3, 65, 65, device='meta'))
+    assert features.panoptic.shape == (1, 256, 17, 17)
+    shapes = [(256, 17, 17), (512, 9, 9), (1024, 5, 5), semantic]
+    assert [tuple(feature.shape) for feature in features.semantic] == [(1, *shape) for shape in shapes]
+    assert features.class_embedding.shape == features.mask_embedding.shape == (1, slots, 128)
+
+
+def test_dual_path_axial_resnet__blocks_of_s():
+    backbone = _meta()
+    kinds = [[type(block) for block in stage] for stage in backbone.stages]
+    assert kinds == [[BottleneckBlock] * 3, [BottleneckBlock] * 4, [BottleneckBlock] + [AxialBlock] * 5,
+                     [AxialBlock] * 3]
+    assert [type(block) for block in backbone.extra] == [AxialBlock]
+    assert [(step.stride, [type(block) for block in step.blocks])
+            for step in backbone.decoder] == [(8, [BottleneckBlock]), (4, [BottleneckBlock])]
+    assert [step.blocks[0].reduce.conv.out_channels for step in backbone.decoder] == [128, 64]
+
+    # A layer after each block of the last stage and after the extra one, 256 wide; none elsewhere.
+    groups = [*backbone.stages, backbone.extra, *(step.blocks for step in backbone.decoder)]
+    assert [group.dual_path for group in groups] == [False, False, False, True, True, False, False]
+    assert [layer.pixel_projection.split_sizes
+            for layer in backbone.dual_path_layers] == [(128, 128, 256)] * 4
+    assert backbone.stages[3][0].attention.stride == 1  # the last stage keeps stride 16
+    assert backbone.memory.shape == (256, 128)
+
+
+def test_dual_path_axial_resnet__blocks_of_l():
+    backbone = _meta(**LARGE)
+    kinds = [[type(block) for block in stage] for stage in backbone.stages]
+    assert kinds == [[BasicBlock] * 3, [BasicBlock] * 3, [BasicBlock] * 6, [BasicBlock] + [AxialBlock] * 2,
+                     [AxialBlock] * 3]
+    assert [block.second.conv.out_channels for stage in backbone.stages[:3]
+            for block in stage] == [128] * 3 + [256] * 3 + [512] * 6
+    # Axial blocks [1024, 256, 1024] and [2048, 512, 2048], keys of twice the base, values of four times.
+    assert backbone.stages[3][1].attention.height_axis.split_sizes == (512, 512, 1024)
+    assert backbone.stages[4][0].attention.height_axis.split_sizes == (1024, 1024, 2048)
+
+    # 13 layers: 3 of half the width in the stage before the last, then 3, 1, 3 and 3.
+    widths = [layer.pixel_projection.split_sizes[2] for layer in backbone.dual_path_layers]
+    assert widths == [256] * 3 + [512] * 10
+    steps = [(step.stride, len(step.blocks), step.blocks.dual_path)
+             for step in (*backbone.inner_decoder, *backbone.decoder)]
+    assert steps == [(8, 1, False), (4, 1, False), (8, 1, False), (16, 1, True), (8, 3, False), (4, 3, False),
+                     (8, 3, False), (16, 3, True), (8, 3, False), (4, 3, False)]
+    assert len(backbone.extra) == 3
+
+
+@pytest.mark.parametrize('size, stages, decoders', [
+    ('s', [[0.] * 3, [0.] * 4, [0.] + [.15] * 5, [.15, .2, .2]], [0., 0.]),
+    ('l', [[0.] * 3, [0., .05, .05], [.05] + [.1] * 5, [.1, .15, .15], [.15, .2, .2]
+           ], [.1, .05, .1, .2, .1, .05, .1, .2, .1, .05]),
+])
+def test_dual_path_axial_resnet__drop_path_rates(size, stages, decoders):
+    # 0.2 * stage / 4 with stage log2(stride of the block's input) - 1, from stride 16 (S) or 4 (L) on; after
+    # the last stage stride 16 counts as 32.
+    backbone = _meta(**MODEL[size], drop_path_rate=0.2)
+    rates = [[block.drop_path.drop_prob for block in stage] for stage in backbone.stages]
+    assert rates == [pytest.approx(expected) for expected in stages]
+    for step, rate in zip((*backbone.inner_decoder, *backbone.decoder), decoders):
+        assert [block.drop_path.drop_prob
+                for block in step.blocks] == pytest.approx([rate] * len(step.blocks))
+    assert {block.drop_path.drop_prob for block in backbone.extra} == {0.2}
+
+    # A layer drops its paths as the block before it does.
+    with_layers = [rate for rates, group in zip(stages, backbone.stages) if group.dual_path for rate in rates]
+    layers = [layer.drop_path.drop_prob for layer in backbone.dual_path_layers]
+    assert layers == pytest.approx(with_layers + [.2] * (len(layers) - len(with_layers)))
+
+
+def _go(group, x, memory, layers):
+    for block in group:
+        x = block(x)
+        if layers is not None:
+            x, memory = layers.pop(0)(x, memory)
+    return x, memory
+
+
+def _to(x, step, *earlier):
+    """A fusion written out: half the resolution by a stride, the double by interpolation."""
+    activation, project = step.fuse.project
+    if step.stride > 8 or x.shape[-1] > earlier[0].shape[-1]:
+        assert project.conv.stride == (2, 2)
+        return project(activation(x)) + sum(earlier)
+    x = F.interpolate(project(activation(x)), earlier[0].shape[-2:], mode='bilinear', align_corners=True)
+    return x + sum(earlier)
+
+
+def _expect(features, panoptic, semantic, memory, backbone):
+    torch.testing.assert_close(features.panoptic, panoptic.clamp(min=0))
+    for ours, theirs in zip(features.semantic, semantic):
+        torch.testing.assert_close(ours, theirs.clamp(min=0))
+    torch.testing.assert_close(features.class_embedding, backbone.class_embedding(memory))
+    torch.testing.assert_close(features.mask_embedding, backbone.mask_embedding(memory))
+
+
+@torch.no_grad()
+def test_dual_path_axial_resnet__forward_of_s_by_hand():
+    backbone = randomise_norms(DualPathAxialResNet(**SMALL)).eval().double()
+    image = torch.randn(2, 3, 33, 65, dtype=torch.float64)
+    layers, memory = list(backbone.dual_path_layers), backbone.memory[None].repeat(2, 1, 1)
+    res2 = backbone.stages[0](backbone.stem(image))
+    res3 = backbone.stages[1](res2)
+    res4 = backbone.stages[2](res3)
+    res5, memory = _go(backbone.stages[3], res4, memory, layers)
+    x, memory = _go(backbone.extra, res5, memory, layers)
+    assert not layers
+
+    eighth, fourth = backbone.decoder
+    x = eighth.blocks(_to(x, eighth, res3))
+    x = fourth.blocks(_to(x, fourth, res2))
+    _expect(backbone(image), x, (res2, res3, res4, res5), memory, backbone)
+
+
+@torch.no_grad()
+def test_dual_path_axial_resnet__forward_of_l_by_hand():
+    """Each step adds up to two features of its stride, the last two (deeplab2 call_stacked_decoder)."""
+    backbone = randomise_norms(DualPathAxialResNet(**SMALL_LARGE)).eval().double()
+    image = torch.randn(1, 3, 33, 33, dtype=torch.float64)
+    layers, memory = list(backbone.dual_path_layers), backbone.memory[None]
+    first = backbone.stages[0](backbone.stem(image))
+    assert first.shape[-1] == 17  # stride 2 still
+    res2 = backbone.stages[1](first)
+    res3 = backbone.stages[2](res2)
+    res4, memory = _go(backbone.stages[3], res3, memory, layers)
+    res5, memory = _go(backbone.stages[4], res4, memory, layers)
+
+    # 16 -> 8 -> 4 -> 8 -> 16, pretrained, and the blocks that go on there
+    step = list(backbone.inner_decoder)
+    a8 = step[0].blocks(_to(res5, step[0], res3))
+    a4 = step[1].blocks(_to(a8, step[1], res2))
+    b8 = step[2].blocks(_to(a4, step[2], res3, a8))
+    x, memory = _go(step[3].blocks, _to(b8, step[3], res5), memory, layers)
+    b16, memory = _go(backbone.extra, x, memory, layers)
+
+    # -> 8 -> 4 -> 8 -> 16 -> 8 -> 4
+    step = list(backbone.decoder)
+    c8 = step[0].blocks(_to(b16, step[0], a8, b8))
+    c4 = step[1].blocks(_to(c8, step[1], res2, a4))
+    d8 = step[2].blocks(_to(c4, step[2], b8, c8))
+    d16, memory = _go(step[3].blocks, _to(d8, step[3], res5, b16), memory, layers)
+    e8 = step[4].blocks(_to(d16, step[4], c8, d8))
+    e4 = step[5].blocks(_to(e8, step[5], a4, c4))
+    assert not layers
+    _expect(backbone(image), e4, (res2, res3, res4, c4), memory, backbone)
+
+
+@torch.no_grad()
+def test_stacked_fusion__halving_takes_every_second_pixel():
+    fusion = randomise_norms(StackedFusion(3, 4, True, dict(type='BN'), dict(type='ReLU'))).eval()
+    x, earlier = torch.randn(1, 3, 9, 5), torch.randn(1, 4, 5, 3)
+    every = ConvNormAct(3, 4, norm_cfg=dict(type='BN'), act=False).eval()
+    every.load_state_dict(fusion.project[1].state_dict())
+    expected = every(x.clamp(min=0))[..., ::2, ::2] + earlier
+    torch.testing.assert_close(fusion(x, [earlier]), expected)
+
+
+@torch.no_grad()
+def test_stacked_fusion__equal_channels_are_only_resized():
+    fusion = StackedFusion(3, 3, False, dict(type='BN'), dict(type='ReLU'))
+    assert not list(fusion.parameters())
+    x, earlier = torch.randn(1, 3, 3, 5), torch.randn(1, 3, 5, 9)
+    expected = F.interpolate(x, (5, 9), mode='bilinear', align_corners=True) + 2 * earlier
+    torch.testing.assert_close(fusion(x, [earlier, earlier]), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('size', SMALL_MODEL)
+def test_dual_path_axial_resnet__slots_are_a_set(size):
+    backbone = randomise_norms(DualPathAxialResNet(**SMALL_MODEL[size])).eval().double()
+    image = torch.randn(1, 3, 33, 33, dtype=torch.float64)
+    before = backbone(image)
+    order = torch.randperm(5)
+    backbone.memory.copy_(backbone.memory[:, order].clone())
+    after = backbone(image)
+    torch.testing.assert_close(after.panoptic, before.panoptic)
+    torch.testing.assert_close(after.class_embedding, before.class_embedding[..., order])
+    torch.testing.assert_close(after.mask_embedding, before.mask_embedding[..., order])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('shape', [(33, 65), (64, 32), (45, 70)])
+@pytest.mark.parametrize('size', SMALL_MODEL)
+def test_dual_path_axial_resnet__any_size(size, shape):
+    features = DualPathAxialResNet(**SMALL_MODEL[size]).eval()(torch.rand(2, 3, *shape))
+    assert features.panoptic.shape[-2:] == tuple((length - 1) // 4 + 1 for length in shape)
+
+
+@pytest.mark.parametrize('size', SMALL_MODEL)
+def test_dual_path_axial_resnet__both_paths_learn(size):
+    backbone = randomise_norms(DualPathAxialResNet(**SMALL_MODEL[size])).train()
+    features = backbone(torch.rand(3, 3, 33, 33))
+    parts = (features.panoptic, features.semantic[-1], features.class_embedding, features.mask_embedding)
+    sum(part.square().mean() for part in parts).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
+    assert backbone.memory.grad.any()
+
+    # The pixels learn of the memory, through the feedback, and the memory of the pixels.
+    backbone.zero_grad()
+    image = torch.rand(2, 3, 33, 33, requires_grad=True)
+    backbone(image).panoptic.square().mean().backward()
+    assert backbone.memory.grad.any()
+    image.grad = None
+    backbone(image).mask_embedding.square().mean().backward()
+    assert image.grad.any()
+
+
+def test_dual_path_axial_resnet__memory_is_truncated_normal():
+    memory = DualPathAxialResNet(**{**SMALL, 'memory_channels': 256, 'num_slots': 128}).memory
+    assert memory.abs().max() <= 2
+    assert abs(memory.std().item() - 0.8796) < 0.01  # of a standard normal distribution cut at 2
+
+
+def test_dual_path_axial_resnet__takes_the_weights_of_an_axial_resnet(tmp_path):
+    trained = randomise_norms(AxialResNet(num_blocks=(1, 1, 2, 2), channels=(8, 8, 8, 16)))
+    torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'a.pth')
+    backbone = MODELS.build(
+        dict(
+            type='DualPathAxialResNet',
+            init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth')),
+            **{
+                **SMALL, 'channels': (8, 8, 8, 16),
+                'stem_channels': (64, 64, 128),
+                'num_heads': 8
+            }))
+    backbone.init_weights()
+    ours = backbone.state_dict()
+    for key, value in trained.state_dict().items():
+        assert torch.equal(ours[key], value), key
+
+
+@pytest.mark.parametrize('size', SMALL_MODEL)
+def test_dual_path_axial_resnet__activations_and_norms_are_those_asked_for(size):
+    modules = list(
+        DualPathAxialResNet(**SMALL_MODEL[size], norm_cfg=dict(type='GN', num_groups=32)).modules())
+    assert any(isinstance(module, nn.ReLU) for module in modules)
+    assert not any(isinstance(module, (nn.GELU, nn.modules.batchnorm._BatchNorm)) for module in modules)
+    modules = list(DualPathAxialResNet(**SMALL_MODEL[size], act_cfg=dict(type='GELU')).modules())
+    assert not any(isinstance(module, nn.ReLU) for module in modules)
+
+
+@pytest.mark.parametrize('wrong, message', [
+    (dict(num_blocks=(1, 1, 1)), '4 or 5 stages'),
+    (dict(num_blocks=(1, 1, 0, 1)), 'at least one block'),
+    (dict(conv_block='axial'), r"among \['basic', 'bottleneck'\], but got 'axial'"),
+    (dict(decoder_strides=(8, )), r'`decoder_strides` .* to 4, .* but got \(8,\)'),
+    (dict(decoder_strides=(4, )), r'`decoder_strides` .* factors of 2'),
+    (dict(decoder_strides=(8, 4, 2, 4)), '`decoder_strides` .* between 4 and 16'),
+    (dict(inner_decoder_strides=(8, 4)), r'`inner_decoder_strides` .* to 16, .* but got \(8, 4\)'),
+    (dict(dual_path_channels=20), 'multiple of 8, twice its heads, but got 20'),
+])
+def test_dual_path_axial_resnet__says_what_is_wrong(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        DualPathAxialResNet(**{**SMALL, **wrong})
