@@ -1,5 +1,6 @@
 from .instance_discrimination_loss import InstanceDiscriminationLoss, pixel_contrast
 from .mask_id_loss import SigmoidMaskIDLoss, SoftmaxMaskIDLoss
+from .mean_embedding_discrimination_loss import MeanEmbeddingDiscriminationLoss, mean_embedding_contrast
 from .panoptic_criterion import PanopticCriterion
 from .pixel_sampling import PixelSampler, mean_over_nonzero, sample_pixels
 from .pq_loss import PQClassLoss, PQMaskLoss, dice_loss, soft_cross_entropy
@@ -7,6 +8,7 @@ from .semantic_loss import BinarySemanticLoss, SemanticLoss, UpsampledSemanticLo
 
 __all__ = [
     'InstanceDiscriminationLoss', 'pixel_contrast', 'SigmoidMaskIDLoss', 'SoftmaxMaskIDLoss',
-    'PanopticCriterion', 'PixelSampler', 'mean_over_nonzero', 'sample_pixels', 'PQClassLoss', 'PQMaskLoss',
-    'dice_loss', 'soft_cross_entropy', 'BinarySemanticLoss', 'SemanticLoss', 'UpsampledSemanticLoss'
+    'MeanEmbeddingDiscriminationLoss', 'mean_embedding_contrast', 'PanopticCriterion', 'PixelSampler',
+    'mean_over_nonzero', 'sample_pixels', 'PQClassLoss', 'PQMaskLoss', 'dice_loss', 'soft_cross_entropy',
+    'BinarySemanticLoss', 'SemanticLoss', 'UpsampledSemanticLoss'
 ]
