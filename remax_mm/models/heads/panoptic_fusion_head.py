@@ -186,6 +186,7 @@ class KMaXFusionHead(MaskFormerFusionHead):
     PANOPTIC_KEYS = ('thing_threshold', 'stuff_threshold', 'pixel_threshold', 'overlap_threshold',
                      'class_order_weight', 'mask_order_weight', 'thing_area', 'stuff_area')
     OTHER_KEYS = ('panoptic_on', 'instance_on', 'semantic_on', 'max_per_image')
+    fuse = staticmethod(fuse_panoptic)
 
     def __init__(self,
                  num_things_classes: int,
@@ -203,8 +204,7 @@ class KMaXFusionHead(MaskFormerFusionHead):
         """``sem_seg`` (1, H, W) int32 in mmdet's encoding, label + 1000 * instance with void K; its metainfo
         ``segments_info`` lists what the map holds."""
         options = {key: self.test_cfg[key] for key in self.PANOPTIC_KEYS if key in self.test_cfg}
-        segment_map, segments = fuse_panoptic(
-            mask_cls, mask_pred, num_things=self.num_things_classes, **options)
+        segment_map, segments = self.fuse(mask_cls, mask_pred, num_things=self.num_things_classes, **options)
 
         values = [self.num_classes]
         for segment in segments:

@@ -24,8 +24,7 @@ class PanopticCriterion(nn.Module):
         loss_mask_id: config of the loss on which slot a pixel belongs to.
         loss_insdis: config of the loss on the pixel feature; None for none.
         loss_sem: config of the loss of the auxiliary semantic head; None for no such head.
-        loss_stage_sem: config of the loss of the decoder stages' own semantic heads, those of ReMask; None
-            for none.
+        loss_stage_sem: config of the loss of the outputs' own semantic heads, those of ReMask; None for none.
         reclass: config of ReClass; None for one-hot class targets.
         share_final_matching: match the final output only and hold all others against the same targets and
             weights. Otherwise each output is matched, without relaxation, for itself.
@@ -67,7 +66,7 @@ class PanopticCriterion(nn.Module):
         Returns:
             Scalars ``loss_cls``, ``loss_mask_id``, ``loss_dice``, ``loss_insdis`` and ``loss_sem`` of the
             final output, and the same with prefix ``d{i}.`` of output i, ``d{i}.loss_sem`` being that of
-            the stage's own semantic head.
+            the stage's own semantic head; that of the final output, if it has one, is ``loss_stage_sem``.
 
         Raises:
             ValueError: resolutions differ, or semantic logits and their loss do not come together.
@@ -79,9 +78,11 @@ class PanopticCriterion(nn.Module):
             slot_targets = self._assign(final, targets)
             losses = self._panoptic_losses(final, slot_targets)
 
-            # The auxiliary semantic head, once
+            # The auxiliary semantic head, once, and the final output's own where it is relaxed
             if self.loss_sem is not None:
                 losses['loss_sem'] = self.loss_sem(full_precision(sem_logits), slot_targets)
+            if final.sem_logits is not None:
+                losses['loss_stage_sem'] = self.loss_stage_sem(final.sem_logits, slot_targets)
 
             # The stages before, one at a time
             for stage, prediction in enumerate(predictions[:-1]):
@@ -89,7 +90,7 @@ class PanopticCriterion(nn.Module):
                 if not self.share_final_matching:
                     slot_targets = self._assign(output, targets)
                 stage_losses = self._panoptic_losses(output, slot_targets)
-                if self.loss_stage_sem is not None and output.sem_logits is not None:
+                if output.sem_logits is not None:
                     stage_losses['loss_sem'] = self.loss_stage_sem(output.sem_logits, slot_targets)
                 losses.update({f'd{stage}.{name}': loss for name, loss in stage_losses.items()})
         return losses
@@ -118,11 +119,7 @@ class PanopticCriterion(nn.Module):
             raise ValueError(
                 'Expected `loss_sem` and the logits of the auxiliary semantic head together, but ' +
                 _which_is_missing(self.loss_sem, '`loss_sem` is', 'the logits are'))
-        with_semantics = [p.sem_logits is not None for p in predictions]
-        if with_semantics[-1]:
-            raise ValueError('Expected semantic logits of stages before the final output only, but the final '
-                             'one has some')
-        if (self.loss_stage_sem is not None) != any(with_semantics):
+        if (self.loss_stage_sem is not None) != any(p.sem_logits is not None for p in predictions):
             raise ValueError(
                 'Expected `loss_stage_sem` and semantic logits of decoder stages together, but ' +
                 _which_is_missing(self.loss_stage_sem, '`loss_stage_sem` is', 'the logits are'))

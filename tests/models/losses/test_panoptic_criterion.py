@@ -288,8 +288,20 @@ def test_forward__inputs_that_do_not_fit():
     with_stage = [predictions[0]._replace(sem_logits=sem_logits[..., :3, :3]), *predictions[1:]]
     with pytest.raises(ValueError, match='decoder stages together, but `loss_stage_sem` is missing'):
         _criterion()(with_stage, targets)
-    with pytest.raises(ValueError, match='before the final output'):
+    with pytest.raises(ValueError, match='decoder stages together, but `loss_stage_sem` is missing'):
         _criterion()([predictions[-1]._replace(sem_logits=sem_logits)], targets)
+
+
+def test_forward__semantic_head_of_the_final_output():
+    prediction, targets = random_prediction(), random_targets()
+    sem_logits = torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    auxiliary = torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    criterion = _criterion(
+        loss_sem=dict(type='SemanticLoss'), loss_stage_sem=dict(type='SemanticLoss', loss_weight=0.5))
+    losses = criterion([prediction._replace(sem_logits=sem_logits)], targets, auxiliary)
+    slot_targets = random_slot_targets(prediction, targets)
+    torch.testing.assert_close(losses['loss_stage_sem'], 0.5 * SemanticLoss()(sem_logits, slot_targets))
+    torch.testing.assert_close(losses['loss_sem'], SemanticLoss()(auxiliary, slot_targets))
 
 
 def test_init__unknown_key():
