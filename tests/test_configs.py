@@ -1,6 +1,7 @@
 """Every model config builds and trains, and the ReMaX ones are their kMaX parents plus the relaxations."""
 import copy
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Dict
 
@@ -33,6 +34,17 @@ PARAMETERS: Dict[str, int] = {
     'remax_convnext-t_8xb8-150k_coco-1281': 60_937_080,
     'remax_convnext-s_8xb8-150k_coco-1281': 82_571_640,
     'remax_max-s_8xb8-150k_coco-1281': 74_415_512,
+    # Tables 8 to 10, counted likewise; `os4` and `convnext-l` on the weights of the PyTorch release.
+    'kmax_r50_8xb4-60k_cityscapes-1025x2049': 56_401_146,
+    'kmax_r50-os4_8xb4-60k_cityscapes-1025x2049': 56_390_778,
+    'kmax_convnext-l_8xb4-60k_cityscapes-1025x2049': 231_662_330,
+    'kmax_max-s_8xb4-60k_cityscapes-1025x2049': 74_238_714,
+    'kmax_mnv3-l_8xb4-60k_cityscapes-1025x2049': 36_563_402,
+    'remax_r50_8xb4-60k_cityscapes-1025x2049': 56_401_146,
+    'remax_max-s_8xb4-60k_cityscapes-1025x2049': 74_238_714,
+    'remax_mnv3-l_8xb4-60k_cityscapes-1025x2049': 36_563_402,
+    'kmax_r50_8xb8-100k_ade20k-641': 56_610_703,
+    'remax_r50_8xb8-100k_ade20k-1281': 56_610_703,
 }
 # Billions of multiply-accumulates at 1200x800, counted on the public kMaX-DeepLab code.
 GMACS: Dict[str, float] = {
@@ -41,9 +53,12 @@ GMACS: Dict[str, float] = {
     'kmax_convnext-s_8xb8-150k_coco-1281': 253.2,
     'kmax_max-s_8xb8-150k_coco-1281': 238.5,
 }
-SCHEDULED = [path for path in CONFIGS if '_8xb8-' in path.stem]
-# One config of each ReMaX model: a schedule changes nothing at inference.
-RELAXED = {path.stem.split('_8xb')[0]: path for path in CONFIGS if path.stem.startswith('remax')}
+SCHEDULED = [path for path in CONFIGS if '_8xb' in path.stem]
+# One config of each ReMaX model: a schedule changes nothing at inference, nor does the crop of ADE20K.
+RELAXED = {
+    re.sub(r'_8xb[^_]*|-1281|-641', '', path.stem): path
+    for path in CONFIGS if path.stem.startswith('remax')
+}
 SIDE = 65
 
 
@@ -98,6 +113,12 @@ def _batch() -> dict:
     return dict(inputs=inputs, data_samples=samples)
 
 
+@lru_cache(maxsize=None)
+def _read(path: Path) -> Config:
+    """For tests that change nothing in it."""
+    return Config.fromfile(path)
+
+
 def _config(name: str) -> Path:
     return next(path for path in CONFIGS if path.stem == name)
 
@@ -108,7 +129,7 @@ def test_config__has_a_recipe_card_and_little_else(path):
     assert 'Train:' in card and 'Hardware:' in card
     assert path.name in card
     body = path.read_text().split('"""', 2)[2]
-    if Config.fromfile(path)._cfg_dict and "_base_ = '" in body:  # a child
+    if _read(path)._cfg_dict and "_base_ = '" in body:  # a child
         assert sum(bool(line.strip()) for line in body.splitlines()) <= 30
 
 
@@ -126,11 +147,13 @@ def test_config__multiply_accumulates(name):
 
 @pytest.mark.parametrize('path', SCHEDULED, ids=lambda path: path.stem)
 def test_config__does_what_its_name_says(path):
-    config = Config.fromfile(path)
-    iterations, crop = re.search(r'_8xb8-(\d+)k_\w+-(\d+)$', path.stem).groups()
-    iterations, crop = int(iterations) * 1000, int(crop)
-    assert config.train_dataloader.batch_size == 8
-    assert tuple(config.model.data_preprocessor.pad_size) == tuple(config.image_size) == (crop, crop)
+    config = _read(path)
+    batch, iterations, height, _, width = re.search(r'_8xb(\d+)-(\d+)k_\w+-(\d+)(x(\d+))?$',
+                                                    path.stem).groups()
+    iterations, crop = int(iterations) * 1000, (int(height), int(width or height))
+    assert config.train_dataloader.batch_size == int(batch)
+    assert config.auto_scale_lr.base_batch_size == 8 * int(batch)
+    assert tuple(config.model.data_preprocessor.pad_size) == tuple(config.image_size) == crop
 
     assert config.train_cfg.max_iters == iterations
     warmup, decay = config.param_scheduler
@@ -143,14 +166,44 @@ def test_config__does_what_its_name_says(path):
 
 @pytest.mark.parametrize('name', [path.stem for path in SCHEDULED if path.parent.name in ('kmax', 'remax')])
 def test_config__learning_rate_and_decay_of_the_paper(name):
-    config = Config.fromfile(_config(name))
+    config = _read(_config(name))
     optimizer = config.optim_wrapper.optimizer
+    cityscapes = 'cityscapes' in name
     if name.startswith('kmax'):
-        assert (optimizer.lr, optimizer.weight_decay) == (5e-4, 0.05)
+        assert (optimizer.lr, optimizer.weight_decay) == (3e-4 if cityscapes else 5e-4, 0.05)
     else:
         short = config.train_cfg.max_iters <= 100_000
-        assert (optimizer.lr, optimizer.weight_decay) == (6e-3, 0.005 if short else 0.02)
+        assert (optimizer.lr, optimizer.weight_decay) == (3e-3 if cityscapes else 6e-3,
+                                                          0.005 if short else 0.02)
     assert config.optim_wrapper.paramwise_cfg == dict(lr_mult=dict(backbone=0.1))
+
+
+@pytest.mark.parametrize('path', SCHEDULED, ids=lambda path: path.stem)
+def test_config__losses_and_thresholds_of_its_data_set(path):
+    """deeplab2's configs; its area limits are left out, as in the PyTorch release."""
+    config = _read(path)
+    name = re.search(r'coco|cityscapes|ade20k', path.stem)[0]
+    criterion = config.model.panoptic_head.criterion
+    weights = [
+        criterion[f'loss_{term}'].get('loss_weight', 1) for term in ('cls', 'dice', 'mask_id', 'insdis')
+    ]
+    assert weights == [3, 3, 0.3, 1] and criterion.loss_sem.get('loss_weight', 1) == 1
+
+    samples = 1024 if path.stem.endswith('ade20k-641') else 4096
+    temperature = 0.6 if name == 'cityscapes' else 1.5
+    assert criterion.loss_insdis.num_samples == samples
+    assert criterion.loss_insdis.sampling_temperature == temperature
+    assert criterion.loss_sem.get('num_samples', 0) == (0 if name == 'cityscapes' else samples)
+
+    test = config.model.test_cfg
+    thresholds = dict(coco=(0.7, 0.5, 0.8), cityscapes=(0.5, 0.3, 0.9), ade20k=(0.4, 0.4, 0.8))[name]
+    assert (test.thing_threshold, test.stuff_threshold, test.overlap_threshold) == thresholds
+    assert test.pixel_threshold == 0.4 and (test.thing_area, test.stuff_area) == (0, 0)
+    assert (test.class_order_weight, test.mask_order_weight) == (1, 0 if name == 'cityscapes' else 1)
+
+    decoder = config.model.panoptic_head.transformer_decoder
+    assert decoder.num_slots == (256 if name == 'cityscapes' else 128)
+    assert decoder.drop_path_rate == (0 if name == 'ade20k' else 0.2)
 
 
 @pytest.mark.slow
