@@ -1,6 +1,5 @@
 """The converter of public kMaX-DeepLab checkpoints. Its numbers: tests/models/detectors."""
 import io
-import json
 import pickle
 import sys
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmseg.datasets import ADE20KDataset
 
 from tests.conftest import REPOSITORY
 from tests.reference_names import CONVERTERS
@@ -16,27 +14,11 @@ from tests.reference_names import CONVERTERS
 sys.path.insert(0, str(CONVERTERS))
 
 import kmax_to_remax_mm as converter  # noqa: E402
-from kmax_release import ADE20K, COCO, convert_weights, name_here  # noqa: E402
+from kmax_release import DATASET_OF_CLASS_OUTPUTS  # noqa: E402
 
 CLASS_HEAD = 'sem_seg_head.predictor._predcitor._transformer_class_head.conv.bias'
-SEMANTIC_BIAS = 'sem_seg_head.predictor._auxiliary_semantic_predictor.final_conv.conv.bias'
-OUR_CLASS_HEAD = 'panoptic_head.transformer_decoder.predictor.class_head.conv.bias'
-OUR_SEMANTIC_BIAS = 'panoptic_head.semantic_head.classifier.conv.bias'
-
-
-@pytest.fixture
-def release(reference_dir):
-    """Weights of a published configuration, all zero and of hardly any memory."""
-
-    def zeros(name):
-        shapes = json.loads((reference_dir / 'golden' / f'keys_{name}.json').read_text())
-        counts = {key: 'num_batches_tracked' in key for key in shapes}
-        return {
-            key: torch.zeros((), dtype=torch.int64 if counts[key] else torch.float32).expand(shape)
-            for key, shape in shapes.items()
-        }
-
-    return zeros
+KMAX = REPOSITORY / 'configs' / 'kmax'
+CITYSCAPES = '_8xb4-60k_cityscapes-1025x2049.py'
 
 
 @pytest.fixture
@@ -67,16 +49,13 @@ def _saved(content):
     return file.getvalue()
 
 
-@pytest.mark.parametrize('name', ['r50_coco', 'r50_ade20k', 'convnext_tiny_coco'])
-def test_name_here__keeps_names_apart_and_knows_them_all(release, name):
-    weights = release(name)
-    names = {name_here(key) for key in weights}
-    assert len(names) == len(weights)
-    assert not [key for key in names if '._' in key or key.startswith('sem_seg_head')]
-
-
-@pytest.mark.parametrize('name,entries,classes', [('r50_coco', 1417, 133), ('r50_ade20k', 1417, 150),
-                                                  ('convnext_tiny_coco', 1283, 133)])
+@pytest.mark.parametrize('name,entries,classes', [
+    ('r50_coco', 1417, 133),
+    ('r50_ade20k', 1417, 150),
+    ('convnext_tiny_coco', 1283, 133),
+    ('r50_cityscapes', 1377, 19),
+    ('convnext_large_cityscapes', 1411, 19),
+])
 def test_main__fills_the_shipped_model(release, convert, name, entries, classes):
     text, target = convert(dict(model=release(name), iteration=149999))
     assert text.startswith(f'Wrote {entries} weights for {classes} classes')
@@ -85,7 +64,7 @@ def test_main__fills_the_shipped_model(release, convert, name, entries, classes)
     assert checkpoint['meta']['source'] == 'theirs.pth'
     assert len(checkpoint['meta']['dataset_meta']['classes']) == classes
 
-    config = converter.default_config(checkpoint['state_dict'], COCO if classes == 133 else ADE20K)
+    config = converter.default_config(checkpoint['state_dict'], DATASET_OF_CLASS_OUTPUTS[classes + 1])
     assert config.model.panoptic_head.semantic_head.num_classes == classes
     with torch.device('meta'):
         model = converter.MODELS.build(config.model)
@@ -106,68 +85,44 @@ def test_main__bare_weights_without_counts_for_a_remax_config(release, convert):
     assert not [key for key in checkpoint['state_dict'] if 'remask' in key]
 
 
+@pytest.mark.parametrize('name,config', [('r50_cityscapes', 'kmax_r50-os4'),
+                                         ('convnext_large_cityscapes', 'kmax_convnext-l')])
+def test_main__cityscapes_by_the_shipped_configs(release, convert, name, config):
+    weights = release(name)
+    text, target = convert(dict(model=weights), '--config', KMAX / (config + CITYSCAPES))
+    assert text.startswith(f'Wrote {len(weights)} weights for 19 classes')
+    classes = torch.load(target, weights_only=True)['meta']['dataset_meta']['classes']
+    assert classes[:2] == ('person', 'rider') and classes[8] == 'road'
+
+
+def test_main__cityscapes_of_tensorflow(release, convert):
+    """deeplab2's pixel decoder meets res2 before the stem, the release's only the other way round."""
+    weights = {key: value for key, value in release('r50_cityscapes').items() if 'num_batches' not in key}
+    decoder = 'sem_seg_head.pixel_decoder.'
+    for stage, width, fine in ((3, 256, 64), (4, 64, 32)):
+        for part in ('weight', 'bias'):
+            weights[f'{decoder}_in_norms.{stage}.{part}'] = torch.zeros(width)
+        high = f'{decoder}_resized_fuses.{stage - 1}._conv_bn_high.'
+        weights[f'{high}conv.weight'] = torch.zeros(fine, width, 1, 1)
+        for part in ('weight', 'bias', 'running_mean', 'running_var'):
+            weights[f'{high}norm.{part}'] = torch.zeros(fine)
+
+    with pytest.warns(UserWarning, match='seems to come from TensorFlow'):
+        text, _ = convert(weights)
+    assert 'input_norms.3.weight (256,) instead of (64,)' in text
+    with pytest.warns(UserWarning, match='seems to come from TensorFlow'):
+        text, _ = convert(weights, '--config', KMAX / ('kmax_r50' + CITYSCAPES))
+    assert text.startswith('Wrote')
+
+
 def test_main__leaves_out_a_semantic_head_that_the_config_lacks(release, convert, tmp_path):
-    base = REPOSITORY / 'configs' / 'kmax' / 'kmax_r50_8xb8-150k_coco-1281.py'
+    base = KMAX / 'kmax_r50_8xb8-150k_coco-1281.py'
     config = tmp_path / 'config.py'
     config.write_text(f'_base_ = {str(base)!r}\nmodel = dict(panoptic_head=dict(semantic_head=None))\n')
     weights = release('r50_coco')
     theirs = [key for key in weights if '_auxiliary_semantic_predictor' in key]
     text, _ = convert(weights, '--config', config)
     assert text.startswith(f'Wrote {1417 - len(theirs)} weights')
-
-
-def test_coco__counts_classes_as_the_panoptic_annotations(reference_dir):
-    # The release numbers Detectron2's COCO_CATEGORIES, which are the official ones in the order of ids.
-    annotations = reference_dir / 'data' / 'coco_sample' / 'annotations'
-    categories = json.loads((annotations / 'panoptic_coco_categories.json').read_text())
-    categories.sort(key=lambda category: category['id'])
-    assert [category['name'] for category in categories] == list(COCO.classes)
-    assert COCO.classes == COCO.metainfo['classes']
-
-
-def test_ade20k__is_the_order_of_the_challenge():
-    # mmseg lists the challenge's classes in another spelling.
-    spelled_otherwise = {
-        'window': 'windowpane', 'tub': 'bathtub', 'rail': 'railing', 'street lamp': 'streetlight',
-        'tv': 'television receiver', 'clothes': 'apparel', 'pool': 'swimming pool', 'falls': 'waterfall',
-        'trash can': 'ashcan'
-    }  # yapf: disable
-    first = [name.split(', ')[0] for name in ADE20K.classes]
-    expected = [name.strip() for name in ADE20KDataset.METAINFO['classes']]
-    assert [spelled_otherwise.get(name, name) for name in first] == expected
-    assert set(ADE20K.classes) == set(ADE20K.metainfo['classes'])
-
-
-@pytest.mark.parametrize('from_tensorflow', [False, True])
-def test_convert_weights__ade20k_classes_by_name(from_tensorflow):
-    # Row i of the class head is class i of the challenge; in the semantic head TensorFlow puts void first.
-    numbers = torch.arange(151.)
-    weights = {CLASS_HEAD: numbers, SEMANTIC_BIAS: numbers - 1 if from_tensorflow else numbers}
-    if not from_tensorflow:
-        weights['backbone.stem.conv1.norm.num_batches_tracked'] = torch.tensor(1)
-    converted, dataset = convert_weights(weights)
-    assert dataset is ADE20K
-
-    class_row, semantic_row = converted[OUR_CLASS_HEAD].tolist(), converted[OUR_SEMANTIC_BIAS].tolist()
-    assert sorted(class_row) == list(range(151)) and class_row[150] == 150
-    assert semantic_row == class_row[:150]
-    # Things come first here; by hand from the challenge's list.
-    for name, ours, theirs in [('bed', 0, 7), ('window', 1, 8), ('flag', 99, 149), ('wall', 100, 0),
-                               ('sky', 102, 2), ('crt screen', 148, 141), ('shower', 149, 145)]:
-        assert dataset.metainfo['classes'][ours] == name and class_row[ours] == theirs
-
-
-@pytest.mark.parametrize('from_tensorflow', [False, True])
-def test_convert_weights__coco_classes_stay(from_tensorflow):
-    numbers = torch.arange(134.)
-    weights = {CLASS_HEAD: numbers, SEMANTIC_BIAS: numbers}
-    if not from_tensorflow:
-        weights['backbone.stem.conv1.norm.num_batches_tracked'] = torch.tensor(1)
-    converted, dataset = convert_weights(weights)
-    assert dataset is COCO
-    assert converted[OUR_CLASS_HEAD].tolist() == list(range(134))
-    first = int(from_tensorflow)
-    assert converted[OUR_SEMANTIC_BIAS].tolist() == list(range(first, first + 133))
 
 
 def test_main__lists_what_does_not_fit(release, convert):
@@ -189,8 +144,8 @@ def test_main__lists_what_does_not_fit(release, convert):
 @pytest.mark.parametrize('change,message', [
     (lambda weights: weights.pop(CLASS_HEAD), 'Expected weights of the public PyTorch kMaX-DeepLab'),
     (lambda weights: weights.update({CLASS_HEAD: torch.zeros(8)}),
-     r'Expected a class head of 134 \(COCO\), 151 \(ADE20K\) outputs, void included, but found 8'),
-    (lambda weights: weights.update({CLASS_HEAD: torch.zeros(20)}), 'Cityscapes are not supported yet'),
+     r'Expected a class head of 134 \(COCO\), 151 \(ADE20K\), 20 \(Cityscapes\) outputs, void included, '
+     'but found 8'),
     (lambda weights: weights.update(extra='text'), 'but 1 of 3 entries are not:\n  extra'),
 ])
 def test_main__refuses_other_weights(convert, change, message):
@@ -214,7 +169,7 @@ def test_main__refuses_backbones_without_default_config(release, convert, old, n
 
 
 def test_main__refuses_a_config_of_another_backbone(release, convert):
-    config = REPOSITORY / 'configs' / 'kmax' / 'kmax_mnv3-s_8xb8-150k_coco-641.py'
+    config = KMAX / 'kmax_mnv3-s_8xb8-150k_coco-641.py'
     text, target = convert(release('r50_coco'), '--config', config)
     assert 'are missing:\n  backbone.' in text and 'are unexpected:\n  backbone.conv1.weight' in text
     assert not target.exists()

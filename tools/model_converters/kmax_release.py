@@ -1,9 +1,9 @@
 """Names and class orders of the public PyTorch kMaX-DeepLab (bytedance/kmax-deeplab), and ours.
 
-Class columns follow the class order of mmdet's data sets. The release's auxiliary semantic head has a row for
-void, which no pixel is ever trained towards (kmax_deeplab/modeling/criterion.py ignores it); ours has none,
-so the row is dropped. It is the last one, but the first in files from TensorFlow, whose rows are the ids of
-the data set (convert-tf-weights-to-d2.py reorders the class heads alone).
+Class columns follow the class order of the data sets here. The release's auxiliary semantic head for COCO and
+ADE20K has a row for void, which no pixel is ever trained towards (kmax_deeplab/modeling/criterion.py ignores
+it); ours has none, so the row is dropped. It is the last one, but the first in files from TensorFlow, whose
+rows are the ids of the data set (convert-tf-weights-to-d2.py reorders the class heads alone).
 """
 import re
 from typing import Any, Dict, Mapping, NamedTuple, Tuple
@@ -11,7 +11,8 @@ from typing import Any, Dict, Mapping, NamedTuple, Tuple
 import torch
 from torch import Tensor
 
-from remax_mm.datasets import SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset, CocoPanopticMapDataset
+from remax_mm.datasets import (SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset, CityscapesPanopticDataset,
+                               CocoPanopticMapDataset)
 
 SEMANTIC_HEAD = 'panoptic_head.semantic_head.'
 CLASS_HEAD_OF_RELEASE = 'sem_seg_head.predictor._predcitor._transformer_class_head.conv.bias'
@@ -36,6 +37,8 @@ NAME_RULES = (
     (r'\._low_level_fusion_os4_conv(\d)_bn_act\.', r'.fuse_res2.fuse.\1.'),
     (r'\.conv_block_(\d)\.', r'.head.\1.'),
     (r'\.final_conv\.', '.classifier.'),
+    (r'^(panoptic_head\.semantic_head\.)([01])\.', r'\1head.\2.'),
+    (r'^(panoptic_head\.semantic_head\.)2\.', r'\1classifier.'),
     # Pixel decoder.
     (r'^sem_seg_head\.pixel_decoder\.', 'panoptic_head.pixel_decoder.'),
     (r'\._in_norms\.', '.input_norms.'),
@@ -84,17 +87,24 @@ class ReleaseDataset(NamedTuple):
         name: for people.
         classes: in the order of the release's outputs, void not among them.
         metainfo: of the data set here; its ``classes`` are the order here.
+        config: below ``configs``, of the model that the release trained with ResNet-50.
     """
     name: str
     classes: Tuple[str, ...]
     metainfo: Mapping[str, Any]
+    config: str
 
 
-COCO = ReleaseDataset('COCO', CocoPanopticMapDataset.METAINFO['classes'], CocoPanopticMapDataset.METAINFO)
+COCO = ReleaseDataset('COCO', CocoPanopticMapDataset.METAINFO['classes'], CocoPanopticMapDataset.METAINFO,
+                      '_base_/models/kmax_r50.py')
 # kmax_deeplab/data/datasets/register_ade20k_panoptic.py has the order of the annotations.
-ADE20K = ReleaseDataset('ADE20K', SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset.METAINFO)
-DATASET_OF_CLASS_OUTPUTS = {134: COCO, 151: ADE20K}
-CITYSCAPES_CLASS_OUTPUTS = 20
+ADE20K = ReleaseDataset('ADE20K', SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset.METAINFO,
+                        '_base_/models/kmax_r50_ade20k.py')
+_CITYSCAPES = CityscapesPanopticDataset.METAINFO
+# detectron2/data/datasets/cityscapes_panoptic.py of facebookresearch/detectron2 counts train ids.
+CITYSCAPES = ReleaseDataset('Cityscapes', _CITYSCAPES['stuff_classes'] + _CITYSCAPES['thing_classes'],
+                            _CITYSCAPES, 'kmax/kmax_r50-os4_8xb4-60k_cityscapes-1025x2049.py')
+DATASET_OF_CLASS_OUTPUTS = {134: COCO, 151: ADE20K, 20: CITYSCAPES}
 
 
 def name_here(name: str) -> str:
@@ -130,6 +140,8 @@ def convert_weights(weights: Mapping[str, Tensor]) -> Tuple[Dict[str, Tensor], R
             value = value[torch.cat([rows, void])]
         elif ours.startswith(f'{SEMANTIC_HEAD}classifier.') and value.shape[:1] == (num_classes + 1, ):
             value = value[rows + 1 if from_tensorflow else rows]
+        elif ours.startswith(f'{SEMANTIC_HEAD}classifier.') and value.shape[:1] == (num_classes, ):
+            value = value[rows]
         converted[ours] = value.float() if value.is_floating_point() else value
     return converted, dataset
 
@@ -140,9 +152,6 @@ def _dataset_of(weights: Mapping[str, Tensor]) -> ReleaseDataset:
         raise ValueError('Expected weights of the public PyTorch kMaX-DeepLab, whose names start with '
                          f'`backbone.` and `sem_seg_head.`, but found {len(weights)} others, such as: {some}')
     outputs = weights[CLASS_HEAD_OF_RELEASE].numel()
-    if outputs == CITYSCAPES_CLASS_OUTPUTS:
-        raise ValueError('Checkpoints of Cityscapes are not supported yet (found a class head of '
-                         f'{outputs} outputs): their pixel decoder takes five backbone features')
     if outputs not in DATASET_OF_CLASS_OUTPUTS:
         known = ', '.join(f'{number} ({dataset.name})'
                           for number, dataset in DATASET_OF_CLASS_OUTPUTS.items())

@@ -8,7 +8,9 @@ the whole file. Batch norms may lack `num_batches_tracked`, as in files that the
 convert-tf-weights-to-d2.py made of TensorFlow's checkpoints. TensorFlow's ResNet-50 is another network than
 the release's and ours: it has no max-pool, and the pixel decoder takes its features before their activation.
 
-Class outputs are put into the order of mmdet's data sets.
+Class outputs are put into the order of the data sets here. On Cityscapes the release's ResNet-50 is that of
+configs/kmax/kmax_r50-os4_8xb4-60k_cityscapes-1025x2049.py, TensorFlow's has the pixel decoder of
+configs/kmax/kmax_r50_8xb4-60k_cityscapes-1025x2049.py.
 """
 import argparse
 import codecs
@@ -142,17 +144,15 @@ def default_config(weights: Mapping[str, Tensor], dataset: ReleaseDataset) -> Co
     Raises:
         ValueError: there is none for the backbone.
     """
-    config = Config.fromfile(CONFIGS / '_base_' / 'models' / 'kmax_r50.py')
-    head = config.model.panoptic_head
-    for fusing in (head, config.model.panoptic_fusion_head):
-        fusing.num_things_classes = len(dataset.metainfo['thing_classes'])
-        fusing.num_stuff_classes = len(dataset.metainfo['stuff_classes'])
-    head.semantic_head.num_classes = len(dataset.classes)
+    config = Config.fromfile(CONFIGS / dataset.config)
 
     if any(name.startswith('backbone.stages.') for name in weights):
         arch, channels = _convnext_of(weights)
-        config.model.backbone = dict(type='KMaXConvNeXt', arch=arch)
-        head.pixel_decoder.in_channels = head.semantic_head.in_channels = list(channels)
+        head = config.model.panoptic_head
+        with_stem = len(head.pixel_decoder.in_channels) > len(channels)
+        config.model.backbone = dict(type='KMaXConvNeXt', arch=arch, with_stem=with_stem)
+        head.pixel_decoder.in_channels = [channels[0], *channels] if with_stem else list(channels)
+        head.semantic_head.in_channels = list(channels)
     elif not any(name.startswith('backbone.layer1.') for name in weights):
         raise ValueError(
             'Expected a ResNet-50 or a ConvNeXt; for another backbone name its config with --config')
