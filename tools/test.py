@@ -1,17 +1,27 @@
 """Evaluate a checkpoint, and draw or export its predictions.
 
-COCO's submission format (PNG and JSON) comes from the metric, with the options
-`--cfg-options test_evaluator.outfile_prefix=out/test test_evaluator.ann_file=<annotations>.json`, and
-`test_evaluator.format_only=True` for images without annotations.
+PQ, AP and mIoU from one forward pass: `--all-tasks`, and with COCO's own instance annotations for AP
+`--instance-ann data/coco/annotations/instances_val2017.json`.
+
+A submission to COCO's server, for which mmdet's tools/misc/gen_coco_panoptic_test_info.py writes the list of
+images: `--format-only out/panoptic_test-dev2017_<name>_results --cfg-options
+test_dataloader.dataset.ann_file=annotations/panoptic_image_info_test-dev2017.json
+test_dataloader.dataset.data_prefix.img=test2017/`.
+
+Predictions as files beside an evaluation: `--cfg-options test_evaluator.outfile_prefix=out/val
+test_evaluator.ann_file=<annotations>.json`.
 """
 import argparse
 import os
+import zipfile
 from pathlib import Path
+from typing import Optional
 
 from mmengine.config import Config, DictAction
-from mmengine.fileio import dump
+from mmengine.fileio import dump, join_path
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.utils import is_abs
 
 import remax_mm  # noqa: F401  (makes mmdet importable and registers the models)
 
@@ -23,6 +33,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument('--work-dir', help='folder of the metrics (default: work_dirs/<config name>)')
     parser.add_argument('--out', help='write the metrics to this JSON file')
+    parser.add_argument(
+        '--all-tasks', action='store_true', help='AP of instances and mIoU of semantic maps beside PQ')
+    parser.add_argument(
+        '--instance-ann',
+        metavar='JSON',
+        help='instance annotations for the AP of --all-tasks (default: the things of the panoptic ones)')
+    parser.add_argument(
+        '--format-only',
+        metavar='PREFIX',
+        help='evaluate nothing; write PREFIX.json, PREFIX/*.png and PREFIX.zip with both, for a server')
     parser.add_argument('--show', action='store_true', help='show input, ground truth and prediction')
     parser.add_argument(
         '--show-dir', help='write those pictures to this folder; a relative one lies in work_dir/<time>')
@@ -42,12 +62,18 @@ def build_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: there is no such config or checkpoint.
-        ValueError: --out names no JSON file, or pictures are wanted of a config without visualization hook.
+        FileExistsError: there is a submission of that name.
+        ValueError: --out names no JSON file, pictures are wanted of a config without visualization hook, or
+            options do not go together.
     """
     if args.out and not args.out.endswith('.json'):
         raise ValueError(
             f'Expected --out to name a JSON file for the metrics, but got {args.out}; predictions '
             'are exported with test_evaluator.outfile_prefix (see --help)')
+    if args.format_only and (args.all_tasks or args.out):
+        raise ValueError('Expected --format-only without --all-tasks and --out: it evaluates nothing')
+    if args.instance_ann and not args.all_tasks:
+        raise ValueError('Expected --instance-ann together with --all-tasks')
     for what, path in (('a config file', args.config), ('a checkpoint', args.checkpoint)):
         if '://' not in path and not Path(path).is_file():
             raise FileNotFoundError(f'Expected {what} at {path}, but there is none.')
@@ -60,6 +86,10 @@ def build_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     cfg.load_from = args.checkpoint
+    if args.all_tasks:
+        evaluate_all_tasks(cfg, args.instance_ann)
+    if args.format_only:
+        write_submission_only(cfg, args.format_only)
 
     if args.show or args.show_dir:
         if 'visualization' not in cfg.get('default_hooks', {}):
@@ -72,6 +102,59 @@ def build_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def evaluate_all_tasks(cfg: Config, instance_ann: Optional[str] = None) -> None:
+    """Let the model predict instances and semantic maps too, and evaluate them beside the panoptic maps.
+
+    Args:
+        cfg: Changed; the new metrics take ``classwise`` and ``backend_args`` from the first one.
+        instance_ann: Instance annotations for AP.
+    """
+    all_on = dict(panoptic_on=True, instance_on=True, semantic_on=True)
+    cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, **all_on)
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    shared = {key: evaluators[0][key] for key in ('classwise', 'backend_args') if key in evaluators[0]}
+    cfg.test_evaluator = [
+        *evaluators,
+        dict(type='PanopticInstanceAPMetric', ann_file=instance_ann, **shared),
+        dict(type='PanopticSemanticIoUMetric', **shared)
+    ]
+
+
+def write_submission_only(cfg: Config, prefix: str) -> None:
+    """Write the predictions in COCO's format and evaluate nothing, so that no ground truth is read.
+
+    Args:
+        cfg: Changed; its test data set needs an ``ann_file`` with ``images`` and ``categories`` only.
+        prefix: Path of the JSON, the folder and the archive without their suffix.
+
+    Raises:
+        FileExistsError: one of them is there.
+    """
+    taken = [path for path in (f'{prefix}.json', prefix, f'{prefix}.zip') if Path(path).exists()]
+    if taken:
+        raise FileExistsError(f'Expected a new PREFIX for --format-only, but there is {taken[0]}')
+    dataset = cfg.test_dataloader.dataset
+    dataset.get('data_prefix', {}).pop('seg', None)
+    dataset.pipeline = [step for step in dataset.pipeline if step['type'] != 'LoadPanopticMap']
+    ann_file, data_root = dataset.ann_file, dataset.get('data_root')
+    cfg.test_evaluator = dict(
+        type='PanopticQualityMetric',
+        format_only=True,
+        outfile_prefix=prefix,
+        ann_file=join_path(data_root, ann_file) if data_root and not is_abs(ann_file) else ann_file,
+        backend_args=dataset.get('backend_args'))
+
+
+def zip_submission(prefix: str) -> None:
+    """Pack a submission as a server wants it: JSON and folder at the top of the archive."""
+    root = Path(prefix)
+    with zipfile.ZipFile(f'{prefix}.zip', 'w') as archive:
+        archive.write(f'{prefix}.json', f'{root.name}.json', zipfile.ZIP_DEFLATED)
+        for path in sorted(root.glob('*.png')):
+            archive.write(path, f'{root.name}/{path.name}')
+    print(f'Packed {prefix}.json and {prefix}/ into {prefix}.zip')
+
+
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -80,6 +163,8 @@ def main() -> None:
     metrics = runner.test()
     if args.out and runner.rank == 0:
         dump(metrics, args.out, file_format='json', indent=2)
+    if args.format_only and runner.rank == 0:
+        zip_submission(args.format_only)
 
 
 if __name__ == '__main__':

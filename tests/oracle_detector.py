@@ -1,0 +1,64 @@
+"""A detector that knows the ground truth, for tests of what evaluates."""
+from typing import Any, List, Optional
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import mask2bbox
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData, PixelData
+from torch import Tensor
+
+
+@MODELS.register_module(force=True)
+class OracleDetector(BaseModel):
+    """Predicts the annotation of the pipeline, moved to the right.
+
+    Args:
+        num_things, num_classes: of the data set, things first.
+        shift: Pixels; what leaves on the right comes in on the left.
+        test_cfg: ``panoptic_on`` (True), ``instance_on`` (False), ``semantic_on`` (False).
+    """
+
+    def __init__(self,
+                 num_things: int,
+                 num_classes: int,
+                 shift: int = 0,
+                 test_cfg: Optional[dict] = None) -> None:
+        super().__init__(data_preprocessor=dict(type='mmdet.DetDataPreprocessor'))
+        self.num_things, self.num_classes, self.shift = num_things, num_classes, shift
+        self.test_cfg = test_cfg or {}
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.calls = 0
+
+    def forward(self, inputs: Tensor, data_samples: List[DetDataSample], mode: str = 'tensor') -> Any:
+        self.calls += 1
+        for sample in data_samples:
+            self._predict(sample)
+        return data_samples
+
+    def _predict(self, sample: DetDataSample) -> None:
+        if 'gt_panoptic_seg' in sample:
+            segment_map = sample.gt_panoptic_seg.segment_map[0].long().roll(self.shift, dims=1)
+            labels = sample.gt_segments.labels
+        else:  # an image without annotation: its upper half is the first thing
+            segment_map = torch.zeros(sample.ori_shape, dtype=torch.long)
+            segment_map[:sample.ori_shape[0] // 2] = 1
+            labels = torch.tensor([0])
+        rows = torch.arange(1, len(labels) + 1)
+        values = torch.cat(
+            [torch.tensor([self.num_classes]), labels + 1000 * rows * (labels < self.num_things)])
+        if self.test_cfg.get('panoptic_on', True):
+            infos = [
+                dict(id=int(v), label=int(v) % 1000, is_thing=bool(v >= 1000), score=1.) for v in values[1:]
+            ]
+            sample.pred_panoptic_seg = PixelData(
+                sem_seg=values[segment_map][None].int(), metainfo=dict(segments_info=infos))
+        if self.test_cfg.get('instance_on', False):
+            things = rows[labels < self.num_things]
+            masks = segment_map == things[:, None, None]
+            sample.pred_instances = InstanceData(
+                masks=masks, labels=labels[things - 1], scores=1 / (1 + things), bboxes=mask2bbox(masks))
+        if self.test_cfg.get('semantic_on', False):
+            classes = torch.cat([torch.tensor([0]), labels])
+            sample.pred_sem_seg = PixelData(sem_seg=classes[segment_map][None])
