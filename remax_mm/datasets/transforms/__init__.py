@@ -1,6 +1,7 @@
+from .color_policy import ColorPolicy
 from .load_intact_image import LoadIntactImage
 from .load_panoptic_map import LoadPanopticMap
 from .pack_panoptic_inputs import PackPanopticInputs
 from .random_pad import RandomPad
 
-__all__ = ['LoadIntactImage', 'LoadPanopticMap', 'PackPanopticInputs', 'RandomPad']
+__all__ = ['ColorPolicy', 'LoadIntactImage', 'LoadPanopticMap', 'PackPanopticInputs', 'RandomPad']

@@ -1,0 +1,132 @@
+"""The fixed colour policy of kMaX-DeepLab: five pairs of AutoAugment's colour operations."""
+from typing import Callable, Dict, List, NamedTuple
+
+import cv2
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmdet.registry import TRANSFORMS
+from PIL import Image, ImageOps
+
+MAX_LEVEL = 10
+_RAMP = np.arange(256, dtype=np.uint8)
+_SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13  # PIL's ImageFilter.SMOOTH
+
+
+class ColorStep(NamedTuple):
+    """An operation of :data:`COLOR_OPERATIONS`, its chance in [0, 1] and its level in [0, 10]."""
+    operation: str
+    chance: float
+    level: float
+
+
+SIMPLE_POLICY = (
+    (ColorStep('sharpness', 0.4, 7), ColorStep('brightness', 0.2, 10)),
+    (ColorStep('equalize', 0.0, 9), ColorStep('contrast', 0.2, 10)),
+    (ColorStep('sharpness', 0.2, 9), ColorStep('color', 0.2, 9)),
+    (ColorStep('solarize', 0.2, 7), ColorStep('equalize', 0.6, 9)),
+    (ColorStep('sharpness', 0.2, 1), ColorStep('equalize', 0.2, 7)),
+)
+"""``simple_classification_policy`` of deeplab2 (data/preprocessing/autoaugment_policy.py): one pair per image."""
+
+
+def adjust_sharpness(image: np.ndarray, level: float) -> np.ndarray:
+    """Blend with a smoothed image, whose outermost pixels are the image's own."""
+    smooth = cv2.filter2D(image, -1, _SMOOTH)
+    smooth[[0, -1]], smooth[:, [0, -1]] = image[[0, -1]], image[:, [0, -1]]
+    return _blend(smooth, image, _factor(level))
+
+
+def adjust_brightness(image: np.ndarray, level: float) -> np.ndarray:
+    """Blend with black."""
+    return cv2.LUT(image, _blend(np.zeros_like(_RAMP), _RAMP, _factor(level)))
+
+
+def adjust_contrast(image: np.ndarray, level: float) -> np.ndarray:
+    """Blend with the mean grey of the image.
+
+    As PIL does. deeplab2 takes the number of pixels / 256 for the mean, which is white from 256x255 pixels on.
+    """
+    mean = round(cv2.mean(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))[0])
+    return cv2.LUT(image, _blend(np.full_like(_RAMP, mean), _RAMP, _factor(level)))
+
+
+def adjust_color(image: np.ndarray, level: float) -> np.ndarray:
+    """Blend with the image in grey."""
+    return mmcv.adjust_color(image, _factor(level), backend='cv2')
+
+
+def solarize(image: np.ndarray, level: float) -> np.ndarray:
+    """Invert the values from 256 * level / 10 on."""
+    return cv2.LUT(image, mmcv.solarize(_RAMP, int(level / MAX_LEVEL * 256)))
+
+
+def equalize(image: np.ndarray, level: float) -> np.ndarray:
+    """Spread the values of each channel evenly; the level says nothing here."""
+    return np.array(ImageOps.equalize(Image.fromarray(image)))
+
+
+COLOR_OPERATIONS: Dict[str, Callable[[np.ndarray, float], np.ndarray]] = dict(
+    sharpness=adjust_sharpness,
+    brightness=adjust_brightness,
+    contrast=adjust_contrast,
+    color=adjust_color,
+    solarize=solarize,
+    equalize=equalize)
+"""From an image (H, W, 3) uint8 in the order B, G, R and a level to a new image.
+
+They do what PIL's ImageEnhance and ImageOps do, which AutoAugment is defined by, up to rounding. mmdet's
+transforms of these names round the strength to one decimal and take no fractions of a level.
+"""
+
+
+def _factor(level: float) -> float:
+    """Weight of the image in a blend: 0.1 at level 0, 1.9 at level 10, and 1, which changes nothing, at 5."""
+    return level / MAX_LEVEL * 1.8 + 0.1
+
+
+def _blend(degenerate: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
+    """Towards the image for factors below 1, beyond it above; clipped to [0, 255]."""
+    return cv2.addWeighted(image, factor, degenerate, 1 - factor, 0)
+
+
+@TRANSFORMS.register_module()
+class ColorPolicy(BaseTransform):
+    """Apply one of the five pairs of :data:`SIMPLE_POLICY`, each operation with its own chance.
+
+    It stands after the random scale and before the padding, so that statistics are those of the photo
+    (deeplab2, data/preprocessing/input_preprocessing.py).
+
+    Required keys: ``img`` (H, W, 3) uint8 in the order B, G, R. Changes it.
+
+    Args:
+        magnitude_scale: Factor on all levels; deeplab2 has 0.2 on Cityscapes.
+
+    Raises:
+        ValueError: ``magnitude_scale`` is not in (0, 1], or an image is not (H, W, 3) uint8.
+    """
+
+    def __init__(self, magnitude_scale: float = 1.0) -> None:
+        if not 0 < magnitude_scale <= 1:
+            raise ValueError(f'Expected `magnitude_scale` in (0, 1], but got {magnitude_scale}')
+        self.magnitude_scale = magnitude_scale
+
+    @cache_randomness
+    def _draw_steps(self) -> List[ColorStep]:
+        pair = SIMPLE_POLICY[np.random.randint(len(SIMPLE_POLICY))]
+        return [step for step in pair if np.random.rand() < step.chance]
+
+    def transform(self, results: dict) -> dict:
+        """Replace the image."""
+        image = results['img']
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f'Expected an image (H, W, 3) uint8 for the colour policy, but '
+                             f'{results.get("img_path")} is {image.shape} {image.dtype}')
+        for step in self._draw_steps():
+            image = COLOR_OPERATIONS[step.operation](image, step.level * self.magnitude_scale)
+        results['img'] = image
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(magnitude_scale={self.magnitude_scale})'
