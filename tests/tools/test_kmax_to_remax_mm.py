@@ -1,6 +1,7 @@
 """The converter of public kMaX-DeepLab checkpoints. Its numbers: tests/models/detectors."""
 import io
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -173,6 +174,20 @@ def test_main__refuses_a_config_of_another_backbone(release, convert):
     text, target = convert(release('r50_coco'), '--config', config)
     assert 'are missing:\n  backbone.' in text and 'are unexpected:\n  backbone.conv1.weight' in text
     assert not target.exists()
+
+
+@pytest.mark.parametrize('change,message', [
+    ('pixel_decoder=dict(num_blocks=[1, 5, 1])', "one entry per stage in every list .*'num_blocks': 3"),
+    ('pixel_decoder=dict(in_channels=[64, 256, 512, 1024, 2048])', "one entry per stage .*'in_channels': 5"),
+    ('transformer_decoder=dict(num_layers=[2, 2, 2, 2])', 'but got 4 entries for 4 features'),
+    ('transformer_decoder=dict(num_relaxed=7)', 'between 0 and the 6 decoder layers, but got 7'),
+])
+def test_main__refuses_a_config_that_contradicts_itself(release, convert, tmp_path, change, message):
+    base = REPOSITORY / 'configs' / 'remax' / 'remax-b_r50_8xb8-50k_coco-1281.py'
+    config = tmp_path / 'config.py'
+    config.write_text(f'_base_ = {str(base)!r}\nmodel = dict(panoptic_head=dict({change}))\n')
+    text, target = convert(release('r50_coco'), '--config', config)
+    assert text.startswith('error: ') and re.search(message, text) and not target.exists()
 
 
 def test_main__refuses_a_config_without_model(release, convert):

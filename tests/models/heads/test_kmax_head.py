@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
@@ -98,6 +99,37 @@ def test_kmax_head__losses_are_those_of_its_criterion():
     # One semantic loss of the auxiliary head, and one for each of the two relaxed layers.
     assert {name
             for name in losses if name.endswith('loss_sem')} == {'loss_sem', 'd0.loss_sem', 'd1.loss_sem'}
+
+
+@pytest.mark.parametrize('finest', [2, 4])
+def test_kmax_head__ground_truth_of_cityscapes(finest):
+    """Five features: masks at the finest one's stride, two of which may be 4, and semantics at stride 32."""
+    config = head_config((3, *IN_CHANNELS), relaxed=True)
+    config['pixel_decoder'].update(
+        channels=(16, 8, 8, 8, 4), num_blocks=(1, ) * 5, block_types=['axial'] * 2 + ['bottleneck'] * 3)
+    config['transformer_decoder'].update(in_channels=(64, 32, 32, 32, 16), num_layers=(1, 1, 1, 0))
+    config['semantic_head'] = dict(type='SimpleSemanticHead', in_channels=[10], num_classes=5, channels=8)
+    config['criterion']['loss_sem'] = dict(type='SemanticLoss')
+    head, handed = MODELS.build(config), []
+    head.criterion.register_forward_hook(lambda module, args, result: handed.append(args))
+
+    height, width = 97, 65
+    samples = _data_samples(height, width)
+    stem = torch.randn(2, 3, (height - 1) // finest + 1, (width - 1) // finest + 1)
+    losses = head.loss([stem, *_features(height, width)], samples)
+    assert all(loss.isfinite() for loss in losses.values())
+
+    (predictions, targets, sem_logits), = handed
+    assert predictions[-1].mask_logits.shape[-2:] == targets.masks.shape[-2:] == stem.shape[-2:]
+    maps = torch.stack([sample.gt_panoptic_seg.segment_map[0] for sample in samples])
+    classes = torch.tensor([5, 0, 2, 4])[maps.int()]
+    assert torch.equal(targets.sem_seg, classes[:, ::finest, ::finest])
+    # The plain mean over all pixels with a class
+    per_image = [
+        F.cross_entropy(logits[None], labels[None], ignore_index=5)
+        for logits, labels in zip(sem_logits, classes[:, ::32, ::32])
+    ]
+    torch.testing.assert_close(losses['loss_sem'], sum(per_image) / 2)
 
 
 @pytest.mark.parametrize('options', [
