@@ -5,11 +5,13 @@ started again.
 """
 import json
 import os
+import sys
 import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Sequence, Union
+from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -39,17 +41,20 @@ class ConvertedImage(NamedTuple):
         png_name: PNG to write, below the folder of PNGs.
         ids: (H, W) segment ids in [0, 2^24), 0 is unlabelled.
         labels: Of each id in ``ids`` but 0.
+        notes: What a user should know, and of how many pixels it is true.
     """
     image_id: Union[int, str]
     file_name: str
     png_name: str
     ids: np.ndarray
     labels: Sequence[SegmentLabel]
+    notes: Optional[Mapping[str, int]] = None
 
 
 class WrittenSplit(NamedTuple):
-    """What :func:`write_split` wrote: numbers of images and segments, share of void pixels, and time."""
+    """What :func:`write_split` wrote, or found: numbers of images and segments, share of void, and notes."""
     ann_file: Path
+    is_new: bool
     images: int
     things: int
     stuff: int
@@ -57,12 +62,17 @@ class WrittenSplit(NamedTuple):
     void_share: float
     kept_pngs: int
     seconds: float
+    notes: Mapping[str, int]
 
     def __str__(self) -> str:
-        return (
-            f'{self.ann_file}: {self.images} images ({self.kept_pngs} of the PNGs were there already), '
-            f'{self.things + self.stuff + self.crowd} segments ({self.things} things, {self.stuff} stuff, '
-            f'{self.crowd} crowd), {self.void_share:.2%} void, {self.seconds:.1f} s')
+        segments = self.things + self.stuff + self.crowd
+        lines = [
+            f'{"Wrote" if self.is_new else "Found nothing to do for"} {self.ann_file}, {self.seconds:.1f} s',
+            f'  {self.images} images; {self.kept_pngs} of their PNGs were there already',
+            f'  {segments} segments: {self.things} things, {self.stuff} stuff, {self.crowd} crowd',
+            f'  {self.void_share:.2%} of the pixels are void',
+        ]
+        return '\n'.join([*lines, *(f'  {pixels} pixels: {note}' for note, pixels in self.notes.items())])
 
 
 class _WrittenImage(NamedTuple):
@@ -70,6 +80,7 @@ class _WrittenImage(NamedTuple):
     annotation: dict
     void_pixels: int
     kept: bool
+    notes: Mapping[str, int]
 
 
 def encode_segment_ids(ids: np.ndarray, path: Union[str, Path]) -> np.ndarray:
@@ -81,6 +92,24 @@ def encode_segment_ids(ids: np.ndarray, path: Union[str, Path]) -> np.ndarray:
     if ids.size and not 0 <= ids.min() <= ids.max() < 256**3:
         raise ValueError(f'Expected segment ids in [0, 2^24), but got {ids.min()} to {ids.max()} for {path}')
     return np.stack([ids // 256**2, ids // 256 % 256, ids % 256], axis=-1).astype(np.uint8)
+
+
+def number_keys(keys: np.ndarray) -> Tuple[np.ndarray, List[int]]:
+    """Number the different keys of a map from 1 on, in ascending order.
+
+    Args:
+        keys: (H, W) non-negative integers, 0 is unlabelled.
+
+    Returns:
+        (H, W) int32 ids in [0, S], 0 where the key is 0, and the keys of the ids 1..S.
+    """
+    # Only one pixel of each run of equal keys is sorted.
+    flat = keys.ravel()
+    starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
+    values, index = np.unique(flat[starts], return_inverse=True)
+    run_ids = np.cumsum(values > 0, dtype=np.int32)[index]
+    return np.repeat(run_ids, np.diff(starts,
+                                      append=len(flat))).reshape(keys.shape), values[values > 0].tolist()
 
 
 def describe_segments(ids: np.ndarray, labels: Sequence[SegmentLabel]) -> List[dict]:
@@ -130,26 +159,30 @@ def write_split(ann_file: Path,
 
     Raises:
         FileExistsError: such a file is there and may not be replaced.
+        ValueError: ``ann_file`` does not end in ``.json``.
     """
+    if ann_file.suffix != '.json':
+        raise ValueError(f'Expected the name of a JSON to write, but got {ann_file}')
     start = time.time()
     png_folder = ann_file.with_suffix('')
     png_folder.mkdir(parents=True, exist_ok=True)
     write = partial(_write_image, convert, png_folder, overwrite)
 
     written = []
-    progress = ProgressBar(len(jobs))
+    progress = ProgressBar(len(jobs), file=sys.stderr)
     for image in _map(write, jobs, num_workers):
         written.append(image)
         progress.update()
-    print()
+    print(file=sys.stderr)
 
     content = dict(
         images=[image.image for image in written],
         annotations=[image.annotation for image in written],
         categories=list(categories))
-    if overwrite or not _holds_json(ann_file, content):
+    is_new = overwrite or not _holds_json(ann_file, content)
+    if is_new:
         write_json(ann_file, content)
-    return _summarize(ann_file, written, categories, time.time() - start)
+    return _summarize(ann_file, is_new, written, categories, time.time() - start)
 
 
 def _map(function: Callable, jobs: Sequence[Any], num_workers: int) -> Iterator[_WrittenImage]:
@@ -180,7 +213,8 @@ def _write_image(convert: Callable[[Any], ConvertedImage], png_folder: Path, ove
         image_id=converted.image_id,
         file_name=converted.png_name,
         segments_info=describe_segments(converted.ids, converted.labels))
-    return _WrittenImage(image, annotation, int((converted.ids == 0).sum()), kept)
+    return _WrittenImage(image, annotation, int((converted.ids == 0).sum()), kept, dict(converted.notes
+                                                                                        or {}))
 
 
 def _holds_ids(path: Path, ids: np.ndarray) -> bool:
@@ -203,7 +237,7 @@ def _holds_json(path: Path, content: Mapping) -> bool:
     return True
 
 
-def _summarize(ann_file: Path, written: Sequence[_WrittenImage], categories: Sequence[Mapping],
+def _summarize(ann_file: Path, is_new: bool, written: Sequence[_WrittenImage], categories: Sequence[Mapping],
                seconds: float) -> WrittenSplit:
     isthing = {category['id']: category['isthing'] for category in categories}
     segments = [segment for image in written for segment in image.annotation['segments_info']]
@@ -212,13 +246,15 @@ def _summarize(ann_file: Path, written: Sequence[_WrittenImage], categories: Seq
     pixels = sum(image.image['height'] * image.image['width'] for image in written)
     return WrittenSplit(
         ann_file=ann_file,
+        is_new=is_new or not all(image.kept for image in written),
         images=len(written),
         things=things,
         stuff=len(segments) - things - crowd,
         crowd=crowd,
         void_share=sum(image.void_pixels for image in written) / max(pixels, 1),
         kept_pngs=sum(image.kept for image in written),
-        seconds=seconds)
+        seconds=seconds,
+        notes=sum((Counter(image.notes) for image in written), Counter()))
 
 
 def write_json(path: Path, content: Mapping) -> None:
