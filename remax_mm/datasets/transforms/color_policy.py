@@ -28,7 +28,7 @@ SIMPLE_POLICY = (
     (ColorStep('solarize', 0.2, 7), ColorStep('equalize', 0.6, 9)),
     (ColorStep('sharpness', 0.2, 1), ColorStep('equalize', 0.2, 7)),
 )
-"""``simple_classification_policy`` of deeplab2 (data/preprocessing/autoaugment_policy.py): one pair per image."""
+"""One pair per image: deeplab2's ``simple_classification_policy`` (preprocessing/autoaugment_policy.py)."""
 
 
 def adjust_sharpness(image: np.ndarray, level: float) -> np.ndarray:
@@ -46,7 +46,7 @@ def adjust_brightness(image: np.ndarray, level: float) -> np.ndarray:
 def adjust_contrast(image: np.ndarray, level: float) -> np.ndarray:
     """Blend with the mean grey of the image.
 
-    As PIL does. deeplab2 takes the number of pixels / 256 for the mean, which is white from 256x255 pixels on.
+    As in PIL. deeplab2 takes a 256th of the number of pixels for the mean, at most 255: white for any photo.
     """
     mean = round(cv2.mean(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))[0])
     return cv2.LUT(image, _blend(np.full_like(_RAMP, mean), _RAMP, _factor(level)))
