@@ -1,4 +1,5 @@
 """Small panoptic maps with annotations, drawn at random, for the tests of everything that evaluates."""
+import json
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence
 
@@ -7,7 +8,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.evaluation import write_segment_ids
+from remax_mm.evaluation import number_segments, write_segment_ids
 
 NUM_THINGS, NUM_CLASSES = 3, 6
 VOID = NUM_CLASSES
@@ -128,3 +129,41 @@ def perfect_sample(folder: Path, name: str, case: Case) -> DetDataSample:
         semantic[case.ground_truth == entry['id']] = entry['category']
     sample.pred_sem_seg = PixelData(sem_seg=torch.tensor(semantic)[None])
     return sample
+
+
+CATEGORY_IDS = (90, 4, 13, 200, 7, 1)
+"""Of the classes, in an order of their own and with gaps."""
+
+
+def write_panoptic_files(folder: Path, cases: Sequence[Case]) -> Dict[str, Path]:
+    """Cases as panopticapi's files: ``gt_json``, ``gt_folder``, ``pred_json`` and ``pred_folder``."""
+    images, annotations, predictions = [], [], []
+    for number, case in enumerate(cases):
+        name = f'{number:06d}'
+        write_segment_ids(folder / 'gt' / f'{name}.png', case.ground_truth)
+        ids, predicted = number_segments(case.prediction, NUM_CLASSES)
+        write_segment_ids(folder / 'pred' / f'{name}.png', ids)
+        height, width = case.ground_truth.shape
+        images.append(dict(id=number, file_name=f'{name}.jpg', height=height, width=width))
+        entry = dict(image_id=number, file_name=f'{name}.png')
+        annotated = [
+            dict(id=int(s['id']), category_id=CATEGORY_IDS[s['category']], iscrowd=int(s['iscrowd']))
+            for s in case.segments
+        ]
+        annotations.append(dict(entry, segments_info=annotated))
+        predictions.append(
+            dict(
+                entry,
+                segments_info=[dict(id=s['id'], category_id=CATEGORY_IDS[s['label']]) for s in predicted]))
+    categories = [
+        dict(id=i, name=name, isthing=int(thing))
+        for i, name, thing in sorted(zip(CATEGORY_IDS, CLASSES, IS_THING))
+    ]
+    (folder / 'gt.json').write_text(
+        json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+    (folder / 'pred.json').write_text(json.dumps(dict(annotations=predictions[::-1])))
+    return dict(
+        gt_json=folder / 'gt.json',
+        gt_folder=folder / 'gt',
+        pred_json=folder / 'pred.json',
+        pred_folder=folder / 'pred')

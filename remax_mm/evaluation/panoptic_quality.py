@@ -106,28 +106,44 @@ def class_quality(counts: np.ndarray) -> ClassQuality:
     return ClassQuality(pq=iou / denominator, sq=segmentation, rq=true_positive / denominator)
 
 
-def mean_quality(counts: np.ndarray, is_thing: Sequence[bool]) -> Dict[str, float]:
-    """Means over the classes that occur, in percent, under mmdet's keys.
+def group_quality(counts: np.ndarray, is_thing: Sequence[bool]) -> Dict[str, Dict[str, float]]:
+    """Means over the classes that occur, in percent.
 
     Args:
         counts: (K, 4) summed over the images.
         is_thing: (K,).
 
     Returns:
-        ``PQ SQ RQ`` of all classes, with ``_th`` of the things, with ``_st`` of the stuff. A group of which
-        no class occurs has no quality: its keys are left out, and no other mean changes.
+        Of ``All``, ``Things`` and ``Stuff`` the means ``PQ``, ``SQ``, ``RQ`` and the number ``N`` of classes
+        that occur. A group of which no class occurs has no quality and is left out.
     """
     quality = class_quality(counts)
     is_thing = np.asarray(is_thing, dtype=bool)
     seen = ~np.isnan(quality.pq)
-    means = {}
-    for suffix, group in (('', seen), ('_th', seen & is_thing), ('_st', seen & ~is_thing)):
-        if group.any():
-            means.update({
-                f'{name.upper()}{suffix}': 100 * float(getattr(quality, name)[group].mean())
-                for name in ClassQuality._fields
-            })
-    return means
+    groups = dict(All=seen, Things=seen & is_thing, Stuff=seen & ~is_thing)
+    return {
+        title:
+        dict({
+            name.upper(): 100 * float(values[group].mean())
+            for name, values in quality._asdict().items()
+        },
+             N=int(group.sum()))
+        for title, group in groups.items() if group.any()
+    }
+
+
+def mean_quality(counts: np.ndarray, is_thing: Sequence[bool]) -> Dict[str, float]:
+    """The means of :func:`group_quality` under mmdet's keys.
+
+    Returns:
+        ``PQ SQ RQ`` of all classes, with ``_th`` of the things, with ``_st`` of the stuff.
+    """
+    suffixes = dict(All='', Things='_th', Stuff='_st')
+    return {
+        f'{name}{suffixes[title]}': scores[name]
+        for title, scores in group_quality(counts, is_thing).items()
+        for name in ('PQ', 'SQ', 'RQ')
+    }
 
 
 def check_num_classes(num_classes: int) -> None:

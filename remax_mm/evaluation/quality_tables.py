@@ -4,7 +4,7 @@ from typing import Sequence
 import numpy as np
 from terminaltables import AsciiTable
 
-from .panoptic_quality import class_quality, mean_quality
+from .panoptic_quality import class_quality, group_quality
 
 
 def summary_table(counts: np.ndarray, is_thing: Sequence[bool]) -> str:
@@ -14,16 +14,12 @@ def summary_table(counts: np.ndarray, is_thing: Sequence[bool]) -> str:
         counts: (K, 4) summed over the images.
         is_thing: (K,).
     """
-    means = mean_quality(counts, is_thing)
-    is_thing = np.asarray(is_thing, dtype=bool)
-    seen = ~np.isnan(class_quality(counts).pq)
+    groups = group_quality(counts, is_thing)
     rows = [['', 'PQ', 'SQ', 'RQ', 'N']]
-    for title, suffix, group in (('All', '', seen), ('Things', '_th', seen & is_thing), ('Stuff', '_st',
-                                                                                         seen & ~is_thing)):
-        scores = (means.get(f'{name}{suffix}') for name in ('PQ', 'SQ', 'RQ'))
-        rows.append(
-            [title, *('-' if score is None else f'{score:.2f}' for score in scores),
-             int(group.sum())])
+    for title in ('All', 'Things', 'Stuff'):
+        scores = groups.get(title, dict(N=0))
+        means = (f'{scores[name]:.2f}' if name in scores else '-' for name in ('PQ', 'SQ', 'RQ'))
+        rows.append([title, *means, scores['N']])
     return AsciiTable(rows).table
 
 

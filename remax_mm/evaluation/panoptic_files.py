@@ -1,0 +1,204 @@
+"""Annotations and predictions as panopticapi's files: a JSON and a folder of PNGs each.
+
+Format: https://cocodataset.org/#format-data, section 4, and #format-results, section 4.
+"""
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple, TypeVar, Union
+
+import numpy as np
+from mmengine.fileio import load
+from mmengine.utils import track_iter_progress
+
+from .panoptic_png import VOID_ID, read_segment_ids
+from .panoptic_quality import check_segments, count_matching
+from .segment_matching import joint_histogram, match_segments, segment_areas
+
+PathLike = Union[str, Path]
+Result = TypeVar('Result')
+
+
+class PanopticPair(NamedTuple):
+    """What the files tell of one image.
+
+    Attributes:
+        image_id: Its id, a number or a string.
+        gt_png, pred_png: Paths.
+        gt_segments: Of each annotated segment ``id``, ``category`` (label in [0, K)) and ``iscrowd``.
+        pred_labels: Label of each predicted segment id.
+    """
+    image_id: Any
+    gt_png: str
+    pred_png: str
+    gt_segments: List[Dict[str, Any]]
+    pred_labels: Dict[int, int]
+
+
+class PanopticFiles(NamedTuple):
+    """An annotated data set and its predictions.
+
+    Attributes:
+        classes: K names, things first.
+        is_thing: (K,).
+        category_ids: (K,) of the JSON files.
+        pairs: One for each annotated image.
+        images: Entry of each image in the annotations, by its id.
+        unused: Image ids of predictions that no annotation asks for.
+    """
+    classes: List[str]
+    is_thing: List[bool]
+    category_ids: List[int]
+    pairs: List[PanopticPair]
+    images: Dict[Any, Dict[str, Any]]
+    unused: List[Any]
+
+
+def read_panoptic_files(gt_json: PathLike, gt_folder: PathLike, pred_json: PathLike,
+                        pred_folder: PathLike) -> PanopticFiles:
+    """Read the two JSON files and pair their images; the PNGs are not opened.
+
+    Raises:
+        FileNotFoundError: a file or a folder is missing.
+        ValueError: a JSON lacks what it must have, an image or a segment stands twice, an annotated image has
+            no prediction, or a category is unknown.
+    """
+    for what, path, exists in (('annotation file', gt_json, Path.is_file), ('folder of annotated PNGs',
+                                                                            gt_folder, Path.is_dir),
+                               ('prediction file', pred_json, Path.is_file), ('folder of predicted PNGs',
+                                                                              pred_folder, Path.is_dir)):
+        if not exists(Path(path)):
+            raise FileNotFoundError(f'Expected the {what} {path}, but there is none.')
+    gt = _load(gt_json, 'annotations', 'categories')
+    categories = _things_first(gt['categories'], gt_json)
+    label_of = {category['id']: label for label, category in enumerate(categories)}
+    annotation_of = _by_image(gt['annotations'], gt_json)
+    prediction_of = _by_image(_load(pred_json, 'annotations')['annotations'], pred_json)
+    missing = [image_id for image_id in annotation_of if image_id not in prediction_of]
+    if missing:
+        raise ValueError(
+            f'Expected a prediction of each image of {gt_json} in {pred_json}, but {len(missing)} '
+            f'have none, such as {missing[:5]}')
+
+    pairs = []
+    for image_id, annotation in annotation_of.items():
+        prediction = prediction_of[image_id]
+        categories_of_ids = _labels(annotation, label_of, gt_json)
+        segments = [
+            dict(
+                id=segment['id'],
+                category=categories_of_ids[segment['id']],
+                iscrowd=bool(segment.get('iscrowd'))) for segment in annotation['segments_info']
+        ]
+        pairs.append(
+            PanopticPair(image_id, str(Path(gt_folder, annotation['file_name'])),
+                         str(Path(pred_folder, prediction['file_name'])), segments,
+                         _labels(prediction, label_of, pred_json)))
+    return PanopticFiles(
+        classes=[category['name'] for category in categories],
+        is_thing=[bool(category['isthing']) for category in categories],
+        category_ids=list(label_of),
+        pairs=pairs,
+        images={image['id']: image
+                for image in gt.get('images', [])},
+        unused=[image_id for image_id in prediction_of if image_id not in annotation_of])
+
+
+def _things_first(categories: Sequence[Mapping], path: PathLike) -> List[Mapping]:
+    without = [category['name'] for category in categories if 'isthing' not in category]
+    if without:
+        raise ValueError(f'Expected `isthing` in each category of {path}, but {without} lack it')
+    return sorted(categories, key=lambda category: not category['isthing'])
+
+
+def _load(path: PathLike, *keys: str) -> Dict[str, Any]:
+    content = load(str(path))
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise ValueError(f'Expected {path} to be in the COCO panoptic format, but it lacks {missing}')
+    return content
+
+
+def _by_image(annotations: Sequence[Mapping], path: PathLike) -> Dict[Any, Mapping]:
+    of_image = {annotation['image_id']: annotation for annotation in annotations}
+    if len(of_image) < len(annotations):
+        seen = [annotation['image_id'] for annotation in annotations]
+        double = next(image_id for image_id in of_image if seen.count(image_id) > 1)
+        raise ValueError(f'Expected each image once in {path}, but there are several entries of {double!r}')
+    return of_image
+
+
+def _labels(annotation: Mapping, label_of: Mapping[int, int], path: PathLike) -> Dict[int, int]:
+    """Label of each segment id of an entry of a JSON."""
+    labels = {}
+    for segment in annotation['segments_info']:
+        where = f'the image {annotation["image_id"]!r} of {path} (PNG {annotation["file_name"]})'
+        if segment['category_id'] not in label_of:
+            raise ValueError(
+                f'Expected the categories of the annotations, but segment {segment["id"]} of {where} '
+                f'has the unknown category {segment["category_id"]}')
+        if segment['id'] in labels or segment['id'] == VOID_ID:
+            raise ValueError(f'Expected unique segment ids other than {VOID_ID}, but {where} has several '
+                             f'segments {segment["id"]}, or that one is {VOID_ID}')
+        labels[segment['id']] = label_of[segment['category_id']]
+    return labels
+
+
+def overlap_pair(pair: PanopticPair, num_classes: int, check_ids: bool = True) -> Dict[Tuple[int, int], int]:
+    """Pixels that each annotated and each predicted id of an image share, after a check of the PNGs.
+
+    Args:
+        pair: The image.
+        num_classes: K.
+        check_ids: Whether an annotated id that stands in the PNG or in the JSON alone is an error, as a
+            predicted one is; see :func:`count_segments`.
+
+    Raises:
+        FileNotFoundError: a PNG is missing.
+        ValueError: a PNG is no image, the sizes differ, or ids of a PNG and of its JSON differ.
+    """
+    annotated, predicted = read_segment_ids(pair.gt_png), read_segment_ids(pair.pred_png)
+    if annotated.shape != predicted.shape:
+        raise ValueError(f'Expected {pair.pred_png} to have the size {annotated.shape} (height, width) of '
+                         f'{pair.gt_png}, but it has {predicted.shape}')
+    overlaps = joint_histogram(annotated, predicted)
+    annotated_area, predicted_area = segment_areas(overlaps)
+    missing = sorted(set(pair.pred_labels) - set(predicted_area))
+    unknown = sorted(set(predicted_area) - set(pair.pred_labels) - {VOID_ID})
+    if missing or unknown:
+        raise ValueError(
+            f'Expected the same segment ids in {pair.pred_png} and in the entry of the image '
+            f'{pair.image_id!r} in its JSON, but the PNG lacks the ids {missing} and the JSON lacks '
+            f'the ids {unknown}')
+    try:
+        check_segments(pair.gt_segments, annotated_area, num_classes, check_ids)
+    except ValueError as error:
+        raise ValueError(f'Cannot evaluate the image {pair.image_id!r} on {pair.gt_png}: {error}') from error
+    return overlaps
+
+
+def count_pair(pair: PanopticPair, num_classes: int, check_ids: bool = True) -> np.ndarray:
+    """Counts (K, 4) of the segments of one image, see :func:`count_segments` and :func:`overlap_pair`."""
+    overlaps = overlap_pair(pair, num_classes, check_ids)
+    matching = match_segments(overlaps, pair.gt_segments, pair.pred_labels)
+    return count_matching(matching, pair.gt_segments, pair.pred_labels, num_classes)
+
+
+def map_pairs(function: Callable[[PanopticPair], Result],
+              pairs: Sequence[PanopticPair],
+              processes: int = 1) -> Iterator[Result]:
+    """Results of a function of each image, in order, with a progress bar on the standard error stream.
+
+    Args:
+        function: Takes one image; for several processes it must be picklable.
+        pairs: The images.
+        processes: 1 works in this process.
+    """
+    if processes < 1:
+        raise ValueError(f'Expected at least one process, but got {processes}')
+    if processes == 1:
+        yield from track_iter_progress((map(function, pairs), len(pairs)), file=sys.stderr)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        results = pool.map(function, pairs, chunksize=8)
+        yield from track_iter_progress((results, len(pairs)), file=sys.stderr)
