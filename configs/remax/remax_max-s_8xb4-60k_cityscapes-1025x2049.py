@@ -3,7 +3,7 @@
 Paper:     arXiv 2306.17319, Table 9; the decay of rate and weights is not stated, this is that of COCO
 Train:     tools/dist_train.sh configs/remax/remax_max-s_8xb4-60k_cityscapes-1025x2049.py 8
 Hardware:  batch 32
-Expected:  PQ 68.7 (the paper's, not measured by us); at inference the same network as its kMaX parent
+Expected:  PQ 68.7 (the paper's, from ImageNet-22K, not measured by us); at inference as its kMaX parent
 """
 _base_ = '../kmax/kmax_max-s_8xb4-60k_cityscapes-1025x2049.py'
 

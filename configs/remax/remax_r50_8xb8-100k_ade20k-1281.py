@@ -3,7 +3,7 @@
 Paper:     arXiv 2306.17319, Table 10; settings of COCO, by its Sec. 4.4
 Train:     tools/dist_train.sh configs/remax/remax_r50_8xb8-100k_ade20k-1281.py 8
 Hardware:  batch 64
-Expected:  PQ 43.4, mIoU 46.9 (the paper's, not measured by us); at inference its kMaX parent
+Expected:  PQ 43.4, mIoU 46.9 (the paper's, not measured by us); at inference as its kMaX parent
 """
 _base_ = '../kmax/kmax_r50_8xb8-100k_ade20k-1281.py'
 
