@@ -45,6 +45,11 @@ PARAMETERS: Dict[str, int] = {
     'remax_mnv3-l_8xb4-60k_cityscapes-1025x2049': 36_563_402,
     'kmax_r50_8xb8-100k_ade20k-641': 56_610_703,
     'remax_r50_8xb8-100k_ade20k-1281': 56_610_703,
+    # deeplab2's encoders, and the mask predictor: 173,576 as of kMaX-DeepLab for S, and for L, whose memory
+    # is twice as wide, 256 x 128 weights of mask kernels and 256 x 134 of class logits more.
+    'max-deeplab-s_8xb8-100k_coco-641': 61_726_624 + 173_576,
+    'max-deeplab-l_8xb8-100k_coco-1025': 450_523_232 + 173_576 + 256 * (128 + 134),
+    'remax-max-deeplab-s_8xb8-100k_coco-641': 61_726_624 + 173_576,
 }
 # Billions of multiply-accumulates at 1200x800, counted on the public kMaX-DeepLab code.
 GMACS: Dict[str, float] = {
@@ -54,6 +59,7 @@ GMACS: Dict[str, float] = {
     'kmax_max-s_8xb8-150k_coco-1281': 238.5,
 }
 SCHEDULED = [path for path in CONFIGS if '_8xb' in path.stem]
+MAX_DEEPLAB = [path for path in SCHEDULED if path.parent.name == 'max_deeplab']
 # One config of each ReMaX model: a schedule changes nothing at inference, nor does the crop of ADE20K.
 RELAXED = {
     re.sub(r'_8xb[^_]*|-1281|-641', '', path.stem): path
@@ -90,11 +96,24 @@ def _shrink(config: Config) -> Config:
     config.model.backbone.pop('init_cfg', None)
     config.model.data_preprocessor.pad_size = (SIDE, SIDE)
     head = config.model.panoptic_head
-    head.transformer_decoder.num_slots = 12
+    if 'transformer_decoder' in head:
+        head.transformer_decoder.num_slots = 12
+    else:
+        config.model.backbone.num_slots = 12
+    if config.model.backbone.get('conv_block') == 'basic':  # MaX-DeepLab-L, a quarter as wide
+        config.model.backbone.update(channels=[8, 16, 32, 64, 128], dual_path_channels=128)
+        head.in_channels = head.semantic_head.in_channels[0] = 64
     for loss in ('loss_insdis', 'loss_sem'):
         if head.criterion[loss].get('num_samples'):
             head.criterion[loss].num_samples = 64
     return config
+
+
+def _slots(model: torch.nn.Module) -> torch.nn.Parameter:
+    """What the mask slots start as: cluster centres, or the memory of MaX-DeepLab."""
+    if hasattr(model.backbone, 'memory'):
+        return model.backbone.memory
+    return model.panoptic_head.transformer_decoder.cluster_centers
 
 
 def _batch() -> dict:
@@ -178,7 +197,35 @@ def test_config__learning_rate_and_decay_of_the_paper(name):
     assert config.optim_wrapper.paramwise_cfg == dict(lr_mult=dict(backbone=0.1))
 
 
-@pytest.mark.parametrize('path', SCHEDULED, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', MAX_DEEPLAB, ids=lambda path: path.stem)
+def test_config__max_deeplab_as_in_deeplab2(path):
+    config = _read(path)
+    large, fine = '-l_' in path.stem, path.stem.endswith('1025')
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('Adam', 3e-4 if large else 1e-3, 0)
+    pretrained = ('stem', 'stages', 'inner_decoder') if large else ('stem', 'stages')
+    lr_mult = config.optim_wrapper.paramwise_cfg.lr_mult
+    assert lr_mult == {f'backbone.{part}': 0.1 for part in pretrained}
+
+    # Scales of 0.5 to 1.5; colours change for L alone.
+    for pipeline in (config.train_pipeline, config.train_dataloader.dataset.pipeline):
+        steps = {step.type: step for step in pipeline}
+        sides = [(1024 if fine else 640) * tenths // 10 + 1 for tenths in range(5, 16)]
+        assert steps['RandomChoiceResize'].scales == [(side, side) for side in sides]
+        assert steps['RandomPad'].size == steps['RandomCrop'].crop_size == config.image_size
+        assert ('ColorPolicy' in steps) == large and 'RandomFlip' in steps
+    assert config.test_dataloader.dataset.pipeline[1].scale == config.image_size
+
+    test = config.model.test_cfg
+    assert (test.class_threshold, test.pixel_threshold) == (0.7, 0.4)
+    assert (test.thing_area, test.stuff_area) == ((256, 4096) if fine else (100, 1600))
+    criterion = config.model.panoptic_head.criterion
+    assert criterion.loss_insdis.num_things_classes == 80 and criterion.loss_sem == dict(type='SemanticLoss')
+    assert config.model.backbone.drop_path_rate == 0.2
+
+
+@pytest.mark.parametrize(
+    'path', [path for path in SCHEDULED if path not in MAX_DEEPLAB], ids=lambda path: path.stem)
 def test_config__losses_and_thresholds_of_its_data_set(path):
     """deeplab2's configs; its area limits are left out, as in the PyTorch release."""
     config = _read(path)
@@ -212,25 +259,26 @@ def test_config__trains_for_a_step(path):
     config = _shrink(Config.fromfile(path))
     init_default_scope('mmdet')
     model = MODELS.build(config.model).train()
-    before = model.panoptic_head.transformer_decoder.cluster_centers.detach().clone()
+    slots = _slots(model)
+    before = slots.detach().clone()
     losses = model.train_step(_batch(), build_optim_wrapper(model, config.optim_wrapper))
 
     assert all(torch.isfinite(loss).all() for loss in losses.values())
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
-    assert not torch.equal(model.panoptic_head.transformer_decoder.cluster_centers, before)
+    assert not torch.equal(slots, before)
 
 
 @pytest.mark.parametrize('path', RELAXED.values(), ids=RELAXED)
 def test_remax_config__is_its_kmax_parent_at_inference(path):
     """Same parameters by name and shape, and with the same weights bit for bit the same predictions."""
     config = Config.fromfile(path)
-    decoder = config.model.panoptic_head.transformer_decoder
     plain = copy.deepcopy(config)
-    plain.model.panoptic_head.transformer_decoder.pop('remask')
-    plain.model.panoptic_head.transformer_decoder.num_relaxed = 0
-    plain.model.panoptic_head.criterion.pop('reclass')
-    plain.model.panoptic_head.criterion.pop('loss_stage_sem')
-    assert decoder.num_relaxed > 0
+    head = plain.model.panoptic_head
+    relaxed = head.get('transformer_decoder', head)  # MaX-DeepLab relaxes in the head itself
+    relaxed.pop('remask')
+    assert relaxed.pop('num_relaxed', 1) > 0
+    head.criterion.pop('reclass')
+    head.criterion.pop('loss_stage_sem')
     for model in (config.model, plain.model):
         model.backbone.pop('init_cfg', None)
 
