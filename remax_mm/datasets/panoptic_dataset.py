@@ -2,7 +2,7 @@
 import logging
 import time
 from copy import deepcopy
-from typing import Callable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, List, Mapping, Optional, Sequence
 
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
@@ -11,6 +11,7 @@ from mmengine.fileio.backends import LocalBackend
 from mmengine.logging import print_log
 
 from .coco_categories import check_unique, list_some, map_categories, order_classes
+from .image_files import BrokenFileError
 
 _CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
 
@@ -30,11 +31,13 @@ class PanopticDataset(CocoPanopticDataset):
 
     Each record holds ``img_path``, ``img_id`` (as in the JSON, a number or a string), ``height``, ``width``,
     ``seg_map_path`` (None without ``seg``) and ``segments_info``, a list of dicts: ``id``, ``category``
-    (label in [0, K)), ``is_thing``, ``iscrowd``.
+    (label in [0, K)), ``is_thing``, ``iscrowd``, ``area`` (in pixels, None where unknown).
 
     Args:
         filter_cfg (dict, optional): ``min_size`` (pixels of the shorter side) and ``filter_empty_gt`` (drop
             images whose every pixel is void; images with stuff alone stay). Used in training only.
+        skip_broken: whether training takes another image in place of one that cannot be decoded, or whose PNG
+            cannot, and says so each time. Testing never does.
 
     The other arguments are those of :class:`mmdet.datasets.CocoPanopticDataset`.
 
@@ -46,10 +49,15 @@ class PanopticDataset(CocoPanopticDataset):
 
     METAINFO: dict = dict()
 
+    def __init__(self, *args: Any, skip_broken: bool = False, **kwargs: Any) -> None:
+        self.skip_broken = skip_broken
+        self.num_skipped = 0
+        super().__init__(*args, **kwargs)
+
     @property
     def metainfo(self) -> dict:
         """Classes and palette, read from the annotation file where nothing else names them."""
-        if not self._names_classes():
+        if not self.names_classes:
             self._take_classes(self._load_annotations()['categories'])
         return deepcopy(self._metainfo)
 
@@ -58,7 +66,7 @@ class PanopticDataset(CocoPanopticDataset):
         self._check_folders()
         start = time.time()
         annotations = self._load_annotations()
-        if not self._names_classes():
+        if not self.names_classes:
             self._take_classes(annotations['categories'])
         self._check_metainfo()
 
@@ -103,7 +111,8 @@ class PanopticDataset(CocoPanopticDataset):
                     id=segment['id'],
                     category=label,
                     is_thing=label < num_things,
-                    iscrowd=bool(segment.get('iscrowd', False))))
+                    iscrowd=bool(segment.get('iscrowd', False)),
+                    area=segment.get('area')))
         return dict(
             img_path=self._join(self.data_prefix['img'], self.photo_name(image)),
             img_id=image['id'],
@@ -119,6 +128,24 @@ class PanopticDataset(CocoPanopticDataset):
     def png_name(self, image: Mapping) -> str:
         """PNG of an image whose annotation names none, below ``data_prefix['seg']``."""
         return image['file_name'].rsplit('.', 1)[0] + self.seg_map_suffix
+
+    def prepare_data(self, idx: int) -> Optional[dict]:
+        """Send a record through the pipeline; None, for which another one is drawn, if a file is broken and
+        ``skip_broken``."""
+        try:
+            record = self.get_data_info(idx)
+            if not self.test_mode:
+                record['dataset'] = self  # where PanopticCopyPaste finds a partner
+            return self.pipeline(record)
+        except BrokenFileError as error:
+            if not self.skip_broken or self.test_mode:
+                raise
+            self.num_skipped += 1
+            print_log(
+                f'Took another image, number {self.num_skipped} of this process: {error}',
+                logger='current',
+                level=logging.WARNING)
+            return None
 
     def filter_data(self) -> List[dict]:
         """Drop the images that ``filter_cfg`` excludes; nothing at test time."""
@@ -178,8 +205,9 @@ class PanopticDataset(CocoPanopticDataset):
             raise FileNotFoundError(f'Expected the {what} of {type(self).__name__} at {path}, but there '
                                     f'is none (data_root={self.data_root!r})')
 
-    def _names_classes(self) -> bool:
-        """Whether METAINFO or the config names the classes."""
+    @property
+    def names_classes(self) -> bool:
+        """Whether METAINFO or the config names the classes, and not the annotation file alone."""
         named = [key for key in _CLASS_LISTS if key in self._metainfo]
         if 0 < len(named) < len(_CLASS_LISTS):
             raise ValueError(

@@ -122,19 +122,18 @@ def describe_segments(ids: np.ndarray, labels: Sequence[SegmentLabel]) -> List[d
     Raises:
         ValueError: the ids of map and labels differ, or an id has two labels.
     """
-    index, unknown, unseen = index_segments(ids, [label.id for label in labels])
+    index, unknown, unseen, areas = index_segments(ids, [label.id for label in labels])
     if unknown or unseen or len({label.id for label in labels}) < len(labels):
         raise ValueError(f'Expected one label for each segment, but {unknown[:5] or "none"} have no label, '
                          f'{unseen[:5] or "none"} have no pixel, and {len(labels)} labels have '
                          f'{len({label.id for label in labels})} ids')
-    areas = np.bincount(index.ravel(), minlength=len(labels) + 1)[1:].tolist()
     return [
         dict(
             id=int(label.id),
             category_id=int(label.category_id),
             iscrowd=int(label.iscrowd),
             bbox=[columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
-            area=area) for label, area, (rows, columns) in zip(labels, areas, find_objects(index))
+            area=area) for label, area, (rows, columns) in zip(labels, areas.tolist(), find_objects(index))
     ]
 
 

@@ -31,17 +31,22 @@ def test_map_categories__one_kind_alone():
 
 
 def test_dataset__record(tiny_set):
-    record = _records(tiny_set)[1]
+    record, ids = _records(tiny_set)[1], tiny_set.ids[1]
     assert record['img_path'] == str(tiny_set.root / 'images' / '001.png')
     assert record['seg_map_path'] == str(tiny_set.root / 'png' / '001_panoptic.png')
     assert (record['height'], record['width']) == (20, 30)
     assert record['segments_info'] == [
-        dict(id=300000, category=3, is_thing=False, iscrowd=False),
-        dict(id=65536 * 7 + 256 * 5 + 3, category=2, is_thing=False, iscrowd=False),
-        dict(id=255, category=0, is_thing=True, iscrowd=False),
-        dict(id=256, category=0, is_thing=True, iscrowd=False),
-        dict(id=77, category=1, is_thing=True, iscrowd=False),
-        dict(id=1000, category=1, is_thing=True, iscrowd=True),
+        dict(id=300000, category=3, is_thing=False, iscrowd=False, area=int((ids == 300000).sum())),
+        dict(
+            id=65536 * 7 + 256 * 5 + 3,
+            category=2,
+            is_thing=False,
+            iscrowd=False,
+            area=int((ids == 65536 * 7 + 256 * 5 + 3).sum())),
+        dict(id=255, category=0, is_thing=True, iscrowd=False, area=int((ids == 255).sum())),
+        dict(id=256, category=0, is_thing=True, iscrowd=False, area=int((ids == 256).sum())),
+        dict(id=77, category=1, is_thing=True, iscrowd=False, area=int((ids == 77).sum())),
+        dict(id=1000, category=1, is_thing=True, iscrowd=True, area=int((ids == 1000).sum())),
     ]
 
 

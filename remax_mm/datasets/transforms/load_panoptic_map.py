@@ -2,11 +2,11 @@
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
-from mmengine import fileio
+
+from ..image_files import read_image
 
 _MAX_SEGMENTS = np.iinfo(np.uint16).max
 
@@ -25,10 +25,12 @@ class SegmentIndex(NamedTuple):
         index: (H, W) in [0, S], 0 is void; uint8 up to 255 segments, otherwise uint16.
         unknown_ids: Ids of the map that the table lacks; their pixels are void.
         unseen_ids: Ids of the table that the map lacks.
+        areas: (S,) int64, pixels of each row of the table.
     """
     index: np.ndarray
     unknown_ids: List[int]
     unseen_ids: List[int]
+    areas: np.ndarray
 
 
 def index_segments(ids: np.ndarray, table_ids: Sequence[int], void_ids: Sequence[int] = ()) -> SegmentIndex:
@@ -53,10 +55,13 @@ def index_segments(ids: np.ndarray, table_ids: Sequence[int], void_ids: Sequence
 
     is_known = known[row] == run_ids
     run_index = np.where(is_known, index_of_known[row], 0).astype(index_of_known.dtype)
+    run_length = np.diff(starts, append=len(flat))
+    areas = np.bincount(run_index, weights=run_length, minlength=len(table_ids) + 1)[1:]
     return SegmentIndex(
-        index=np.repeat(run_index, np.diff(starts, append=len(flat))).reshape(ids.shape),
+        index=np.repeat(run_index, run_length).reshape(ids.shape),
         unknown_ids=np.unique(run_ids[~is_known]).tolist(),
-        unseen_ids=np.setdiff1d(known[1:], run_ids).tolist())
+        unseen_ids=np.setdiff1d(known[1:], run_ids).tolist(),
+        areas=areas.astype(np.int64))
 
 
 @TRANSFORMS.register_module()
@@ -65,8 +70,9 @@ class LoadPanopticMap(BaseTransform):
 
     In a test pipeline it stands after ``Resize``, so that the ground truth keeps the original size.
 
-    Required keys: ``seg_map_path``, ``segments_info`` (``id``, ``category``, ``is_thing``, ``iscrowd``), and
-    ``ori_shape`` of a loaded image or ``height`` and ``width`` for the size that is expected.
+    Required keys: ``seg_map_path``, ``segments_info`` (``id``, ``category``, ``is_thing``, ``iscrowd``, and
+    if known ``area`` in pixels), and ``ori_shape`` of a loaded image or ``height`` and ``width`` for the size
+    that is expected.
 
     Added keys:
 
@@ -76,21 +82,24 @@ class LoadPanopticMap(BaseTransform):
     - ``gt_segment_is_thing``: (S,) bool.
 
     Args:
-        check_ids: Whether an id that stands in the PNG or in the JSON alone is an error. Where False, pixels
-            of such ids are void, and segments without pixels keep an empty row.
+        check_segments: Whether an id that stands in the PNG or in the JSON alone is an error, and an ``area``
+            that is not the number of pixels. Where False, pixels of such ids are void, and segments without
+            pixels keep an empty row.
         imdecode_backend: Decoder of :func:`mmcv.imfrombytes`.
         backend_args: Arguments of the file backend, see :func:`mmengine.fileio.get`.
 
     Raises:
-        ValueError: the record names no PNG, the file is no image or of another size than the photo, an id
-            stands twice in the JSON, or the ids of PNG and JSON differ.
+        FileNotFoundError: there is no such PNG.
+        BrokenFileError: the PNG cannot be decoded.
+        ValueError: the record names no PNG, the PNG is of another size than the photo, an id stands twice in
+            the JSON, or the ids or areas of PNG and JSON differ.
     """
 
     def __init__(self,
-                 check_ids: bool = True,
+                 check_segments: bool = True,
                  imdecode_backend: str = 'cv2',
                  backend_args: Optional[dict] = None) -> None:
-        self.check_ids = check_ids
+        self.check_segments = check_segments
         self.imdecode_backend = imdecode_backend
         self.backend_args = backend_args
 
@@ -105,7 +114,7 @@ class LoadPanopticMap(BaseTransform):
         segments = [segment for segment in results['segments_info'] if not segment['iscrowd']]
         crowd_ids = [segment['id'] for segment in results['segments_info'] if segment['iscrowd']]
 
-        results['gt_seg_map'] = self._index(ids, [segment['id'] for segment in segments], crowd_ids, path)
+        results['gt_seg_map'] = self._index(ids, segments, crowd_ids, path)
         results['gt_segment_labels'] = np.array([segment['category'] for segment in segments], np.int64)
         results['gt_segment_is_thing'] = np.array([segment['is_thing'] for segment in segments], bool)
         return results
@@ -117,27 +126,33 @@ class LoadPanopticMap(BaseTransform):
         return results['height'], results['width']
 
     def _load_ids(self, path: str, size: Tuple[int, int]) -> np.ndarray:
-        png = mmcv.imfrombytes(
-            fileio.get(path, backend_args=self.backend_args), flag='color', backend=self.imdecode_backend)
-        if png is None:
-            raise ValueError(f'Expected a panoptic PNG, but {path} cannot be decoded')
+        png = read_image(path, self.backend_args, backend=self.imdecode_backend)
         if png.shape[:2] != size:
             raise ValueError(f'Expected a panoptic PNG of the size of its photo, {size} (height, width), '
                              f'but {path} is {png.shape[:2]}')
         return decode_segment_ids(png)
 
-    def _index(self, ids: np.ndarray, table_ids: List[int], crowd_ids: List[int], path: str) -> np.ndarray:
+    def _index(self, ids: np.ndarray, segments: Sequence[dict], crowd_ids: List[int],
+               path: str) -> np.ndarray:
+        table_ids = [segment['id'] for segment in segments]
         all_ids = [*table_ids, *crowd_ids]
         if len(set(all_ids)) < len(all_ids) or len(all_ids) > _MAX_SEGMENTS:
             raise ValueError(f'Expected at most {_MAX_SEGMENTS} segments, each with an id of its own, in the '
                              f'JSON for {path}, but got {len(all_ids)} with {len(set(all_ids))} ids')
         found = index_segments(ids, table_ids, crowd_ids)
-        if self.check_ids and (found.unknown_ids or found.unseen_ids):
+        if not self.check_segments:
+            return found.index
+        if found.unknown_ids or found.unseen_ids:
             unknown, unseen = found.unknown_ids[:10] or 'none', found.unseen_ids[:10] or 'none'
             raise ValueError(f'Expected the ids in {path} to be those of its `segments_info` in the JSON, '
                              f'but the JSON lacks {unknown} and the PNG lacks {unseen}')
+        for segment, area in zip(segments, found.areas.tolist()):
+            if segment.get('area') not in (None, area):
+                raise ValueError(
+                    f'Expected segment {segment["id"]} to have the {segment["area"]} pixels that '
+                    f'the JSON says, but it has {area} in {path}')
         return found.index
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(check_ids={self.check_ids}, '
+        return (f'{type(self).__name__}(check_segments={self.check_segments}, '
                 f'imdecode_backend={self.imdecode_backend!r}, backend_args={self.backend_args})')

@@ -43,6 +43,7 @@ def test_index_segments__equals_loop(seed):
     assert np.array_equal(found.index, _reference_index(ids, [*unseen[:1], *table]))
     assert found.index.dtype == np.uint8
     assert found.unknown_ids == sorted(unknown) and found.unseen_ids == unseen
+    assert found.areas.tolist() == [(ids == i).sum() for i in [*unseen[:1], *table]]
 
 
 def test_index_segments__single_value_maps():
@@ -86,13 +87,27 @@ def test_load_panoptic_map__size_of_the_photo(tiny_set):
     assert _load(tiny_set, 1, ori_shape=(20, 30), img_shape=(40, 60))['gt_seg_map'].shape == (20, 30)
 
 
+def test_load_panoptic_map__an_area_that_differs(tiny_set):
+    area = int((tiny_set.ids[1] == 255).sum())
+
+    def change(content):
+        segments = next(a for a in content['annotations'] if a['image_id'] == 1)['segments_info']
+        next(s for s in segments if s['id'] == 255)['area'] = area + 1
+
+    tiny_set.rewrite(change)
+    with pytest.raises(
+            ValueError, match=f'segment 255 to have the {area + 1} pixels .* {area} in .*001_panoptic'):
+        _load(tiny_set, 1)
+    assert _load(tiny_set, 1, dict(type='LoadPanopticMap', check_segments=False))['gt_seg_map'].any()
+
+
 def test_load_panoptic_map__ids_that_differ(tiny_set):
     ids = tiny_set.ids[1].copy()
     ids[ids == 255] = 254
     tiny_set.write_png(1, ids)
     with pytest.raises(ValueError, match=r'001_panoptic.png .*JSON lacks \[254\] and the PNG lacks \[255\]'):
         _load(tiny_set, 1)
-    results = _load(tiny_set, 1, dict(type='LoadPanopticMap', check_ids=False))
+    results = _load(tiny_set, 1, dict(type='LoadPanopticMap', check_segments=False))
     assert not (results['gt_seg_map'] == 3).any() and (results['gt_seg_map'][ids == 254] == 0).all()
 
     tiny_set.write_png(1, np.where(ids == 1000, 300000, tiny_set.ids[1]))
