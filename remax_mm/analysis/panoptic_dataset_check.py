@@ -5,8 +5,9 @@ each image.
 """
 import io
 from collections import Counter
+from operator import itemgetter
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -95,6 +96,11 @@ class JsonReport(NamedTuple):
 # ---- the JSON
 
 
+def png_of_stem(image: dict) -> str:
+    """The PNG that is named like its image."""
+    return str(Path(image['file_name']).with_suffix('.png'))
+
+
 def check_categories(categories: Sequence[dict], ann_file: str) -> Tuple[List[Category], List[Finding]]:
     """The classes of a data set, those without a valid ``isthing`` taken for things."""
     findings = [
@@ -127,8 +133,19 @@ def check_classes(categories: Sequence[Category], thing_classes: Sequence[str], 
     return findings
 
 
-def check_json(content: Mapping, ann_file: str, image_dir: str, png_dir: str) -> JsonReport:
+def check_json(content: Mapping,
+               ann_file: str,
+               image_dir: str,
+               png_dir: str,
+               photo_name: Callable[[dict], str] = itemgetter('file_name'),
+               png_name: Callable[[dict], str] = png_of_stem) -> JsonReport:
     """Look through the JSON, and list the images whose files are to be looked at.
+
+    Args:
+        content: of the JSON.
+        ann_file, image_dir, png_dir: where the data set lies.
+        photo_name: of an entry of ``images`` the path of its file in ``image_dir``.
+        png_name: of an entry of ``images`` that of its PNG in ``png_dir``, where its annotation names none.
 
     Raises:
         ValueError: the JSON is not one of panoptic annotations at all.
@@ -157,8 +174,8 @@ def check_json(content: Mapping, ann_file: str, image_dir: str, png_dir: str) ->
         for image_id, image in images.items() if image_id not in annotations
     ]
     tasks = [
-        ImageTask(image, annotations[image_id], str(Path(image_dir, image['file_name'])),
-                  str(Path(png_dir, annotations[image_id]['file_name'])))
+        ImageTask(image, annotations[image_id], str(Path(image_dir, photo_name(image))),
+                  str(Path(png_dir, annotations[image_id].get('file_name') or png_name(image))))
         for image_id, image in images.items() if image_id in annotations
     ]
     return JsonReport(findings, categories, tasks)
