@@ -5,7 +5,8 @@ Format: https://cocodataset.org/#format-data, section 4, and #format-results, se
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple, TypeVar, Union
+from typing import (Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple,
+                    TypeVar, Union)
 
 import numpy as np
 from mmengine.fileio import load
@@ -54,15 +55,23 @@ class PanopticFiles(NamedTuple):
     unused: List[Any]
 
 
-def read_panoptic_files(gt_json: PathLike, gt_folder: PathLike, pred_json: PathLike,
-                        pred_folder: PathLike) -> PanopticFiles:
+def read_panoptic_files(gt_json: PathLike,
+                        pred_json: PathLike,
+                        gt_folder: Optional[PathLike] = None,
+                        pred_folder: Optional[PathLike] = None) -> PanopticFiles:
     """Read the two JSON files and pair their images; the PNGs are not opened.
+
+    Args:
+        gt_json, pred_json: Annotations and predictions.
+        gt_folder, pred_folder: Their PNGs; a folder named as the JSON without its suffix where None.
 
     Raises:
         FileNotFoundError: a file or a folder is missing.
         ValueError: a JSON lacks what it must have, an image or a segment stands twice, an annotated image has
             no prediction, or a category is unknown.
     """
+    gt_folder = gt_folder or Path(gt_json).with_suffix('')
+    pred_folder = pred_folder or Path(pred_json).with_suffix('')
     for what, path, exists in (('annotation file', gt_json, Path.is_file), ('folder of annotated PNGs',
                                                                             gt_folder, Path.is_dir),
                                ('prediction file', pred_json, Path.is_file), ('folder of predicted PNGs',

@@ -33,10 +33,7 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
         action='store_true',
         help='count annotated ids that stand in the PNG or in the JSON alone as panopticapi does: pixels of '
         'an unlisted id as wrong, a segment without pixels as missed')
-    args = parser.parse_args(arguments)
-    args.gt_folder = args.gt_folder or args.gt_json.with_suffix('')
-    args.pred_folder = args.pred_folder or args.pred_json.with_suffix('')
-    return args
+    return parser.parse_args(arguments)
 
 
 def to_numbers(files: PanopticFiles, counts: np.ndarray) -> Dict[str, Any]:
@@ -67,7 +64,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
     if args.json and args.json.exists():
         raise FileExistsError(f'Expected a new file for --json, but there is {args.json}')
-    files = read_panoptic_files(args.gt_json, args.gt_folder, args.pred_json, args.pred_folder)
+    files = read_panoptic_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)
     if files.unused:
         print(
             f'{len(files.unused)} predictions are left out: {args.gt_json} has no annotation of their images')

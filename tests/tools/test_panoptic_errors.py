@@ -1,0 +1,56 @@
+import json
+import runpy
+
+import mmcv
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.panoptic_cases import NUM_CLASSES, Case, perfect_case, random_case, write_panoptic_files
+
+MAIN = runpy.run_path(str(REPOSITORY / 'tools' / 'analysis_tools' / 'panoptic_errors.py'))['main']
+
+
+@pytest.fixture
+def options(tmp_path):
+    """Options of three images of 24 pixels, of which the second has no error and the third shows nothing."""
+    rng = np.random.default_rng(0)
+    nothing = Case(np.full((24, 24), NUM_CLASSES), np.zeros((24, 24), int), [])
+    paths = write_panoptic_files(tmp_path, [random_case(rng, 24), perfect_case(rng, 'mixed'), nothing])
+    for number in range(3):
+        mmcv.imwrite(
+            np.full((24, 24, 3), 80 * number, np.uint8), str(tmp_path / 'photos' / f'{number:06d}.jpg'))
+    return [text for name, path in paths.items() for text in (f'--{name.replace("_", "-")}', str(path))]
+
+
+def test_panoptic_errors__report_and_pictures(options, tmp_path, capsys):
+    out = tmp_path / 'out'
+    MAIN([*options, '--img-folder', str(tmp_path / 'photos'), '--out-dir', str(out), '--worst', '5'])
+    report = json.loads((out / 'errors.json').read_text())
+    assert [image['id'] for image in report['images']] == [0, 1]
+    assert report['images'][0]['errors'] and not report['images'][1]['errors']
+    assert report['images'][1]['PQ'] == 100
+    assert (out / 'errors.txt').read_text() in capsys.readouterr().out
+
+    assert sorted(path.name for path in (out / 'worst').iterdir()) == ['001_000000.png', '002_000001.png']
+    picture = mmcv.imread(str(out / 'worst' / '002_000001.png'))[-24:]
+    photo, annotated, predicted = picture[:, :24], picture[:, 28:52], picture[:, 56:]
+    assert abs(photo.astype(int) - 80).max() < 3 and (annotated == predicted).mean() > 0.5
+    assert (annotated != photo).any()
+
+
+def test_panoptic_errors__without_photos_and_in_processes(options, tmp_path):
+    MAIN([*options, '--out-dir', str(tmp_path / 'out'), '--worst', '1', '--processes', '2'])
+    picture = mmcv.imread(str(tmp_path / 'out' / 'worst' / '001_000000.png'))
+    assert (picture[-24:, :24] == 128).all()
+
+
+def test_panoptic_errors__bad_input(options, tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere/000000.jpg'):
+        MAIN([*options, '--img-folder', str(tmp_path / 'nowhere'), '--out-dir', str(tmp_path / 'out')])
+    assert (tmp_path / 'out' / 'errors.json').is_file()  # what was computed is kept
+    with pytest.raises(FileExistsError, match='out'):
+        MAIN([*options, '--out-dir', str(tmp_path / 'out')])
+    mmcv.imwrite(np.zeros((20, 24, 3), np.uint8), str(tmp_path / 'photos' / '000000.jpg'))
+    with pytest.raises(ValueError, match=r'000000.jpg.*\(24, 24\).*\(20, 24\)'):
+        MAIN([*options, '--img-folder', str(tmp_path / 'photos'), '--out-dir', str(tmp_path / 'other')])

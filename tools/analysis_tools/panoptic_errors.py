@@ -1,0 +1,101 @@
+"""What goes wrong in panoptic predictions, and how the worst of them look.
+
+    python tools/analysis_tools/panoptic_errors.py --gt-json panoptic_val2017.json --pred-json out/val.json \
+        --img-folder val2017 --out-dir work_dirs/errors --worst 20
+
+Each segment that counts against PQ is missed, hallucinated, of the wrong class, merged, split or has a poor
+mask; remax_mm/analysis/panoptic_errors.py says what these mean. The output folder gets errors.json and
+errors.txt, and the worst images by their own PQ as worst/*.png: input | ground truth | prediction.
+"""
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import List, Optional, Sequence
+
+import mmcv
+import numpy as np
+from mmengine.fileio import dump
+
+from remax_mm.analysis.panoptic_error_report import errors_as_dict, format_errors, summarise_image
+from remax_mm.analysis.panoptic_errors import ImageErrors, inspect_pair, worst_images
+from remax_mm.evaluation.panoptic_files import PanopticFiles, PanopticPair, map_pairs, read_panoptic_files
+from remax_mm.evaluation.panoptic_png import read_segment_ids
+from remax_mm.visualization.draw_panoptic import draw_panoptic, label_panels
+from remax_mm.visualization.panoptic_visualizer import annotated_panoptic_map
+
+
+def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--gt-json', required=True, type=Path, help='annotations')
+    parser.add_argument('--gt-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
+    parser.add_argument('--pred-json', required=True, type=Path, help='predictions')
+    parser.add_argument('--pred-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
+    parser.add_argument('--img-folder', type=Path, help='photos (default: the maps are drawn on grey)')
+    parser.add_argument(
+        '--out-dir', type=Path, default=Path('work_dirs/panoptic_errors'), help='a new folder')
+    parser.add_argument('--worst', type=int, default=10, help='images to list and to draw (default: 10)')
+    parser.add_argument('--processes', type=int, default=1, help='number of processes (default: 1)')
+    args = parser.parse_args(arguments)
+    if args.out_dir.exists() and any(args.out_dir.iterdir()):
+        raise FileExistsError(f'Expected --out-dir to be a new or an empty folder, but there is something in '
+                              f'{args.out_dir}')
+    return args
+
+
+def draw_image(files: PanopticFiles, pair: PanopticPair, image: ImageErrors, quality: float,
+               img_folder: Optional[Path]) -> np.ndarray:
+    """Input, ground truth and prediction side by side, under their numbers of errors; (H, W, 3) RGB.
+
+    Raises:
+        FileNotFoundError: there is no such photo.
+        ValueError: the photo has another size than its annotation.
+    """
+    annotated, predicted = read_segment_ids(pair.gt_png), read_segment_ids(pair.pred_png)
+    photo = np.full((*annotated.shape, 3), 128, dtype=np.uint8)
+    if img_folder is not None:
+        path = img_folder / files.images[pair.image_id]['file_name']
+        if not path.is_file():
+            raise FileNotFoundError(f'Expected the image {pair.image_id!r} at {path}, but there is none.')
+        photo = mmcv.imread(str(path), channel_order='rgb')
+        if photo.shape[:2] != annotated.shape:
+            raise ValueError(
+                f'Expected {path} to have the size {annotated.shape} of {pair.gt_png}, but it has '
+                f'{photo.shape[:2]}')
+
+    gt_segments = [dict(s, is_thing=files.is_thing[s['category']]) for s in pair.gt_segments]
+    pred_segments = [
+        dict(id=segment_id, category=label, is_thing=files.is_thing[label])
+        for segment_id, label in pair.pred_labels.items()
+    ]
+    panels = [(f'PQ {quality:.1f}', photo)]
+    for title, ids, segments, side in (('ground truth', annotated, gt_segments, True),
+                                       ('prediction', predicted, pred_segments, False)):
+        panoptic_map = annotated_panoptic_map(ids, segments, len(files.classes))
+        drawn = draw_panoptic(photo, panoptic_map, files.classes)
+        panels.append((f'{title}: {summarise_image(image, side)}', drawn))
+    return label_panels(panels)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(arguments)
+    files = read_panoptic_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)
+    inspect = partial(inspect_pair, is_thing=files.is_thing)
+    images: List[ImageErrors] = list(map_pairs(inspect, files.pairs, args.processes))
+
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    dump(errors_as_dict(files, images), args.out_dir / 'errors.json', indent=2)
+    text = format_errors(files, images, args.worst)
+    (args.out_dir / 'errors.txt').write_text(text + '\n', encoding='utf-8')
+    print(f'\n{text}\n')
+
+    for rank, (quality, image) in enumerate(worst_images(images, files.is_thing)[:args.worst], start=1):
+        pair = next(pair for pair in files.pairs if pair.image_id == image.image_id)
+        drawn = draw_image(files, pair, image, quality, args.img_folder)
+        mmcv.imwrite(drawn[..., ::-1],
+                     str(args.out_dir / 'worst' / f'{rank:03d}_{Path(pair.gt_png).stem}.png'))
+    print(f'Wrote errors.json, errors.txt and the worst images to {args.out_dir}')
+
+
+if __name__ == '__main__':
+    main()
