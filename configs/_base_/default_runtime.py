@@ -14,6 +14,8 @@ default_hooks = dict(
         save_best='coco_panoptic/PQ',
         rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Model, training and validation set must mean the same classes.
+    check_classes=dict(type='CheckClassesHook'),
     visualization=dict(type='DetVisualizationHook'))
 
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)

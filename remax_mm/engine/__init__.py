@@ -1,5 +1,5 @@
 """What training needs beyond mmengine and mmdet."""
-from .hooks import ChannelsLastHook
+from .hooks import ChannelsLastHook, CheckClassesHook
 from .optimizers import KernelDecayOptimWrapperConstructor
 
-__all__ = ['ChannelsLastHook', 'KernelDecayOptimWrapperConstructor']
+__all__ = ['ChannelsLastHook', 'CheckClassesHook', 'KernelDecayOptimWrapperConstructor']

@@ -1,0 +1,84 @@
+"""Model and data sets that mean different classes are told before the first iteration."""
+from types import SimpleNamespace
+
+import pytest
+from mmdet.registry import HOOKS
+from torch import nn
+
+from remax_mm.engine.hooks.check_classes_hook import check_class_counts
+
+METAINFO = dict(classes=('hen', 'egg', 'lawn'), thing_classes=('hen', 'egg'), stuff_classes=('lawn', ))
+
+
+def _model(things, stuff):
+    model = nn.Sequential(nn.Linear(1, 1), nn.Identity())
+    model[1].num_things_classes, model[1].num_stuff_classes = things, stuff
+    return model
+
+
+def _loop(metainfo, **kwargs):
+    return SimpleNamespace(dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo, **kwargs)))
+
+
+def _runner(train=METAINFO, val=METAINFO, model=None):
+    loops = dict(train=_loop(train, ann_file='train.json'), val=_loop(val, ann_file='val.json'))
+    return SimpleNamespace(
+        model=model or _model(2, 1),
+        train_dataloader=loops['train'].dataloader,
+        val_loop=loops['val'] if val else None,
+        val_dataloader=loops['val'].dataloader,
+        test_dataloader=_loop(val).dataloader)
+
+
+@pytest.fixture
+def hook():
+    return HOOKS.build(dict(type='CheckClassesHook'))
+
+
+def test_check_class_counts__same_numbers():
+    check_class_counts(_model(2, 1), METAINFO, 'a.json')
+    check_class_counts(nn.Linear(1, 1), METAINFO, 'a.json')  # nothing counts classes
+
+
+@pytest.mark.parametrize('things, stuff', [(80, 53), (1, 2), (3, 0)])
+def test_check_class_counts__other_numbers(things, stuff):
+    with pytest.raises(
+            ValueError,
+            match=f'2 thing and 1 stuff classes of a.json.*`1` has {things} and {stuff}.*classes=2'):
+        check_class_counts(_model(things, stuff), METAINFO, 'a.json')
+
+
+def test_hook__all_agree(hook):
+    hook.before_train(_runner())
+    hook.before_train(_runner(val=None))
+    hook.before_val(_runner())
+    hook.before_test(_runner())
+
+
+def test_hook__model_for_other_classes(hook):
+    runner = _runner(model=_model(80, 53))
+    for step, source in ((hook.before_train, 'train.json'), (hook.before_val, 'val.json'),
+                         (hook.before_test, 'SimpleNamespace')):
+        with pytest.raises(ValueError, match=f'2 thing and 1 stuff classes of {source}.*80 and 53'):
+            step(runner)
+
+
+@pytest.mark.parametrize('names, message', [
+    (('egg', 'hen', 'lawn'), "val.json to have the classes of train.json.*label 0 is 'egg' there and 'hen'"),
+    (('hen', 'egg', 'sky'), "label 2 is 'sky' there and 'lawn' here"),
+])
+def test_hook__training_and_validation_differ(hook, names, message):
+    other = dict(classes=names, thing_classes=names[:2], stuff_classes=names[2:])
+    with pytest.raises(ValueError, match=message):
+        hook.before_train(_runner(val=other))
+
+
+def test_hook__training_and_validation_differ_in_number(hook):
+    shorter = dict(classes=('hen', 'egg'), thing_classes=('hen', 'egg'), stuff_classes=())
+    with pytest.raises(ValueError, match="label 2 is None there and 'lawn' here"):
+        hook.before_train(_runner(val=shorter, model=nn.Linear(1, 1)))
+
+
+def test_hook__data_set_without_things(hook):
+    with pytest.raises(ValueError, match='metainfo of train.json, but it lacks thing_classes, stuff_classes'):
+        hook.before_train(_runner(train=dict(classes=('hen', ))))
