@@ -1,4 +1,4 @@
-"""The data set configs: they build, run, and agree with the numbers of deeplab2's configs."""
+"""The data set configs: they build, run, and agree with the numbers of deeplab2."""
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +11,82 @@ from remax_mm.datasets.mini_panoptic import write_mini_panoptic
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 
+PAPER_STEPS = ['ColorPolicy', 'RandomPad', 'RandomCrop', 'RandomFlip']
 
-@pytest.mark.parametrize('name, side', [('coco_panoptic', 1281), ('coco_panoptic_641', 641),
-                                        ('mini_panoptic', 129)])
-def test_config__crops_and_scales(name, side):
+
+def _steps(pipeline):
+    return {step.type: step for step in pipeline}
+
+
+def _linspace(low, high, step=0.1):
+    """Scales as deeplab2 draws them (data/preprocessing/preprocess_utils.py, get_random_scale)."""
+    return np.linspace(low, high, int((high - low) / step + 1 + 1e-6))
+
+
+def _longer_sides(side, scales):
+    """A side of x pixels becomes int((x - 1) * scale + 1)."""
+    return [(int((side - 1) * scale + 1 + 1e-6), ) * 2 for scale in scales]
+
+
+@pytest.mark.parametrize('name, side, low, high', [('coco_panoptic', 1281, 0.3, 1.7),
+                                                   ('coco_panoptic_641', 641, 0.3, 1.7),
+                                                   ('ade20k_panoptic', 1281, 0.5, 2.0),
+                                                   ('ade20k_panoptic_641', 641, 0.5, 2.0)])
+def test_config__augmentation_of_the_paper(name, side, low, high):
     config = Config.fromfile(FOLDER / f'{name}.py')
-    train = {step.type: step for step in config.train_dataloader.dataset.pipeline}
-    tenths = range(8, 14) if name == 'mini_panoptic' else range(3, 18)
-    # deeplab2: a side of x pixels becomes int((x - 1) * scale + 1).
-    expected = [(int((side - 1) * tenth / 10 + 1 + 1e-9), ) * 2 for tenth in tenths]
-    assert [tuple(scale) for scale in train['RandomChoiceResize'].scales] == expected
-    assert tuple(train['RandomPad'].size) == tuple(train['RandomCrop'].crop_size) == (side, side)
+    train = _steps(config.train_dataloader.dataset.pipeline)
     assert list(train) == [
-        'LoadImageFromFile', 'LoadPanopticMap', 'RandomChoiceResize', 'RandomPad', 'RandomCrop', 'RandomFlip',
+        'LoadIntactImage', 'LoadPanopticMap', 'RandomChoiceResize', *PAPER_STEPS, 'PanopticCopyPaste',
         'PackPanopticInputs'
     ]
+    partner = _steps(train['PanopticCopyPaste'].partner_pipeline)
+    assert list(partner) == list(train)[:-2]
+    for steps, factor in ((train, 1), (partner, 0.5)):
+        scales = _linspace(low * factor, high * factor)
+        assert list(map(tuple, steps['RandomChoiceResize'].scales)) == _longer_sides(side, scales)
+        assert tuple(steps['RandomPad'].size) == tuple(steps['RandomCrop'].crop_size) == (side, side)
+        assert 'magnitude_scale' not in steps['ColorPolicy']
     for loader in (config.val_dataloader, config.test_dataloader):
-        test = {step.type: step for step in loader.dataset.pipeline}
-        assert list(test) == ['LoadImageFromFile', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']
+        test = _steps(loader.dataset.pipeline)
+        assert list(test) == ['LoadIntactImage', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']
         assert tuple(test['Resize'].scale) == (side, side) and loader.dataset.test_mode
     for step in [*config.train_pipeline, *config.test_pipeline]:
         TRANSFORMS.build(step)
+
+
+def test_config__augmentation_of_cityscapes():
+    config = Config.fromfile(FOLDER / 'cityscapes_panoptic.py')
+    train = _steps(config.train_dataloader.dataset.pipeline)
+    partner = _steps(train['PanopticCopyPaste'].partner_pipeline)
+    assert list(train)[:-2] == list(partner) == [
+        'LoadIntactImage', 'LoadPanopticMap', 'RandomChoice', *PAPER_STEPS
+    ]
+    np.random.seed(0)
+    for steps, scales in ((train, _linspace(0.5, 2.0)), (partner, _linspace(0.25, 1.0))):
+        resize = TRANSFORMS.build(steps['RandomChoice'])
+        sizes = {resize(dict(img=np.zeros((16, 32, 3), np.uint8)))['img'].shape[:2] for _ in range(300)}
+        assert sizes == {(round(16 * scale), round(32 * scale)) for scale in scales}
+        assert tuple(steps['RandomCrop'].crop_size) == (2049, 1025)  # width, height
+        assert steps['ColorPolicy'].magnitude_scale == 0.2
+
+    crop = Compose(config.train_pipeline[2:7])  # without loading, pasting and packing
+    photo = dict(img=np.full((512, 1024, 3), 9, np.uint8), gt_seg_map=np.ones((512, 1024), np.uint8))
+    results = crop(photo)
+    assert results['img'].shape[:2] == results['gt_seg_map'].shape == tuple(config.image_size) == (1025, 2049)
+    assert list(_steps(config.test_pipeline)) == ['LoadIntactImage', 'LoadPanopticMap', 'PackPanopticInputs']
+
+
+def test_config__mini_set_keeps_its_plain_augmentation():
+    config = Config.fromfile(FOLDER / 'mini_panoptic.py')
+    train = _steps(config.train_dataloader.dataset.pipeline)
+    assert list(train) == [
+        'LoadImageFromFile', 'LoadPanopticMap', 'RandomChoiceResize', *PAPER_STEPS[1:], 'PackPanopticInputs'
+    ]
+    scales = _longer_sides(129, _linspace(0.8, 1.3))
+    assert list(map(tuple, train['RandomChoiceResize'].scales)) == scales
+    assert tuple(train['RandomPad'].size) == tuple(train['RandomCrop'].crop_size) == (129, 129)
+    assert list(_steps(
+        config.test_pipeline)) == ['LoadImageFromFile', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']
 
 
 def test_config__641_on_real_photos(reference_dir):

@@ -1,27 +1,45 @@
-# Cityscapes panoptic, crop 1025x2049: scales of 0.5 to 2.0 in steps of 0.1 as in deeplab2's configs.
+# Cityscapes panoptic, crop 1025x2049, augmented as in deeplab2's configs of kMaX-DeepLab.
+# A model's data_preprocessor.pad_size must be the same.
 dataset_type = 'CityscapesPanopticDataset'
 data_root = 'data/cityscapes/'
 backend_args = None
 
 image_size = (1025, 2049)  # height, width
 
-train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=backend_args),
+load_steps = [
+    dict(type='LoadIntactImage', backend_args=backend_args),
     dict(type='LoadPanopticMap', backend_args=backend_args),
-    # Photos have 1024x2048 pixels.
-    dict(
-        type='RandomChoiceResize',
-        scales=[(2048 * tenths // 10, 1024 * tenths // 10) for tenths in range(5, 21)],
-        keep_ratio=True),
-    dict(type='RandomPad', size=image_size),
-    dict(type='RandomCrop', crop_size=image_size),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackPanopticInputs')
 ]
+crop_steps = [
+    dict(type='ColorPolicy', magnitude_scale=0.2),
+    dict(type='RandomPad', size=image_size[::-1]),
+    dict(type='RandomCrop', crop_size=image_size[::-1]),
+    dict(type='RandomFlip', prob=0.5),
+]
+# Scales of 0.5 to 2 in steps of 0.1. A partner, whose segments are pasted, is resized, cropped and flipped by
+# itself, at eight scales of 0.25 to 1.
+train_pipeline = [
+    *load_steps,
+    dict(
+        type='RandomChoice',
+        transforms=[[dict(type='Resize', scale_factor=tenths / 10)] for tenths in range(5, 21)]),
+    *crop_steps,
+    dict(
+        type='PanopticCopyPaste',
+        partner_pipeline=[
+            *load_steps,
+            dict(
+                type='RandomChoice',
+                transforms=[[dict(type='Resize', scale_factor=0.25 + 0.75 * step / 7)] for step in range(8)]),
+            *crop_steps,
+        ]),
+    dict(type='PackPanopticInputs'),
+]
+# The preprocessor pads photos of 1024x2048 pixels to the crop.
 test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=backend_args),
+    dict(type='LoadIntactImage', backend_args=backend_args),
     dict(type='LoadPanopticMap', backend_args=backend_args),
-    dict(type='PackPanopticInputs')
+    dict(type='PackPanopticInputs'),
 ]
 
 train_dataloader = dict(

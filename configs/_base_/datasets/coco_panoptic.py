@@ -1,4 +1,4 @@
-# COCO panoptic, crop 1281: scales of 0.3 to 1.7 in steps of 0.1 as in deeplab2's kMaX-DeepLab configs.
+# COCO panoptic, crop 1281, augmented as in deeplab2's configs of kMaX-DeepLab.
 # The crop 641 is in coco_panoptic_641.py; a model's data_preprocessor.pad_size must be the same.
 dataset_type = 'CocoPanopticMapDataset'
 data_root = 'data/coco/'
@@ -6,25 +6,44 @@ backend_args = None
 
 image_size = (1281, 1281)
 
-train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=backend_args),
+load_steps = [
+    dict(type='LoadIntactImage', backend_args=backend_args),
     dict(type='LoadPanopticMap', backend_args=backend_args),
-    # The longer side becomes 1280 * scale + 1.
+]
+crop_steps = [
+    dict(type='ColorPolicy'),
+    dict(type='RandomPad', size=image_size),
+    dict(type='RandomCrop', crop_size=image_size),
+    dict(type='RandomFlip', prob=0.5),
+]
+# The longer side becomes 1280 * scale + 1, with scales of 0.3 to 1.7 in steps of 0.1. A partner, whose
+# segments are pasted, is resized, cropped and flipped by itself, at scales of 0.15 to 0.85.
+train_pipeline = [
+    *load_steps,
     dict(
         type='RandomChoiceResize',
         scales=[((image_size[0] - 1) * tenths // 10 + 1, ) * 2 for tenths in range(3, 18)],
         keep_ratio=True),
-    dict(type='RandomPad', size=image_size),
-    dict(type='RandomCrop', crop_size=image_size),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackPanopticInputs')
+    *crop_steps,
+    dict(
+        type='PanopticCopyPaste',
+        partner_pipeline=[
+            *load_steps,
+            dict(
+                type='RandomChoiceResize',
+                scales=[((image_size[0] - 1) * hundredths // 100 + 1, ) * 2
+                        for hundredths in range(15, 86, 10)],
+                keep_ratio=True),
+            *crop_steps,
+        ]),
+    dict(type='PackPanopticInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=backend_args),
+    dict(type='LoadIntactImage', backend_args=backend_args),
     dict(type='Resize', scale=image_size, keep_ratio=True),
     # After the resize, so that the ground truth keeps its size.
     dict(type='LoadPanopticMap', backend_args=backend_args),
-    dict(type='PackPanopticInputs')
+    dict(type='PackPanopticInputs'),
 ]
 
 train_dataloader = dict(

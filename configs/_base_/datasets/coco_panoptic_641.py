@@ -3,15 +3,31 @@ _base_ = './coco_panoptic.py'
 
 image_size = (641, 641)
 
+crop_steps = [
+    dict(type='ColorPolicy'),
+    dict(type='RandomPad', size=image_size),
+    dict(type='RandomCrop', crop_size=image_size),
+    dict(type='RandomFlip', prob=0.5),
+]
 train_pipeline = [
-    *_base_.train_pipeline[:2],
+    *_base_.load_steps,
     dict(
         type='RandomChoiceResize',
         scales=[((image_size[0] - 1) * tenths // 10 + 1, ) * 2 for tenths in range(3, 18)],
         keep_ratio=True),
-    dict(type='RandomPad', size=image_size),
-    dict(type='RandomCrop', crop_size=image_size),
-    *_base_.train_pipeline[-2:],
+    *crop_steps,
+    dict(
+        type='PanopticCopyPaste',
+        partner_pipeline=[
+            *_base_.load_steps,
+            dict(
+                type='RandomChoiceResize',
+                scales=[((image_size[0] - 1) * hundredths // 100 + 1, ) * 2
+                        for hundredths in range(15, 86, 10)],
+                keep_ratio=True),
+            *crop_steps,
+        ]),
+    dict(type='PackPanopticInputs'),
 ]
 test_pipeline = [
     _base_.test_pipeline[0],
