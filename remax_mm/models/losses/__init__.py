@@ -5,10 +5,11 @@ from .panoptic_criterion import PanopticCriterion
 from .pixel_sampling import PixelSampler, mean_over_nonzero, sample_pixels
 from .pq_loss import PQClassLoss, PQMaskLoss, dice_loss, soft_cross_entropy
 from .semantic_loss import BinarySemanticLoss, SemanticLoss, UpsampledSemanticLoss
+from .soft_target_loss import SoftTargetCrossEntropyLoss
 
 __all__ = [
     'InstanceDiscriminationLoss', 'pixel_contrast', 'SigmoidMaskIDLoss', 'SoftmaxMaskIDLoss',
     'MeanEmbeddingDiscriminationLoss', 'mean_embedding_contrast', 'PanopticCriterion', 'PixelSampler',
     'mean_over_nonzero', 'sample_pixels', 'PQClassLoss', 'PQMaskLoss', 'dice_loss', 'soft_cross_entropy',
-    'BinarySemanticLoss', 'SemanticLoss', 'UpsampledSemanticLoss'
+    'BinarySemanticLoss', 'SemanticLoss', 'UpsampledSemanticLoss', 'SoftTargetCrossEntropyLoss'
 ]
