@@ -67,7 +67,7 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
         for sample in data_samples or ():
             sample.set_metainfo(dict(batch_input_shape=(height, width), pad_shape=(height, width)))
             if training and 'gt_panoptic_seg' in sample:
-                segment_map = _pad_void(sample.gt_panoptic_seg.segment_map, height, width)
+                segment_map = pad_with_void(sample.gt_panoptic_seg.segment_map, height, width)
                 sample.gt_panoptic_seg = PixelData(segment_map=segment_map)
         return data
 
@@ -85,6 +85,7 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
         return self.pad_size
 
 
-def _pad_void(segment_map: Tensor, height: int, width: int) -> Tensor:
+def pad_with_void(segment_map: Tensor, height: int, width: int) -> Tensor:
+    """A segment map (1, h, w), padded at the bottom and the right to (1, height, width)."""
     missing = (0, width - segment_map.shape[-1], 0, height - segment_map.shape[-2])
     return F.pad(segment_map, missing, value=VOID_SEGMENT)

@@ -1,0 +1,98 @@
+"""From one index map per image to the ground truth that mmdet's own mask transformers read."""
+from typing import Tuple
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.data_preprocessors import DetDataPreprocessor
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData, PixelData
+from torch import Tensor
+
+from .panoptic_data_preprocessor import pad_with_void
+
+VOID_CLASS = 255
+"""mmdet's value of unlabelled pixels in ``gt_sem_seg``."""
+
+
+class DeviceMasks:
+    """Masks (M, H, W) that stay on the device, with as much of mmdet's ``BitmapMasks`` as its heads ask for."""
+
+    def __init__(self, masks: Tensor) -> None:
+        self.masks = masks
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def to_tensor(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The masks (M, H, W)."""
+        return self.masks.to(device=device, dtype=dtype)
+
+
+def split_segment_map(segment_map: Tensor, labels: Tensor,
+                      is_thing: Tensor) -> Tuple[InstanceData, PixelData]:
+    """Things as masks, and a semantic map of things and stuff, as mmdet's ``LoadPanopticAnnotations`` gives.
+
+    Args:
+        segment_map: (1, H, W) in [0, S], 0 is void.
+        labels: (S,) int64 in [0, K), K <= 255.
+        is_thing: (S,) bool.
+
+    Returns:
+        ``labels`` (M,) and ``masks`` (M, H, W) of the things that have a pixel, in the order of the table; and
+        ``sem_seg`` (1, H, W) int64, 255 where void.
+
+    Raises:
+        ValueError: a value of the map is not in the table, or a label is 255 or more.
+    """
+    index = segment_map[0].long()
+    area = torch.bincount(index.flatten(), minlength=len(labels) + 1)
+    if len(area) > len(labels) + 1:
+        raise ValueError(
+            f'Expected indices up to {len(labels)}, the number of segments, but got {len(area) - 1}')
+    if len(labels) and int(labels.max()) >= VOID_CLASS:
+        raise ValueError(
+            f'Expected labels below {VOID_CLASS}, mmdet\'s value of void, but got {labels.max()}')
+
+    visible_things = torch.nonzero(is_thing & (area[1:] > 0)).flatten()
+    masks = index == visible_things.view(-1, 1, 1) + 1
+    class_of_index = F.pad(labels, (1, 0), value=VOID_CLASS)
+    return (InstanceData(labels=labels[visible_things],
+                         masks=DeviceMasks(masks)), PixelData(sem_seg=class_of_index[index][None]))
+
+
+@MODELS.register_module()
+class MaskFormerDataPreprocessor(DetDataPreprocessor):
+    """mmdet's data preprocessor, for samples of :class:`PackPanopticInputs` and mmdet's own heads.
+
+    In training the index map of each sample is padded with void to the size of the batch, and
+    :func:`split_segment_map` makes ``gt_instances`` and ``gt_sem_seg`` of it, on the device. So one map travels
+    from the workers to the device and not a stack of masks, and panopticapi is not needed.
+
+    Arguments as of ``DetDataPreprocessor``; ``pad_mask`` and ``pad_seg``, there and in ``batch_augments``, stay
+    off, because there is nothing to pad before the maps are split.
+    """
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Turn collated ``inputs`` and ``data_samples`` into a batch.
+
+        Raises:
+            ValueError: in training, a sample has no index map, or one that does not fit its table.
+        """
+        data = super().forward(data, training)
+        if training:
+            for sample in data['data_samples']:
+                self._add_ground_truth(sample)
+        return data
+
+    def _add_ground_truth(self, sample: DetDataSample) -> None:
+        if 'gt_panoptic_seg' not in sample:
+            raise ValueError('Expected each sample to carry `gt_panoptic_seg` (LoadPanopticMap and '
+                             f'PackPanopticInputs in the pipeline), but {sample.get("img_path")} has none')
+        segment_map, table = sample.gt_panoptic_seg.segment_map, sample.gt_segments
+        segment_map = pad_with_void(segment_map, *sample.batch_input_shape)
+        try:
+            sample.gt_instances, sample.gt_sem_seg = split_segment_map(segment_map, table.labels,
+                                                                       table.is_thing)
+        except ValueError as error:
+            raise ValueError(f'{error}, in {sample.get("img_path")}') from error
