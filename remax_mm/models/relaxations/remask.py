@@ -32,8 +32,8 @@ def semantic_gate(sem_logits: Tensor, class_logits: Tensor, activation: str = 's
     """How much each slot's classes are seen at each pixel: Eq. 1 of ReMaX.
 
     Args:
-        sem_logits: (B, K, h, w).
-        class_logits: (B, N, K + 1); the void column takes no part in the product.
+        sem_logits: (B, C, h, w), C >= K; what comes after the K classes takes no part in the product.
+        class_logits: (B, N, K + 1); the void column takes no part either.
         activation: ``'sigmoid'`` of the paper's text, entries in [0, K], or ``'softmax'`` over the classes
             (void included for the slots, then dropped), entries in [0, 1].
 
@@ -42,7 +42,7 @@ def semantic_gate(sem_logits: Tensor, class_logits: Tensor, activation: str = 's
     """
     sem_logits = full_precision(sem_logits)
     semantic = sem_logits.sigmoid() if activation == 'sigmoid' else sem_logits.softmax(dim=1)
-    return _gate(semantic, class_logits, activation)
+    return _gate(semantic[:, :class_logits.shape[-1] - 1], class_logits, activation)
 
 
 def ground_truth_gate(sem_seg: Tensor, class_logits: Tensor, activation: str = 'sigmoid') -> Tensor:
@@ -84,7 +84,7 @@ def relax_mask_logits(mask_logits: Tensor,
     Args:
         mask_logits: (B, N, h, w).
         class_logits: (B, N, K + 1), void last.
-        sem_logits: (B, K, h, w).
+        sem_logits: (B, C, h, w), C >= K.
         activation: see :func:`semantic_gate`.
         identity: keep the leading ``mask_logits`` of Eq. 2 (Table 5 of the paper leaves it out).
         stop_gradient: no gradient from the relaxed masks into ``sem_logits`` (Fig. 2; Table 7 lets it pass).
