@@ -16,7 +16,7 @@ VOID_CLASS = 255
 
 
 class DeviceMasks:
-    """Masks (M, H, W) that stay on the device, with as much of mmdet's ``BitmapMasks`` as its heads ask for."""
+    """Masks (M, H, W) on their device, with as much of mmdet's ``BitmapMasks`` as its heads ask for."""
 
     def __init__(self, masks: Tensor) -> None:
         self.masks = masks
@@ -66,11 +66,11 @@ class MaskFormerDataPreprocessor(DetDataPreprocessor):
     """mmdet's data preprocessor, for samples of :class:`PackPanopticInputs` and mmdet's own heads.
 
     In training the index map of each sample is padded with void to the size of the batch, and
-    :func:`split_segment_map` makes ``gt_instances`` and ``gt_sem_seg`` of it, on the device. So one map travels
-    from the workers to the device and not a stack of masks, and panopticapi is not needed.
+    :func:`split_segment_map` makes ``gt_instances`` and ``gt_sem_seg`` of it, on the device. So one map
+    travels from the workers to the device and not a stack of masks, and panopticapi is not needed.
 
-    Arguments as of ``DetDataPreprocessor``; ``pad_mask`` and ``pad_seg``, there and in ``batch_augments``, stay
-    off, because there is nothing to pad before the maps are split.
+    Arguments as of ``DetDataPreprocessor``; ``pad_mask`` and ``pad_seg``, there and in ``batch_augments``,
+    stay off, because there is nothing to pad before the maps are split.
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:

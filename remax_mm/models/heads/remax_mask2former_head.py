@@ -2,9 +2,9 @@
 
 The paper names Mask2Former as future work (Appendix D). What its text leaves open, and how it is read here:
 
-- A decoder "layer" is an output of the head other than the last. Those of Mask2Former are the prediction before
-  each layer, as in kMaX-DeepLab; those of MaskFormer the predictions after each layer but the last. The first
-  two thirds of as many as there are decoder layers are relaxed, the last output never.
+- A decoder "layer" is an output of the head other than the last. Those of Mask2Former are the predictions
+  before each layer, as in kMaX-DeepLab; those of MaskFormer the predictions after each layer but the last.
+  With L decoder layers the first 2 L / 3 outputs are relaxed, and the last one never is.
 - All masks of these heads are products with one pixel feature, so one semantic head looks at that feature.
 - Matching sees the masks as they are predicted, and so does ReClass.
 - ReClass relaxes the targets of matched queries. In kMaX-DeepLab the PQ-style loss all but ignores the other
@@ -85,8 +85,9 @@ class RelaxationMixin:
     Args:
         args, kwargs: those of the head. An unknown one is an error, which mmdet's heads would swallow.
         remask: config of :class:`ReMask`, one for all outputs that are relaxed. Its semantic head gets the
-            pixel feature of ``out_channels`` and gives K logits; without stuff classes K + 1, background last.
-        num_relaxed: how many outputs, from the first on, are relaxed; None for two thirds of the decoder layers.
+            pixel feature of ``out_channels`` and gives K logits; K + 1 without stuff classes, background
+            last.
+        num_relaxed: how many outputs, from the first on, are relaxed; None for two thirds of the layers.
         loss_sem: config of the loss of those semantic logits, called with logits (B, C, h, w), labels
             (B, h, w) and ``ignore_index``; mmdet's ``CrossEntropyLoss`` with ``avg_non_ignore=True``.
         reclass: config of :class:`ReClass`; ``loss_cls`` must then be a ``SoftTargetCrossEntropyLoss``.

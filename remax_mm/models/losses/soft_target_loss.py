@@ -11,8 +11,8 @@ from torch import Tensor
 class SoftTargetCrossEntropyLoss(CrossEntropyLoss):
     r"""mmdet's softmax cross entropy, also against a distribution for each row.
 
-    mmdet's mask transformer heads hand what ``_get_targets_single`` returns as ``label_weights`` to this loss,
-    untouched. As (n,) they weight the rows, and the loss is mmdet's. As (n, C) they are the targets:
+    mmdet's mask transformer heads hand what ``_get_targets_single`` returns as ``label_weights`` to this
+    loss, untouched. As (n,) they weight the rows, and the loss is mmdet's. As (n, C) they are the targets:
 
     .. math:: -\sum_c w_c \hat y_c \log p_c
 

@@ -1,4 +1,4 @@
-"""ReMask and ReClass on mmdet's heads: against loops, and against mmdet's own heads where nothing is relaxed."""
+"""ReMask and ReClass on mmdet's heads: against loops, and against mmdet's own where nothing is relaxed."""
 import copy
 import itertools
 import math
