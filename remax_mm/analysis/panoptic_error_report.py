@@ -22,13 +22,13 @@ def format_errors(files: PanopticFiles, images: Sequence[ImageErrors], num_worst
     without = quality_without(images, files.is_thing)
     kinds = [['error', 'annotated (FN)', 'predicted (FP)', 'PQ without them']]
     for kind in ERROR_KINDS:
-        kinds.append([kind, *map(_or_dash, numbers[kind].sum(0)), f'{without[kind]:.2f}' if without else '-'])
+        kinds.append([kind, *numbers[kind].sum(0).tolist(), f'{without[kind]:.2f}' if without else '-'])
 
     counts = total_counts(images, len(files.classes))
     quality = class_quality(counts)
     classes = [['class', 'PQ', 'TP', 'FP', 'FN', *ERROR_KINDS]]
     for label in np.flatnonzero(counts[:, 1:].any(1)):
-        cells = [' + '.join(map(_or_dash, numbers[kind][label])) for kind in ERROR_KINDS]
+        cells = [_cell(*numbers[kind][label], kind) for kind in ERROR_KINDS]
         classes.append([
             files.classes[label], f'{100 * quality.pq[label]:.2f}', *counts[label, 1:].astype(int).tolist(),
             *cells
@@ -118,5 +118,8 @@ def _error_rows(files: PanopticFiles, image: ImageErrors) -> List[Dict[str, Any]
     ]
 
 
-def _or_dash(number: int) -> str:
-    return str(number) if number else '-'
+def _cell(annotated: int, predicted: int, kind: str) -> str:
+    if not annotated + predicted:
+        return '-'
+    one_sided = kind in ('missed', 'hallucinated')
+    return str(annotated + predicted) if one_sided else f'{annotated} + {predicted}'

@@ -23,7 +23,8 @@ import numpy as np
 
 from remax_mm.evaluation.panoptic_files import PanopticPair, overlap_pair
 from remax_mm.evaluation.panoptic_png import VOID_ID
-from remax_mm.evaluation.panoptic_quality import FALSE_NEGATIVE, FALSE_POSITIVE, count_matching, mean_quality
+from remax_mm.evaluation.panoptic_quality import (FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE,
+                                                  count_matching, mean_quality)
 from remax_mm.evaluation.segment_matching import (Overlaps, SegmentMatching, match_segments, segment_areas,
                                                   segment_ious)
 
@@ -142,14 +143,16 @@ def count_errors(images: Sequence[ImageErrors], num_classes: int) -> Dict[str, n
 def quality_without(images: Sequence[ImageErrors], is_thing: Sequence[bool]) -> Dict[str, float]:
     """PQ in percent if the errors of one kind did not count, for each kind; empty without any segment.
 
-    A class whose only segments are such errors keeps its 0, it does not leave the mean.
+    An annotated class whose only segments are such errors keeps its 0. A class that is not annotated at all
+    leaves the mean with them.
     """
     total = sum((image.counts for image in images), np.zeros((len(is_thing), 4)))
     quality = {}
     for kind, numbers in count_errors(images, len(is_thing)).items():
         counts = total.copy()
         counts[:, [FALSE_NEGATIVE, FALSE_POSITIVE]] -= numbers
-        gone = (total[:, 1:].sum(1) > 0) & (counts[:, 1:].sum(1) == 0)
+        annotated = total[:, TRUE_POSITIVE] + total[:, FALSE_NEGATIVE] > 0
+        gone = annotated & ~counts.any(1)
         counts[gone] = total[gone]
         means = mean_quality(counts, is_thing)
         if means:

@@ -178,8 +178,9 @@ def test_quality_without__hand_worked():
     quality = quality_without(_worked_images(), IS_THING)
     cat = 1.6 / 3
     assert quality['missed'] == pytest.approx(100 * 0.8 / 3)
-    # Sky and sea have no other segments: they stay in the mean with 0.
-    assert quality['wrong class'] == quality['merged'] == pytest.approx(100 * cat / 3)
+    assert quality['merged'] == pytest.approx(100 * cat / 3)
+    # Sky is annotated and stays in the mean with 0; sea is not and leaves it.
+    assert quality['wrong class'] == pytest.approx(100 * cat / 2)
     assert quality_without([_image('empty', {})], IS_THING) == {}
 
 
@@ -219,8 +220,8 @@ def test_report__tables_and_dict_tell_the_same(tmp_path):
         row = next(row for row in cells if row[0] == kind)
         expected = report['errors'][kind]
         assert row[1:] == [
-            str(expected['annotated'] or '-'),
-            str(expected['predicted'] or '-'), f'{expected["PQ_without"]:.2f}'
+            str(expected['annotated']),
+            str(expected['predicted']), f'{expected["PQ_without"]:.2f}'
         ]
     qualities = [image['PQ'] for image in report['images']]
     assert qualities == sorted(qualities) and len(qualities) == 40
