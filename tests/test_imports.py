@@ -16,6 +16,7 @@ MODEL_RANKS = (
     {'backbones', 'pixel_decoders', 'transformer_decoders', 'data_preprocessors'},
     {'heads'},
     {'detectors'},
+    {'test_time_augs'},
 )
 RANK = {room: rank for rank, rooms in enumerate(MODEL_RANKS) for room in rooms}
 # Rooms beside the models, and the rooms that each may use besides itself.

@@ -1,8 +1,8 @@
 # The import registers the modules.
 from . import (backbones, data_preprocessors, detectors, heads, losses, pixel_decoders, relaxations,
-               task_modules, transformer_decoders)
+               task_modules, test_time_augs, transformer_decoders)
 
 __all__ = [
     'backbones', 'data_preprocessors', 'detectors', 'heads', 'losses', 'pixel_decoders', 'relaxations',
-    'task_modules', 'transformer_decoders'
+    'task_modules', 'test_time_augs', 'transformer_decoders'
 ]
