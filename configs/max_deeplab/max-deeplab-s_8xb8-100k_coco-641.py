@@ -13,8 +13,7 @@ _base_ = [
 # Scales of 0.5 to 1.5 in steps of 0.1 and nothing else, as in deeplab2's configs.
 image_size = (641, 641)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticMap'),
+    *_base_.load_steps,
     dict(
         type='RandomChoiceResize',
         scales=[((image_size[0] - 1) * tenths // 10 + 1, ) * 2 for tenths in range(5, 16)],
