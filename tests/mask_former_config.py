@@ -2,8 +2,11 @@
 import copy
 from typing import Any, List
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
 
@@ -137,3 +140,17 @@ def drawn_batch(num_images: int = 2, void: bool = True) -> dict:
     generator = torch.Generator().manual_seed(5)
     inputs = [torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8, generator=generator) for _ in samples]
     return dict(inputs=inputs, data_samples=samples)
+
+
+def mmdet_samples(batch: dict, panoptic: bool = False) -> dict:
+    """The batch with samples as mmdet's ``PackDetInputs`` leaves them: masks in numpy, and a semantic map."""
+    for sample in batch['data_samples']:
+        index, table = sample.gt_panoptic_seg.segment_map[0], sample.gt_segments
+        things = [row for row in range(len(table)) if table.is_thing[row]]
+        masks = np.stack([(index == row + 1).numpy().astype(np.uint8) for row in things])
+        sample.gt_instances = InstanceData(labels=table.labels[things], masks=BitmapMasks(masks, SIDE, SIDE))
+        if panoptic:
+            labels = F.pad(table.labels, (1, 0), value=255)
+            sample.gt_sem_seg = PixelData(sem_seg=labels[index.long()][None])
+        del sample.gt_panoptic_seg, sample.gt_segments
+    return batch

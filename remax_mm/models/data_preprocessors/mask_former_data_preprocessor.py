@@ -39,7 +39,7 @@ def split_segment_map(segment_map: Tensor, labels: Tensor,
         is_thing: (S,) bool.
 
     Returns:
-        ``labels`` (M,) and ``masks`` (M, H, W) of the things that have a pixel, in the order of the table; and
+        ``labels`` (M,) and ``masks`` (M, H, W) of the things that have a pixel, in the table's order; and
         ``sem_seg`` (1, H, W) int64, 255 where void.
 
     Raises:

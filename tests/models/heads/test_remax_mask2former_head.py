@@ -3,20 +3,18 @@ import copy
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
-from mmdet.structures.mask import BitmapMasks
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import InstanceData
 
 from remax_mm.analysis.complexity import inference_copy
 from remax_mm.models.heads.remax_mask2former_head import semantic_map
 from remax_mm.models.losses import SoftTargetCrossEntropyLoss
-from tests.mask_former_config import FAMILIES, NUM_QUERIES, SIDE, detector_config, drawn_batch
+from tests.mask_former_config import FAMILIES, NUM_QUERIES, SIDE, detector_config, drawn_batch, mmdet_samples
 
 K = 5
 both = pytest.mark.parametrize('family', FAMILIES)
@@ -299,26 +297,12 @@ def test_semantic_map__loops():
     assert (semantic_map(empty, (4, 5), 6) == 6).all()
 
 
-def _as_mmdet_packs(batch: dict, panoptic: bool) -> dict:
-    """The samples as ``PackDetInputs`` leaves them: masks in numpy, and a semantic map."""
-    for sample in batch['data_samples']:
-        index, table = sample.gt_panoptic_seg.segment_map[0], sample.gt_segments
-        things = [row for row in range(len(table)) if table.is_thing[row]]
-        masks = np.stack([(index == row + 1).numpy().astype(np.uint8) for row in things])
-        sample.gt_instances = InstanceData(labels=table.labels[things], masks=BitmapMasks(masks, SIDE, SIDE))
-        if panoptic:
-            labels = F.pad(table.labels, (1, 0), value=255)
-            sample.gt_sem_seg = PixelData(sem_seg=labels[index.long()][None])
-        del sample.gt_panoptic_seg, sample.gt_segments
-    return batch
-
-
 @both
 def test_loss__samples_of_mmdets_own_pipeline(family):
     model = _model(family)
     data = MODELS.build(
         dict(type='DetDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, pad_mask=True,
-             pad_seg=True))(_as_mmdet_packs(drawn_batch(), True), training=True)  # yapf: disable
+             pad_seg=True))(mmdet_samples(drawn_batch(), panoptic=True), training=True)  # yapf: disable
     torch.manual_seed(3)
     losses, expected = model(**data, mode='loss'), _losses(model)
     assert all(torch.equal(losses[name], expected[name]) for name in expected)
@@ -329,7 +313,7 @@ def test_loss__instances_alone():
     model = _model('Mask2Former', num_things=5, num_stuff=0)
     model.data_preprocessor = MODELS.build(dict(type='DetDataPreprocessor', pad_mask=True))
     head = model.panoptic_head
-    data = model.data_preprocessor(_as_mmdet_packs(drawn_batch(), False), training=True)
+    data = model.data_preprocessor(mmdet_samples(drawn_batch()), training=True)
     outputs = head.relaxed_outputs(model.extract_feat(data['inputs']), data['data_samples'])
     assert [len(gt.labels) for gt in outputs.gt_instances] == [2, 2]
     assert set(outputs.sem_seg.unique().tolist()) == {0, 2, 5}
@@ -340,7 +324,7 @@ def test_loss__instances_alone():
     expected = -logits.gather(1, outputs.sem_seg[:, None]).mean()  # background counts
     assert losses['loss_sem'].item() == pytest.approx(expected.item(), rel=1e-5)
     sum(losses.values()).backward()
-    result, = model.eval().test_step(_as_mmdet_packs(drawn_batch(1), False))
+    result, = model.eval().test_step(mmdet_samples(drawn_batch(1)))
     assert 'pred_panoptic_seg' not in result and result.pred_instances.labels.max() < 5
 
 

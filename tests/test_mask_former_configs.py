@@ -1,0 +1,97 @@
+"""The configs of mmdet's own mask transformers: what they change of mmdet's, and that they train."""
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+
+from tests.conftest import REPOSITORY
+from tests.mask_former_config import drawn_batch, mmdet_samples
+
+FOLDERS = [REPOSITORY / 'configs' / name for name in ('mask2former', 'mini')]
+CONFIGS = {path.stem: path for folder in FOLDERS for path in sorted(folder.glob('*mask*former*.py'))}
+RELAXED = [name for name in CONFIGS if name.startswith('remax-')]
+INSTANCES = 'remax-mask2former_r50_8xb2-lsj-50e_coco'
+MMDETS = {
+    name: f'mmdet::{name.split("_")[0].replace("remax-", "")}/{name.replace("remax-", "")}.py'
+    for name, path in CONFIGS.items() if path.parent.name == 'mask2former'
+}
+
+
+def _mmdets(name: str) -> Config:
+    """mmdet's own config of a model."""
+    return Config.fromstring(f"_base_ = '{MMDETS[name]}'", '.py')
+
+
+def _build(config: Config) -> torch.nn.Module:
+    """The model on the meta device: shapes without numbers."""
+    init_default_scope('mmdet')
+    with torch.device('meta'):
+        return MODELS.build(config.model)
+
+
+@pytest.mark.parametrize('name', RELAXED)
+def test_relaxed_config__is_its_parent_but_for_the_relaxations(name):
+    config = Config.fromfile(CONFIGS[name])
+    parent = _mmdets(name) if name == INSTANCES else Config.fromfile(CONFIGS[name.replace('remax-', '')])
+    head = config.model.panoptic_head
+    assert head.type == 'ReMaX' + parent.model.panoptic_head.type
+    head.type = parent.model.panoptic_head.type
+    head.loss_cls.type = 'CrossEntropyLoss'
+    assert head.pop('remask').type == 'ReMask' and head.pop('reclass').smoothing == 0.1
+    assert head.pop('loss_sem').avg_non_ignore
+    config.pop('custom_imports', None), parent.pop('custom_imports', None)
+    assert config.to_dict() == parent.to_dict()
+
+
+@pytest.mark.parametrize('name', [name for name in MMDETS if name not in RELAXED])
+def test_plain_config__is_mmdets_but_for_the_data(name):
+    config, mmdets = Config.fromfile(CONFIGS[name]).to_dict(), _mmdets(name).to_dict()
+    assert mmdets['train_dataloader']['dataset']['type'] == 'CocoPanopticDataset'
+    for key in ('type', 'batch_augments', 'pad_mask', 'pad_seg'):
+        config['model']['data_preprocessor'].pop(key, None)
+        mmdets['model']['data_preprocessor'].pop(key, None)
+    same = ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr', 'default_hooks')
+    for key in same:
+        assert config[key] == mmdets[key], key
+    for loader in ('train_dataloader', 'val_dataloader'):
+        ours, theirs = config[loader], mmdets[loader]
+        steps = [[step['type'] for step in each['dataset'].pop('pipeline')] for each in (ours, theirs)]
+        renamed = dict(LoadPanopticAnnotations='LoadPanopticMap', PackDetInputs='PackPanopticInputs')
+        assert steps[0] == [renamed.get(step, step) for step in steps[1]]
+        ours['dataset']['type'] = theirs['dataset']['type']
+        assert ours == theirs
+    assert config['test_dataloader'] == Config.fromfile(CONFIGS[name]).to_dict()['val_dataloader']
+
+
+@pytest.mark.parametrize('name', [name for name in MMDETS if name in RELAXED])
+def test_relaxed_config__published_weights_load(name):
+    """By name and shape: those of mmdet's own model are all there, and beside them only the semantic head."""
+    mmdets, ours = _build(_mmdets(name)).state_dict(), _build(Config.fromfile(CONFIGS[name])).state_dict()
+    assert all(ours[key].shape == value.shape for key, value in mmdets.items())
+    assert all(key.startswith('panoptic_head.remask.semantic_head.') for key in set(ours) - set(mmdets))
+    num_relaxed = _build(Config.fromfile(CONFIGS[name])).panoptic_head.num_relaxed
+    assert num_relaxed == (4 if 'maskformer' in name else 6)
+
+
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=[pytest.mark.slow] * (name in MMDETS)) for name in CONFIGS])
+def test_config__trains_for_a_step(name):
+    config = Config.fromfile(CONFIGS[name])
+    config.model.backbone.pop('init_cfg', None)
+    config.model.data_preprocessor.pop('batch_augments', None)
+    config.model.train_cfg.num_points = 64
+    init_default_scope('mmdet')
+    model = MODELS.build(config.model).train()
+    queries = model.panoptic_head.query_embed.weight
+    before = queries.detach().clone()
+
+    batch = mmdet_samples(drawn_batch()) if name == INSTANCES else drawn_batch()
+    for sample in batch['data_samples']:
+        if 'gt_segments' in sample:
+            sample.gt_segments.labels[:2] += model.num_things_classes - 3  # stuff comes after things
+    losses = model.train_step(batch, build_optim_wrapper(model, config.optim_wrapper))
+    assert all(torch.isfinite(loss).all() for loss in losses.values())
+    assert ('loss_sem' in losses) == (name in RELAXED)
+    assert not torch.equal(queries, before)
