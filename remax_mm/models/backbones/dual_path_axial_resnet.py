@@ -135,7 +135,7 @@ class DualPathAxialResNet(BaseModule):
         self.conv_block = CONV_BLOCKS[conv_block]
         self.dual_path_stride = dual_path_stride
         self.dual_path_ratio = dual_path_channels / channels[-1]
-        self.drop_path = (drop_path_rate, drop_path_stride)
+        self.drop_path_options = (drop_path_rate, drop_path_stride)
         self.act = build_activation_layer(act_cfg)
 
         # Pixel path: what is pretrained, the first blocks that are not, and the decoder.
@@ -218,7 +218,7 @@ class DualPathAxialResNet(BaseModule):
         for index in range(depth):
             # The first block of a stage still belongs to the stride before.
             before = stride if index == 0 else after
-            rate = drop_path_rate_at(before, *self.drop_path)
+            rate = drop_path_rate_at(before, *self.drop_path_options)
             axial = before >= ATTENTION_STRIDE
             blocks.append((AxialBlock if axial else self.conv_block)(
                 in_channels if index == 0 else width,
