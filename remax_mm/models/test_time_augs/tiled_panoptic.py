@@ -44,7 +44,10 @@ class TiledPanopticModel(BaseTTAModel):
                  iou_threshold: float = 0.5,
                  data_preprocessor: Optional[ConfigDict] = None) -> None:
         super().__init__(module, data_preprocessor)
-        self.tile_size = (tile_size, tile_size) if isinstance(tile_size, int) else tuple(tile_size)
+        sides = [tile_size] if isinstance(tile_size, int) else list(tile_size)
+        if len(sides) not in (1, 2):
+            raise ValueError(f'Expected the side of a tile, or its height and width, but got {tile_size}')
+        self.tile_size = (sides[0], sides[-1])
         self.overlap = overlap
         self.iou_threshold = iou_threshold
         plan_tiles(self.tile_size, self.tile_size, overlap)  # raises early

@@ -105,6 +105,8 @@ def test_tiled_panoptic__every_image_of_a_batch_has_its_own():
 def test_tiled_panoptic__bad_input():
     with pytest.raises(ValueError, match='overlap from 1 to 32'):
         _tiled(colour_detector(), overlap=40)
+    with pytest.raises(ValueError, match='height and width, but got .*1, 2, 3'):
+        _tiled(colour_detector(), tile_size=[1, 2, 3])
     with pytest.raises(ValueError, match='but got 0.4'):
         _tiled(colour_detector(), iou_threshold=0.4)
     large = torch.zeros(3, 80, 80, dtype=torch.uint8)
