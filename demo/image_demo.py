@@ -1,6 +1,8 @@
 """Segment images: ids as PNG, overlay as PNG and segments as JSON for each.
 
     python demo/image_demo.py IMAGE_OR_FOLDER CONFIG CHECKPOINT --out-dir outputs
+
+Images larger than the crop in tiles: `--tile 641 --overlap 128`; several views of each image: `--tta`.
 """
 import argparse
 import sys
@@ -12,7 +14,8 @@ from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
 import remax_mm  # noqa: F401  (makes mmdet importable and registers the models)
-from remax_mm.apis import PanopticInferencer, list_images, save_result
+from remax_mm.apis import (PanopticInferencer, add_test_time_arguments, apply_test_time_arguments,
+                           list_images, load_config, save_result)
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,6 +33,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         action=DictAction,
         help='overrides of the config, such as model.test_cfg.thing_threshold=0.5')
+    add_test_time_arguments(parser)
     return parser.parse_args()
 
 
@@ -40,7 +44,9 @@ def main() -> None:
     if double:
         raise ValueError(f'Expected images with different names in {args.image}, but the results of '
                          f'{double} would overwrite each other')
-    inferencer = PanopticInferencer(args.config, args.checkpoint, args.device, args.cfg_options)
+    config = load_config(args.config, args.cfg_options)
+    apply_test_time_arguments(args, config)
+    inferencer = PanopticInferencer(config, args.checkpoint, args.device)
 
     results = inferencer.stream(images, args.pred_score_thr)
     for result in track_iter_progress((results, len(images)), file=sys.stdout):

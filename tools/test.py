@@ -8,6 +8,8 @@ images: `--format-only out/panoptic_test-dev2017_<name>_results --cfg-options
 test_dataloader.dataset.ann_file=annotations/panoptic_image_info_test-dev2017.json
 test_dataloader.dataset.data_prefix.img=test2017/`.
 
+Several views of each image, merged: `--tta`. Images larger than the crop, in tiles: `--tile 641`.
+
 Predictions as files beside an evaluation: `--cfg-options test_evaluator.outfile_prefix=out/val
 test_evaluator.ann_file=<annotations>.json`.
 """
@@ -24,6 +26,7 @@ from mmengine.runner import Runner
 from mmengine.utils import is_abs
 
 import remax_mm  # noqa: F401  (makes mmdet importable and registers the models)
+from remax_mm.apis import add_test_time_arguments, apply_test_time_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,6 +46,7 @@ def parse_args() -> argparse.Namespace:
         '--format-only',
         metavar='PREFIX',
         help='evaluate nothing; write PREFIX.json, PREFIX/*.png and PREFIX.zip with both, for a server')
+    add_test_time_arguments(parser)
     parser.add_argument('--show', action='store_true', help='show input, ground truth and prediction')
     parser.add_argument(
         '--show-dir', help='write those pictures to this folder; a relative one lies in work_dir/<time>')
@@ -74,6 +78,8 @@ def build_config(args: argparse.Namespace) -> Config:
         raise ValueError('Expected --format-only without --all-tasks and --out: it evaluates nothing')
     if args.instance_ann and not args.all_tasks:
         raise ValueError('Expected --instance-ann together with --all-tasks')
+    if args.tile and args.all_tasks:
+        raise ValueError('Expected --tile without --all-tasks: tiles are stitched to panoptic maps alone')
     for what, path in (('a config file', args.config), ('a checkpoint', args.checkpoint)):
         if '://' not in path and not Path(path).is_file():
             raise FileNotFoundError(f'Expected {what} at {path}, but there is none.')
@@ -90,6 +96,7 @@ def build_config(args: argparse.Namespace) -> Config:
         evaluate_all_tasks(cfg, args.instance_ann)
     if args.format_only:
         write_submission_only(cfg, args.format_only)
+    apply_test_time_arguments(args, cfg)
 
     if args.show or args.show_dir:
         if 'visualization' not in cfg.get('default_hooks', {}):

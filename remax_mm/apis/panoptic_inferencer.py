@@ -10,7 +10,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
-from mmengine.dataset import Compose
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.fileio import dump
 from mmengine.model import revert_sync_batchnorm
@@ -19,6 +19,7 @@ from mmengine.runner import load_checkpoint
 
 from remax_mm.evaluation import number_segments, write_segment_ids
 from remax_mm.visualization import draw_panoptic, to_panoptic_map
+from .test_time import step_name, tested_dataset
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -58,7 +59,7 @@ class PanopticInferencer:
                  checkpoint: Optional[str] = None,
                  device: Optional[str] = None,
                  cfg_options: Optional[dict] = None) -> None:
-        config = _load_config(config, cfg_options)
+        config = load_config(config, cfg_options)
         init_default_scope(config.get('default_scope', 'mmdet'))
         model = revert_sync_batchnorm(MODELS.build(config.model))
         meta = None if checkpoint is None else _load_weights(model, checkpoint)
@@ -102,8 +103,7 @@ class PanopticInferencer:
         else:
             path = str(image)
             data = self.file_pipeline(dict(img_path=path, img_id=0))
-        batch = dict(inputs=[data['inputs']], data_samples=[data['data_samples']])
-        return self._to_result(self.model.test_step(batch)[0], path, score_thr)
+        return self._to_result(self.model.test_step(pseudo_collate([data]))[0], path, score_thr)
 
     def _to_result(self, sample: DetDataSample, path: Optional[str], score_thr: float) -> PanopticResult:
         """Number the predicted segments and describe them."""
@@ -204,7 +204,12 @@ def save_result(result: PanopticResult, overlay: np.ndarray, out_dir: Union[str,
     return files
 
 
-def _load_config(config: Union[str, Path, Config], cfg_options: Optional[dict]) -> Config:
+def load_config(config: Union[str, Path, Config], cfg_options: Optional[dict] = None) -> Config:
+    """A config file or a loaded config, with overrides by dotted keys.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     if not isinstance(config, Config):
         if not Path(config).is_file():
             raise FileNotFoundError(f'Expected a config file at {config}, but there is none.')
@@ -225,13 +230,9 @@ def _load_weights(model: torch.nn.Module, checkpoint: str) -> Optional[dict]:
 
 def _dataset_meta(config: Config) -> dict:
     """Class names and colours of the data set that the config tests on; its files are not needed."""
-    dataset = config.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return DATASETS.build(dict(dataset, lazy_init=True)).metainfo
+    return DATASETS.build(dict(tested_dataset(config), lazy_init=True)).metainfo
 
 
 def _loads_annotation(step: dict) -> bool:
-    name = step['type'] if isinstance(step['type'], str) else step['type'].__name__
-    name = name.split('.')[-1]
-    return name.startswith('Load') and not name.startswith('LoadImage')
+    name = step_name(step)
+    return name.startswith('Load') and 'Image' not in name
