@@ -92,6 +92,7 @@ def build_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     cfg.load_from = args.checkpoint
+    cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='CheckWeightsHook')]
     if args.all_tasks:
         evaluate_all_tasks(cfg, args.instance_ann)
     if args.format_only:

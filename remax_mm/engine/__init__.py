@@ -1,5 +1,8 @@
 """What training needs beyond mmengine and mmdet."""
-from .hooks import ChannelsLastHook, CheckClassesHook
+from .hooks import ChannelsLastHook, CheckClassesHook, CheckWeightsHook, check_weights
 from .optimizers import KernelDecayOptimWrapperConstructor
 
-__all__ = ['ChannelsLastHook', 'CheckClassesHook', 'KernelDecayOptimWrapperConstructor']
+__all__ = [
+    'ChannelsLastHook', 'CheckClassesHook', 'CheckWeightsHook', 'check_weights',
+    'KernelDecayOptimWrapperConstructor'
+]

@@ -1,4 +1,5 @@
 from .channels_last_hook import ChannelsLastHook
 from .check_classes_hook import CheckClassesHook
+from .check_weights_hook import CheckWeightsHook, check_weights
 
-__all__ = ['ChannelsLastHook', 'CheckClassesHook']
+__all__ = ['ChannelsLastHook', 'CheckClassesHook', 'CheckWeightsHook', 'check_weights']

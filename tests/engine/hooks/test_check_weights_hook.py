@@ -1,0 +1,67 @@
+"""A test on weights that are not all from the checkpoint is stopped."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmdet.registry import HOOKS
+from mmengine.model import BaseTTAModel
+from torch import nn
+
+from remax_mm.engine.hooks.check_weights_hook import check_weights
+
+
+class Head(nn.Module):
+    """A layer for both times, with a norm, and one for the training alone."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.both = nn.Sequential(nn.Linear(2, channels), nn.BatchNorm1d(channels))
+        self.training_only = nn.Linear(2, 2)
+
+    def test_step(self, data: dict) -> dict:  # what BaseTTAModel wants of a model
+        return data
+
+    def drop_training_parts(self) -> None:
+        self.training_only = None
+
+
+@pytest.mark.parametrize('left_out', ['training_only', 'num_batches_tracked', 'nothing'])
+def test_check_weights__what_may_be_missing(left_out):
+    weights = {name: value for name, value in Head().state_dict().items() if left_out not in name}
+    check_weights(Head(), dict(weights, superfluous=torch.zeros(1)), 'a.pth')
+
+
+def test_check_weights__missing():
+    weights = Head().state_dict()
+    del weights['both.1.running_mean']
+    with pytest.raises(
+            ValueError,
+            match=r'in a.pth to fill the 6 of the model, but 1 are missing '
+            r'\(both.1.running_mean\) and 0 have'):
+        check_weights(Head(), weights, 'a.pth')
+
+
+def test_check_weights__another_shape():
+    with pytest.raises(
+            ValueError,
+            match=r'0 are missing and 6 have another shape .both.0.weight \(4, 2\) '
+            r'instead of \(3, 2\), .*, \.\.\.'):
+        check_weights(Head(), Head(4).state_dict(), 'a.pth')
+
+
+class Views(BaseTTAModel):
+
+    def merge_preds(self, data_samples_list):
+        return data_samples_list
+
+
+@pytest.mark.parametrize('wrap', [lambda model: model, nn.DataParallel, Views])
+@pytest.mark.parametrize('key', ['state_dict', None])
+def test_check_weights_hook__looks_inside(wrap, key):
+    runner = SimpleNamespace(model=wrap(Head()), cfg=SimpleNamespace(load_from='b.pth'))
+    hook = HOOKS.build(dict(type='CheckWeightsHook'))
+    weights = Head().state_dict()
+    hook.after_load_checkpoint(runner, {key: weights} if key else weights)
+    del weights['both.0.bias']
+    with pytest.raises(ValueError, match='b.pth'):
+        hook.after_load_checkpoint(runner, {key: weights} if key else weights)
