@@ -179,21 +179,22 @@ def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
 def convert_files(classes: Classes, value_of: Mapping[int, int], folder: Path, job: Job) -> ConvertedImage:
     """Convert the masks of one image."""
     size = read_photo_size(job.photo)
-    semantic = read_label_map(job.semantic)
+    semantic, numbers = read_label_map(job.semantic), np.zeros(size, np.int64)
     _check_size(job, job.semantic, semantic.shape, size)
-    numbers = np.zeros(size, np.int64)
+    if isinstance(job.instances, CocoInstances):
+        _check_size(job, 'the JSON of instances', job.instances.size, size)
+    elif job.instances is not None:
+        numbers = read_label_map(job.instances)
+        _check_size(job, job.instances, numbers.shape, size)
+
     try:
         if isinstance(job.instances, CocoInstances):
-            _check_size(job, 'the JSON of instances', job.instances.size, size)
             semantic, numbers = draw_instances(semantic, job.instances.annotations, value_of)
-        elif job.instances is not None:
-            numbers = read_label_map(job.instances)
-            _check_size(job, job.instances, numbers.shape, size)
         ids, labels, notes = combine_masks(semantic, numbers, classes)
     except ValueError as error:
-        raise ValueError(f'Cannot convert {job.semantic}: {error}') from error
-    return ConvertedImage(job.image_id,
-                          job.photo.relative_to(folder).as_posix(), f'{job.name}.png', ids, labels, notes)
+        raise ValueError(f'Cannot convert the masks of {job.photo}: {error}') from error
+    file_name = job.photo.relative_to(folder).as_posix()
+    return ConvertedImage(job.image_id, file_name, f'{job.name}.png', ids, labels, notes)
 
 
 def _check_size(job: Job, what: Any, size: Tuple[int, int], expected: Tuple[int, int]) -> None:
