@@ -114,18 +114,20 @@ def evaluate_all_tasks(cfg: Config, instance_ann: Optional[str] = None) -> None:
     """Let the model predict instances and semantic maps too, and evaluate them beside the panoptic maps.
 
     Args:
-        cfg: Changed; the new metrics take ``classwise`` and ``backend_args`` from the first one.
-        instance_ann: Instance annotations for AP.
+        cfg: Changed; metrics that it has stay, new ones take ``classwise`` and ``backend_args`` of the first.
+        instance_ann: Instance annotations for AP, in place of those of the config.
     """
     all_on = dict(panoptic_on=True, instance_on=True, semantic_on=True)
     cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, **all_on)
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    evaluators = list(cfg.test_evaluator) if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
     shared = {key: evaluators[0][key] for key in ('classwise', 'backend_args') if key in evaluators[0]}
-    cfg.test_evaluator = [
-        *evaluators,
-        dict(type='PanopticInstanceAPMetric', ann_file=instance_ann, **shared),
-        dict(type='PanopticSemanticIoUMetric', **shared)
-    ]
+    present = {evaluator['type'] for evaluator in evaluators}
+    for metric in ('PanopticInstanceAPMetric', 'PanopticSemanticIoUMetric'):
+        if metric not in present:
+            evaluators.append(dict(type=metric, **shared))
+    if instance_ann:
+        next(e for e in evaluators if e['type'] == 'PanopticInstanceAPMetric')['ann_file'] = instance_ann
+    cfg.test_evaluator = evaluators
 
 
 def write_submission_only(cfg: Config, prefix: str) -> None:

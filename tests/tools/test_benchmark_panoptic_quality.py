@@ -3,6 +3,7 @@ import runpy
 
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 
 from tests.conftest import REPOSITORY
 
@@ -16,6 +17,8 @@ def _mmdet_as_it_was(monkeypatch):
     for module in (panoptic_utils, coco_panoptic_metric):
         for name in ('panopticapi', 'VOID', 'PQStat', 'rgb2id', 'id2rgb'):
             monkeypatch.setattr(module, name, getattr(module, name, None), raising=False)
+    yield
+    MMLogger.get_instance('benchmark_panoptic_quality').setLevel('INFO')  # it stays the current one
 
 
 def test_benchmark__both_metrics_give_the_same_quality(tmp_path, capsys):

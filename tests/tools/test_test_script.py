@@ -120,9 +120,17 @@ def test_all_tasks__instance_annotations_of_their_own(root):
 def test_all_tasks__config_says_the_same():
     cfg = Config.fromfile(REPOSITORY / 'configs' / 'mini' / 'kmax_mnv3-s_1xb8-1k_mini-129.py')
     cfg.test_evaluator.classwise = True
-    runpy.run_path(SCRIPT)['evaluate_all_tasks'](cfg)
+    evaluate_all_tasks = runpy.run_path(SCRIPT)['evaluate_all_tasks']
+    evaluate_all_tasks(cfg)
     wanted = Config.fromfile(REPOSITORY / 'configs' / 'mini' / 'kmax-all-tasks_mnv3-s_1xb8-1k_mini-129.py')
     assert cfg.model.test_cfg == wanted.model.test_cfg
+
+    # What a config has already stays as it is.
+    wanted.test_evaluator[1].metric = ['segm', 'bbox']
+    evaluate_all_tasks(wanted, 'instances.json')
+    assert wanted.test_evaluator[1] == dict(
+        type='PanopticInstanceAPMetric', classwise=True, metric=['segm', 'bbox'], ann_file='instances.json')
+    del wanted.test_evaluator[1]['ann_file']
     for evaluator in (cfg.test_evaluator, wanted.val_evaluator, wanted.test_evaluator):
         types = [type(METRICS.build(metric)).__name__ for metric in evaluator]
         assert types == ['PanopticQualityMetric', 'PanopticInstanceAPMetric', 'PanopticSemanticIoUMetric']
