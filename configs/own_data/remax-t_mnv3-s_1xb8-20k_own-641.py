@@ -1,0 +1,34 @@
+"""ReMaX-T on data of your own, crop 641: a template, see docs/own_data.md. Copy it, then change the values.
+
+Train:     python tools/train.py configs/own_data/remax-t_mnv3-s_1xb8-20k_own-641.py
+Hardware:  one GPU, batch 8
+Expected:  depends on the data
+"""
+_base_ = '../remax/remax-t_mnv3-s_8xb8-150k_coco-641.py'
+
+data_root = 'data/own/'
+num_things, num_stuff = 7, 5  # the checker and the log of training count them
+num_classes = num_things + num_stuff
+iterations = 20000
+
+model = dict(
+    panoptic_head=dict(
+        num_things_classes=num_things,
+        num_stuff_classes=num_stuff,
+        semantic_head=dict(num_classes=num_classes),
+        transformer_decoder=dict(remask=dict(semantic_head=dict(num_classes=num_classes)))),
+    panoptic_fusion_head=dict(num_things_classes=num_things, num_stuff_classes=num_stuff))
+own_data = dict(type='PanopticDataset', data_root=data_root)
+train_files = dict(
+    ann_file='panoptic_train.json', data_prefix=dict(img='images/train/', seg='panoptic_train/'))
+val_files = dict(ann_file='panoptic_val.json', data_prefix=dict(img='images/val/', seg='panoptic_val/'))
+train_dataloader = dict(dataset=dict(**own_data, **train_files))
+val_dataloader = dict(dataset=dict(**own_data, **val_files))
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters=iterations, val_interval=iterations // 10)
+# AdamW's rate follows the square root of the batch, here 8 for the recipe's 64.
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=iterations // 20),
+    dict(type='MultiStepLR', by_epoch=False, milestones=[iterations * 85 // 100, iterations * 95 // 100]),
+]
