@@ -17,6 +17,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 
+from remax_mm.engine import check_weights
 from remax_mm.evaluation import number_segments, write_segment_ids
 from remax_mm.visualization import draw_panoptic, to_panoptic_map
 from .test_time import step_name, tested_dataset
@@ -52,6 +53,7 @@ class PanopticInferencer:
 
     Raises:
         FileNotFoundError: there is no such config or checkpoint.
+        ValueError: the checkpoint does not fill the model.
     """
 
     def __init__(self,
@@ -225,6 +227,7 @@ def _load_weights(model: torch.nn.Module, checkpoint: str) -> Optional[dict]:
     if '://' not in str(checkpoint) and not Path(checkpoint).is_file():
         raise FileNotFoundError(f'Expected a checkpoint at {checkpoint}, but there is none.')
     saved = load_checkpoint(model, str(checkpoint), map_location='cpu')
+    check_weights(model, saved.get('state_dict', saved), str(checkpoint))
     return saved.get('meta', {}).get('dataset_meta')
 
 

@@ -104,6 +104,12 @@ def test_init__bad_input():
         PanopticInferencer(_config(), 'none.pth')
 
 
+def test_init__weights_of_another_model(tmp_path):
+    torch.save(dict(state_dict=dict(bias=torch.ones(1))), tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'other.pth to fill the 1 of the model, but 1 are missing .weight.'):
+        PanopticInferencer(_config(), str(tmp_path / 'other.pth'), 'cpu')
+
+
 def test_draw_and_save__all_void(tmp_path, image):
     inferencer = PanopticInferencer(_config(), device='cpu')
     result, = inferencer(image * 0)

@@ -16,13 +16,15 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
     What exists in training only may be missing, and weights that the model has no place for are no harm.
 
     Args:
-        model: left as it is.
+        model: left as it is; what wraps it is no part of the names.
         weights: by name.
         source: where they come from, for the message.
 
     Raises:
         ValueError: weights are missing, or of another shape.
     """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
     wanted = {
         name: value.shape
         for name, value in inference_copy(model).state_dict().items()
@@ -52,7 +54,4 @@ class CheckWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the model; mmengine calls this before the weights go there."""
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
-        check_weights(model, checkpoint.get('state_dict', checkpoint), runner.cfg.load_from)
+        check_weights(runner.model, checkpoint.get('state_dict', checkpoint), runner.cfg.load_from)
