@@ -55,5 +55,6 @@ model = dict(
         semantic_on=False,
         class_threshold=0.7,
         pixel_threshold=0.4,
+        # In pixels of the original image; deeplab2 counts them at the size of the crop.
         thing_area=100,
         stuff_area=1600))

@@ -12,8 +12,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from remax_mm.structures import DualPathFeatures
-from ..layers import (EXPANSION, KMAX_NORM, ActConfig, AxialBlock, BasicBlock, BottleneckBlock, ConvNormAct,
-                      DualPathLayer, NormConfig, resize_to, truncated_normal_)
+from ..layers import (EXPANSION, KMAX_NORM, MAX_ACT, ActConfig, AxialBlock, BasicBlock, BottleneckBlock,
+                      ConvNormAct, DualPathLayer, NormConfig, resize_to, truncated_normal_)
 from .axial_resnet import ATTENTION_STRIDE, drop_path_rate_at
 
 CONV_BLOCKS = dict(basic=BasicBlock, bottleneck=BottleneckBlock)
@@ -53,7 +53,8 @@ class StackedFusion(nn.Module):
         if in_channels == out_channels:
             self.project = nn.Identity()
         else:
-            project = ConvNormAct(in_channels, out_channels, stride=1 + halves, norm_cfg=norm_cfg, act=False)
+            project = ConvNormAct(
+                in_channels, out_channels, stride=2 if halves else 1, norm_cfg=norm_cfg, act=False)
             self.project = nn.Sequential(build_activation_layer(act_cfg), project)
 
     def forward(self, x: Tensor, earlier: Sequence[Tensor]) -> Tensor:
@@ -119,7 +120,7 @@ class DualPathAxialResNet(BaseModule):
                  drop_path_rate: float = 0.0,
                  drop_path_stride: int = 16,
                  norm_cfg: NormConfig = KMAX_NORM,
-                 act_cfg: ActConfig = dict(type='ReLU'),
+                 act_cfg: ActConfig = MAX_ACT,
                  init_cfg: Optional[Union[dict, list]] = None) -> None:
         super().__init__(init_cfg)
         _check_stages(num_blocks, channels, conv_block)

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from remax_mm.structures import DualPathFeatures, MaskPrediction, build_panoptic_targets
-from ..layers import KMAX_NORM, ActConfig, MaskPredictor, NormConfig
+from ..layers import KMAX_NORM, MAX_ACT, ActConfig, MaskPredictor, NormConfig
 from ..relaxations import StageContext
 
 
@@ -43,7 +43,7 @@ class MaXDeepLabHead(BaseModule):
                  semantic_head: Optional[ConfigDict] = None,
                  remask: Optional[ConfigDict] = None,
                  norm_cfg: NormConfig = KMAX_NORM,
-                 act_cfg: ActConfig = dict(type='ReLU'),
+                 act_cfg: ActConfig = MAX_ACT,
                  train_cfg: Optional[ConfigDict] = None,
                  test_cfg: Optional[ConfigDict] = None,
                  init_cfg: Optional[ConfigDict] = None) -> None:

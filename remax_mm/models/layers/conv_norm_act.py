@@ -14,7 +14,10 @@ KMAX_NORM: dict = dict(type='BN', eps=1e-3, momentum=0.01)
 """Batch norm's numbers in kMaX-DeepLab (deeplab2: momentum 0.99 in TensorFlow's convention, eps 1e-3)."""
 
 KMAX_ACT: dict = dict(type='GELU')
-"""kMaX-DeepLab's activation, the exact GELU. MaX-DeepLab has ReLU."""
+"""kMaX-DeepLab's activation, the exact GELU."""
+
+MAX_ACT: dict = dict(type='ReLU')
+"""MaX-DeepLab's activation."""
 
 
 def resize_to(x: Tensor, size: Tuple[int, int]) -> Tensor:
