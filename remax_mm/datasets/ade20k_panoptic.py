@@ -46,8 +46,9 @@ class ADE20KPanopticMapDataset(PanopticDataset):
     as ``tools/dataset_converters/ade20k_panoptic.py`` writes them. Classes have the names and the order of
     mmdet: things as in the 2017 challenge on instances, then stuff as in the scene parsing challenge.
 
-    Arguments and records are those of :class:`PanopticDataset`. For files of other converters, which list
-    stuff that lies wholly under things, set ``check_ids=False`` in ``LoadPanopticMap`` and in the metric.
+    Arguments and records are those of :class:`PanopticDataset`. Files of other converters list stuff with the
+    pixels that it had before things came over it: for these set ``check_segments=False`` in
+    ``LoadPanopticMap`` and ``check_ids=False`` in the metric.
     """
 
     METAINFO = ADE20KPanopticDataset.METAINFO

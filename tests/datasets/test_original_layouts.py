@@ -1,12 +1,18 @@
 """From the files of a download to PQ: converter, data set, pipeline and metric, exact to the pixel."""
+import runpy
+from typing import Dict, NamedTuple
+
 import numpy as np
 import pytest
 import torch
 from mmdet.registry import DATASETS
 from mmengine.registry import DefaultScope
 
-from remax_mm.evaluation import PanopticQualityMetric
-from tests.datasets.original_layouts import (CONTENTS, USER_VOID, run_converter, write_ade20k,
+from remax_mm.datasets import PanopticDataset
+from remax_mm.evaluation import PanopticQualityMetric, mean_quality
+from remax_mm.evaluation.panoptic_files import count_pair, read_panoptic_files
+from tests.conftest import REPOSITORY
+from tests.datasets.original_layouts import (CONTENTS, USER_VOID, Drawn, run_converter, write_ade20k,
                                              write_cityscapes, write_user_masks)
 
 PIPELINE = [dict(type=step) for step in ('LoadImageFromFile', 'LoadPanopticMap', 'PackPanopticInputs')]
@@ -45,6 +51,12 @@ def _user(folder, split, source='--instances'):
         data_prefix=dict(img=f'images/{split}/', seg=f'panoptic_{split}/'))
 
 
+class Layout(NamedTuple):
+    """What was drawn, by the id of the image (its file name where that is a number), and the data set."""
+    truth: Dict[str, Drawn]
+    data: PanopticDataset
+
+
 LAYOUTS = dict(
     cityscapes=_cityscapes,
     cityscapes_train_ids=lambda folder, split: _cityscapes(folder, split, train_ids=True),
@@ -56,14 +68,13 @@ LAYOUTS = dict(
 @pytest.fixture(
     scope='module', params=[(name, split) for name in LAYOUTS for split in ('train', 'val')], ids='-'.join)
 def layout(request, tmp_path_factory):
-    """What was drawn, by the id of the image (its file name where that is a number), and the data set."""
     name, split = request.param
     folder = tmp_path_factory.mktemp(name)
     truth, config = LAYOUTS[name](folder, split)
     config.update(data_root=str(folder), pipeline=PIPELINE, test_mode=split == 'val')
     with DefaultScope.overwrite_default_scope('mmdet'):
         data = DATASETS.build(config)
-    return truth, data
+    return Layout(truth, data)
 
 
 def _name(sample, truth):
@@ -108,6 +119,11 @@ def _perfect(sample, num_classes):
     return torch.cat([torch.tensor([num_classes]), values])[index]
 
 
+def _process(metric, sample):
+    prediction = dict(sem_seg=_perfect(sample, len(metric.dataset_meta['classes'])))
+    metric.process(None, [dict(sample.metainfo, pred_panoptic_seg=prediction)])
+
+
 @pytest.mark.parametrize('contents', [CONTENTS, *((content, ) for content in CONTENTS)])
 def test_layout__ground_truth_as_prediction_scores_100(layout, contents):
     truth, data = layout
@@ -119,8 +135,7 @@ def test_layout__ground_truth_as_prediction_scores_100(layout, contents):
     samples = [packed['data_samples'] for packed in data]
     samples = [sample for sample in samples if _name(sample, truth) in images]
     for sample in samples:
-        prediction = dict(sem_seg=_perfect(sample, len(data.metainfo['classes'])))
-        metric.process(None, [dict(sample.metainfo, pred_panoptic_seg=prediction)])
+        _process(metric, sample)
     scores = metric.evaluate(len(samples))
     present = {segment.name for name in images for segment in truth[name].segments if not segment.iscrowd}
     kinds = [
@@ -128,3 +143,23 @@ def test_layout__ground_truth_as_prediction_scores_100(layout, contents):
         if present & set(data.metainfo[classes])
     ]
     assert scores == {f'coco_panoptic/{key}{kind}': 100 for key in ('PQ', 'SQ', 'RQ') for kind in kinds}
+
+
+def test_layout__checker_finds_no_error(layout):
+    check_dataset = runpy.run_path(str(REPOSITORY /
+                                       'tools/analysis_tools/check_panoptic_dataset.py'))['check_dataset']
+    report = check_dataset(layout.data, processes=1)
+    assert not report.has_errors, report.findings
+
+
+def test_layout__exported_predictions_score_100(layout, tmp_path):
+    """Through the files of panopticapi: ids of images that are strings, category ids of the file."""
+    metric = PanopticQualityMetric(
+        format_only=True, outfile_prefix=str(tmp_path / 'val'), ann_file=layout.data.ann_file)
+    metric.dataset_meta = layout.data.metainfo
+    for packed in layout.data:
+        _process(metric, packed['data_samples'])
+    metric.evaluate(len(layout.data))
+    files = read_panoptic_files(layout.data.ann_file, tmp_path / 'val.json')
+    counts = sum(count_pair(pair, num_classes=len(files.classes)) for pair in files.pairs)
+    assert mean_quality(counts, files.is_thing)['PQ'] == 100

@@ -2,6 +2,7 @@
 import shutil
 
 import pytest
+from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 
@@ -230,3 +231,12 @@ def test_dataset__annotation_of_an_image_that_is_not_listed(tiny_set):
     assert 'WARNING' in (tiny_set.root / 'log').read_text()
     assert 'panoptic.json has annotations of images that it does not list, which are left out: 2' in (
         tiny_set.root / 'log').read_text()
+
+
+def test_dataset__classes_of_the_coco_file_are_those_of_mmdet(reference_dir):
+    data = PanopticDataset(
+        data_root=str(reference_dir / 'data' / 'coco_sample'),
+        ann_file='annotations/panoptic_val2017.json',
+        data_prefix=dict(img='val2017/', seg='annotations/panoptic_val2017/'))
+    for key in ('classes', 'thing_classes', 'stuff_classes', 'palette'):
+        assert list(data.metainfo[key]) == list(CocoPanopticDataset.METAINFO[key])
