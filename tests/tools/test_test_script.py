@@ -34,6 +34,7 @@ def root(tmp_path_factory):
     write_mini_panoptic(root / 'data', num_train=1, num_val=3, size=65)
     config = Config.fromfile(REPOSITORY / 'configs' / 'mini' / 'kmax_mnv3-s_1xb8-1k_mini-129.py')
     config.model = dict(type='OracleDetector', num_things=len(THINGS), num_classes=len(THINGS) + len(STUFF))
+    config.visualizer.name = 'oracle'  # a visualizer of its own: mmengine keeps them by their names
     config.custom_imports.imports.append('tests.oracle_detector')
     config.test_dataloader.update(num_workers=0, persistent_workers=False)
     config.test_dataloader.dataset.data_root = str(root / 'data')
