@@ -72,12 +72,11 @@ def read_panoptic_files(gt_json: PathLike,
     """
     gt_folder = gt_folder or Path(gt_json).with_suffix('')
     pred_folder = pred_folder or Path(pred_json).with_suffix('')
-    for what, path, exists in (('annotation file', gt_json, Path.is_file), ('folder of annotated PNGs',
-                                                                            gt_folder, Path.is_dir),
-                               ('prediction file', pred_json, Path.is_file), ('folder of predicted PNGs',
-                                                                              pred_folder, Path.is_dir)):
+    for path, exists in ((gt_json, Path.is_file), (pred_json, Path.is_file), (gt_folder, Path.is_dir),
+                         (pred_folder, Path.is_dir)):
         if not exists(Path(path)):
-            raise FileNotFoundError(f'Expected the {what} {path}, but there is none.')
+            what = 'a JSON file' if exists is Path.is_file else 'a folder of PNGs'
+            raise FileNotFoundError(f'Expected {what} at {path}, but there is none.')
     gt = _load(gt_json, 'annotations', 'categories')
     categories = _things_first(gt['categories'], gt_json)
     label_of = {category['id']: label for label, category in enumerate(categories)}
@@ -92,17 +91,13 @@ def read_panoptic_files(gt_json: PathLike,
     pairs = []
     for image_id, annotation in annotation_of.items():
         prediction = prediction_of[image_id]
-        categories_of_ids = _labels(annotation, label_of, gt_json)
-        segments = [
-            dict(
-                id=segment['id'],
-                category=categories_of_ids[segment['id']],
-                iscrowd=bool(segment.get('iscrowd'))) for segment in annotation['segments_info']
-        ]
         pairs.append(
-            PanopticPair(image_id, str(Path(gt_folder, annotation['file_name'])),
-                         str(Path(pred_folder, prediction['file_name'])), segments,
-                         _labels(prediction, label_of, pred_json)))
+            PanopticPair(
+                image_id=image_id,
+                gt_png=str(Path(gt_folder, annotation['file_name'])),
+                pred_png=str(Path(pred_folder, prediction['file_name'])),
+                gt_segments=_segments(annotation, _labels(annotation, label_of, gt_json)),
+                pred_labels=_labels(prediction, label_of, pred_json)))
     return PanopticFiles(
         classes=[category['name'] for category in categories],
         is_thing=[bool(category['isthing']) for category in categories],
@@ -151,6 +146,13 @@ def _labels(annotation: Mapping, label_of: Mapping[int, int], path: PathLike) ->
                              f'segments {segment["id"]}, or that one is {VOID_ID}')
         labels[segment['id']] = label_of[segment['category_id']]
     return labels
+
+
+def _segments(annotation: Mapping, labels: Mapping[int, int]) -> List[Dict[str, Any]]:
+    return [
+        dict(id=segment['id'], category=labels[segment['id']], iscrowd=bool(segment.get('iscrowd')))
+        for segment in annotation['segments_info']
+    ]
 
 
 def overlap_pair(pair: PanopticPair, num_classes: int, check_ids: bool = True) -> Dict[Tuple[int, int], int]:
