@@ -71,6 +71,37 @@ def _check_versions() -> None:
                     f'remax_mm was tried with {distribution} >= {floor}, but {version} is installed.')
 
 
+def prepare_launch(cfg: Any) -> None:
+    """Let ``torchrun`` start several processes on a machine without a GPU, which mmengine itself cannot.
+
+    Its launcher sets a CUDA device, and it wraps the model for one. So the processes are connected here, by
+    gloo, and the config says how to wrap; the runner finds both done. Where there is a GPU, or one process,
+    nothing happens.
+
+    Args:
+        cfg: the ``Config`` of a runner. Without a GPU, batch norms stay as they are (``sync_bn``), because
+            torch synchronises them between devices only.
+
+    Raises:
+        RuntimeError: another launcher than ``pytorch`` without a GPU.
+    """
+    import torch.distributed
+    from mmengine.device import get_device
+    if cfg.launcher == 'none' or get_device() != 'cpu':
+        return
+    if cfg.launcher != 'pytorch':
+        raise RuntimeError(
+            f'Expected a GPU for --launcher {cfg.launcher}, but torch finds none; on CPUs start '
+            'the processes with torchrun and --launcher pytorch')
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    wrapper = dict(broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg = dict(cfg.get('model_wrapper_cfg') or wrapper, device_ids=None)
+    if cfg.get('sync_bn') is not None:
+        warnings.warn('There is no GPU: each process takes the batch norm statistics of its own images.')
+        cfg.sync_bn = None
+
+
 class _MissingOps(types.ModuleType):
     """Stand-in for ``mmcv._ext``: every op is there, and every call says which package brings it."""
 

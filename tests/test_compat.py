@@ -9,6 +9,7 @@ from typing import Any, Tuple
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
@@ -204,6 +205,49 @@ def test_checkpoint__malicious_pickle_is_refused(attack: _Pickled, tmp_path: Pat
     torch.save(dict(state_dict=attack), file)
     with pytest.raises(pickle.UnpicklingError):
         torch.load(file, weights_only=True)
+
+
+# ---- several processes
+
+
+@pytest.fixture
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> list:
+    """No device but the CPU, and a list of the backends that processes are connected by."""
+    backends = []
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
+    monkeypatch.setattr(torch.distributed, 'init_process_group', backends.append)
+    return backends
+
+
+def test_prepare_launch__torchrun_without_a_gpu(_no_gpu: list) -> None:
+    cfg = Config(dict(launcher='pytorch', sync_bn='torch', find_unused_parameters=True))
+    with pytest.warns(UserWarning, match='its own images'):
+        compat.prepare_launch(cfg)
+    assert _no_gpu == ['gloo'] and cfg.sync_bn is None
+    assert cfg.model_wrapper_cfg == dict(
+        device_ids=None, broadcast_buffers=False, find_unused_parameters=True)
+
+
+def test_prepare_launch__keeps_the_wrapper_of_the_config(_no_gpu: list) -> None:
+    cfg = Config(dict(launcher='pytorch', model_wrapper_cfg=dict(type='MMDistributedDataParallel')))
+    compat.prepare_launch(cfg)
+    assert cfg.model_wrapper_cfg == dict(type='MMDistributedDataParallel', device_ids=None)
+    assert 'sync_bn' not in cfg
+
+
+def test_prepare_launch__other_launchers_need_a_gpu(_no_gpu: list) -> None:
+    with pytest.raises(RuntimeError, match='Expected a GPU for --launcher slurm'):
+        compat.prepare_launch(Config(dict(launcher='slurm')))
+    assert not _no_gpu
+
+
+@pytest.mark.parametrize('launcher, device', [('none', 'cpu'), ('pytorch', 'cuda'), ('slurm', 'cuda')])
+def test_prepare_launch__leaves_the_rest_alone(monkeypatch: pytest.MonkeyPatch, _no_gpu: list, launcher: str,
+                                               device: str) -> None:
+    monkeypatch.setattr('mmengine.device.get_device', lambda: device)
+    cfg = Config(dict(launcher=launcher, sync_bn='torch'))
+    compat.prepare_launch(cfg)
+    assert cfg.to_dict() == dict(launcher=launcher, sync_bn='torch') and not _no_gpu
 
 
 # ---- versions

@@ -7,7 +7,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-import remax_mm  # noqa: F401  (makes mmdet importable and registers the models)
+from remax_mm.compat import prepare_launch  # the import makes mmdet importable and registers the models
 
 
 def parse_args() -> argparse.Namespace:
@@ -91,6 +91,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = build_config(args)
+    prepare_launch(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
 

@@ -1,0 +1,135 @@
+"""Two processes on CPUs: the same losses and gradients as one, and ``tools/train.py`` under torchrun."""
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, NamedTuple
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from remax_mm.datasets.mini_panoptic import write_mini_panoptic
+from tests.conftest import REPOSITORY
+from tests.mask_former_config import detector_config as mask_former_config
+from tests.mask_former_config import drawn_batch
+from tests.tiny_model import detector_config as kmax_config
+
+NUM_PROCESSES = 2
+
+
+class Step(NamedTuple):
+    """Of one batch: losses, mean over the processes, and gradients."""
+    losses: Dict[str, Tensor]
+    gradients: Dict[str, Tensor]
+
+
+def _model(family: str) -> nn.Module:
+    """A relaxed model in which nothing depends on chance, nor one image on another."""
+    if family == 'kMaX':
+        config = ConfigDict(kmax_config(relaxed=True, norm_cfg=dict(type='GN', num_groups=4)))
+        for loss in ('loss_insdis', 'loss_sem'):
+            config.panoptic_head.criterion[loss].num_samples = 0  # all pixels
+    else:
+        config = mask_former_config(family, relaxed=True)
+    config.backbone.norm_cfg = dict(type='GN', num_groups=4)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(config).train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def _same_points(*size: int, **_options: object) -> Tensor:
+    """In place of ``torch.rand``: the points (..., P, 2) at which one mask is sampled are those of all."""
+    size = size[0] if isinstance(size[0], tuple) else size
+    points = torch.empty(size[-2:]).uniform_(generator=torch.Generator().manual_seed(size[-2]))
+    return points.expand(size).clone()
+
+
+def _step(family: str, rank: int = 0, world_size: int = 1) -> Step:
+    """Of the images ``rank``, ``rank + world_size``, ... of a batch of four."""
+    model = _model(family)
+    batch = {key: values[rank::world_size] for key, values in drawn_batch(4).items()}
+    data = model.data_preprocessor(batch, training=True)
+    wrapped = model if world_size == 1 else DistributedDataParallel(model)
+
+    rand, torch.rand = torch.rand, _same_points
+    try:
+        losses = wrapped(**data, mode='loss')
+    finally:
+        torch.rand = rand
+    sum(losses.values()).backward()
+
+    losses = {name: loss.detach() / world_size for name, loss in losses.items()}
+    if world_size > 1:
+        for loss in losses.values():
+            dist.all_reduce(loss)
+    return Step(losses, {name: parameter.grad for name, parameter in model.named_parameters()})
+
+
+def _work(rank: int, family: str, folder: Path) -> None:
+    """One of the processes; the first one keeps what was found."""
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads
+    dist.init_process_group('gloo', f'file://{folder / "meeting"}', rank=rank, world_size=NUM_PROCESSES)
+    step = _step(family, rank, NUM_PROCESSES)
+    if rank == 0:
+        torch.save(tuple(step), folder / 'step.pth')
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize('family', ['kMaX', 'Mask2Former', 'MaskFormer'])
+def test_two_processes__same_losses_and_gradients_as_one(family, tmp_path):
+    expected = _step(family)
+    mp.start_processes(_work, (family, tmp_path), NUM_PROCESSES, start_method='fork')
+    found = Step(*torch.load(tmp_path / 'step.pth'))
+
+    assert set(found.losses) == set(expected.losses) and 'd0.loss_cls' in expected.losses
+    for name, loss in expected.losses.items():
+        torch.testing.assert_close(found.losses[name], loss, rtol=1e-5, atol=1e-6, msg=name)
+    largest = max(gradient.abs().max() for gradient in expected.gradients.values()).item()
+    for name, gradient in expected.gradients.items():
+        torch.testing.assert_close(found.gradients[name], gradient, rtol=1e-3, atol=1e-6 * largest, msg=name)
+
+
+def _torchrun(*arguments: object) -> None:
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1')
+    done = subprocess.run([*command, *map(str, arguments)],
+                          env=environment,
+                          cwd=REPOSITORY,
+                          capture_output=True,
+                          text=True,
+                          timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason='two processes ask for two GPUs where there are some')
+@pytest.mark.parametrize('name', ['remax_mnv3-s_1xb8-1k_mini-129', 'remax-mask2former_r18_1xb8-600_mini-129'])
+def test_train_script__two_processes_without_a_gpu(name, tmp_path):
+    write_mini_panoptic(tmp_path / 'data', 8, 3, 129, 0)
+    options = [
+        f'{split}_dataloader.dataset.data_root={tmp_path / "data"}' for split in ('train', 'val', 'test')
+    ]
+    options += ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2']
+    options += ['default_hooks.logger.interval=1']
+    _torchrun('tools/train.py', f'configs/mini/{name}.py', '--launcher', 'pytorch', '--work-dir',
+              tmp_path / 'run', '--cfg-options', *options)
+    log, = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line['step'] for line in lines if 'loss' in line] == [1, 2]
+    assert all(math.isfinite(line['loss']) for line in lines if 'loss' in line)
+    assert 'coco_panoptic/PQ' in lines[-1]
+    assert torch.load(tmp_path / 'run' / 'iter_2.pth', weights_only=True)['meta']['iter'] == 2
