@@ -65,7 +65,7 @@ def draw_panoptic(image: np.ndarray,
     # Tint and outline.
     table = np.array([(0, 0, 0), *colors], dtype=np.float32)
     weight = np.where(numbers > 0, alpha, 0.)[..., None].astype(np.float32)
-    drawn = np.rint(image * (1 - weight) + table[numbers] * weight).astype(np.uint8)
+    drawn = np.rint(image * (1 - weight) + table[numbers] * weight).astype(np.uint8, order='C')
     drawn[_borders(numbers)] = BORDER_COLOR
 
     # Name, the large ones last so that they stay readable.

@@ -29,6 +29,16 @@ def test_draw_panoptic__input_stays_as_it_is():
     np.testing.assert_array_equal(image, before)
 
 
+def test_draw_panoptic__images_of_any_memory_layout():
+    # Large enough for numpy to reuse the memory of intermediate results, and with it their layout.
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    panoptic_map = np.zeros((200, 300), np.int32)
+    turned = np.ascontiguousarray(image.transpose(2, 0, 1)[::-1]).transpose(1, 2, 0)[..., ::-1]
+    assert np.array_equal(turned, image) and turned.strides != image.strides
+    assert np.array_equal(
+        draw_panoptic(turned, panoptic_map, ['cat']), draw_panoptic(image, panoptic_map, ['cat']))
+
+
 @pytest.mark.parametrize('value', [3, 7, 3003, 999, -1, -5000, 2**31 - 1])
 def test_draw_panoptic__only_void_or_unknown_values(value):
     image = _image(20, 30)
