@@ -108,8 +108,8 @@ def number_keys(keys: np.ndarray) -> Tuple[np.ndarray, List[int]]:
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
     values, index = np.unique(flat[starts], return_inverse=True)
     run_ids = np.cumsum(values > 0, dtype=np.int32)[index]
-    return np.repeat(run_ids, np.diff(starts,
-                                      append=len(flat))).reshape(keys.shape), values[values > 0].tolist()
+    ids = np.repeat(run_ids, np.diff(starts, append=len(flat)))
+    return ids.reshape(keys.shape), values[values > 0].tolist()
 
 
 def describe_segments(ids: np.ndarray, labels: Sequence[SegmentLabel]) -> List[dict]:
@@ -212,8 +212,8 @@ def _write_image(convert: Callable[[Any], ConvertedImage], png_folder: Path, ove
         image_id=converted.image_id,
         file_name=converted.png_name,
         segments_info=describe_segments(converted.ids, converted.labels))
-    return _WrittenImage(image, annotation, int((converted.ids == 0).sum()), kept, dict(converted.notes
-                                                                                        or {}))
+    void_pixels = int((converted.ids == 0).sum())
+    return _WrittenImage(image, annotation, void_pixels, kept, dict(converted.notes or {}))
 
 
 def _holds_ids(path: Path, ids: np.ndarray) -> bool:

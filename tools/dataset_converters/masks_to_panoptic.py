@@ -132,11 +132,8 @@ def combine_masks(semantic: np.ndarray, numbers: np.ndarray,
     for segment_id, key in enumerate(found, 1):
         value, number = key // KEY_BASE - 1, key % KEY_BASE
         labels.append(SegmentLabel(segment_id, value, iscrowd=is_thing[value] and number == 0))
-    notes = dict()
-    if not on_thing.all():
-        idle = int(((numbers > 0) & ~on_thing).sum())
-        notes['instance numbers on stuff or void, which say nothing'] = idle
-    return ids, labels, notes
+    idle = int(((numbers > 0) & ~on_thing).sum())
+    return ids, labels, {'instance numbers on stuff or void, which say nothing': idle}
 
 
 def draw_instances(semantic: np.ndarray, annotations: Sequence[Mapping],
