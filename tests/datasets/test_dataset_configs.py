@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 
 from remax_mm.datasets.mini_panoptic import write_mini_panoptic
+from tests.datasets.original_layouts import run_converter, write_ade20k, write_cityscapes
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 
@@ -119,6 +120,28 @@ def test_config__mini_set_trains_on_full_crops(tmp_path):
             packed = data[i]
             assert packed['inputs'].shape == (3, 129, 129)
             assert packed['data_samples'].gt_panoptic_seg.segment_map.shape == (1, 129, 129)
+
+
+@pytest.mark.parametrize('name, write, converter, crop',
+                         [('cityscapes_panoptic', write_cityscapes, 'cityscapes_panoptic', (1025, 2049)),
+                          ('ade20k_panoptic_641', write_ade20k, 'ade20k_panoptic', (641, 641))])
+def test_config__trains_and_tests_on_the_layout_of_the_download(tmp_path, name, write, converter, crop):
+    write(tmp_path, contents=('mixed', 'stuff', 'crowd'))
+    run_converter(converter, tmp_path)
+    config = Config.fromfile(FOLDER / f'{name}.py')
+    for loader in (config.train_dataloader, config.val_dataloader):
+        loader.dataset.data_root = str(tmp_path)
+    np.random.seed(0)
+    train = DATASETS.build(config.train_dataloader.dataset)
+    for i in range(len(train)):
+        packed = train[i]
+        segment_map = packed['data_samples'].gt_panoptic_seg.segment_map
+        segments = packed['data_samples'].gt_segments
+        assert packed['inputs'].shape[1:] == segment_map.shape[1:] == crop
+        assert np.unique(segment_map[segment_map > 0]).tolist() == list(range(1, len(segments) + 1))
+    for sample in DATASETS.build(config.val_dataloader.dataset):
+        sample = sample['data_samples']
+        assert sample.gt_panoptic_seg.segment_map.shape[1:] == sample.ori_shape
 
 
 def test_config__random_scale_resizes_the_longer_side():
