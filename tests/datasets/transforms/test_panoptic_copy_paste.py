@@ -282,6 +282,11 @@ def test_panoptic_copy_paste__broken_partner(tiny_set):
         with pytest.raises(BrokenFileError, match='003.png cannot be decoded'):
             dataset[index]
 
+    # A sample whose partner is broken is drawn anew where the data set leaves broken files out.
+    dataset = _dataset(tiny_set, skip_broken=True)
+    assert all(dataset[0]['img_id'] != 3 for _ in range(20))
+    assert dataset.num_skipped > 0
+
 
 def test_panoptic_copy_paste__partner_of_another_size(tiny_set):
     dataset = _dataset(
