@@ -1,9 +1,10 @@
 from .comparison import Spread, compare_runs, format_comparison, measure_spread, read_final_metrics
 from .complexity import (Complexity, PartComplexity, count_macs, count_parameters, format_complexity,
                          inference_copy, measure_complexity, measure_config)
-from .loss_balance import (LossParts, collect_loss_balance, format_loss_balance, logarithmic_edges,
-                           measure_loss_balance, split_mask_id_loss, split_sigmoid_cross_entropy,
+from .loss_balance import (LossParts, format_loss_balance, logarithmic_edges, split_sigmoid_cross_entropy,
                            split_softmax_cross_entropy, summarize_loss_balance)
+from .model_loss_balance import (collect_loss_balance, collect_query_balance, measure_loss_balance,
+                                 split_mask_id_loss)
 from .panoptic_dataset_check import (KINDS, Category, Finding, ImageReport, ImageTask, check_classes,
                                      check_image, check_json, find_unused_pngs)
 from .panoptic_dataset_report import DatasetReport, format_report, report_as_dict, summarise_dataset
@@ -17,7 +18,7 @@ __all__ = [
     'summarise_dataset', 'Spread', 'compare_runs', 'format_comparison', 'measure_spread',
     'read_final_metrics', 'Complexity', 'PartComplexity', 'count_macs', 'count_parameters',
     'format_complexity', 'inference_copy', 'measure_complexity', 'measure_config', 'LossParts',
-    'collect_loss_balance', 'format_loss_balance', 'logarithmic_edges', 'measure_loss_balance',
-    'split_mask_id_loss', 'split_sigmoid_cross_entropy', 'split_softmax_cross_entropy',
-    'summarize_loss_balance'
+    'collect_loss_balance', 'collect_query_balance', 'format_loss_balance', 'logarithmic_edges',
+    'measure_loss_balance', 'split_mask_id_loss', 'split_sigmoid_cross_entropy',
+    'split_softmax_cross_entropy', 'summarize_loss_balance'
 ]

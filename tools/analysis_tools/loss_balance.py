@@ -1,8 +1,9 @@
-"""Compare false positives and false negatives in the mask-ID loss of models, as in Figs. 1 and 6 of ReMaX.
+"""Compare false positives and false negatives in the mask loss of models, as in Figs. 1 and 6 of ReMaX.
 
     python tools/analysis_tools/loss_balance.py CONFIG CONFIG --checkpoints A.pth B.pth
 
-Without --checkpoints the models are those that training starts from. The images are those of training.
+Takes models with a mask-ID loss, and mmdet's MaskFormer and Mask2Former, plain or relaxed (docs/loss_balance.md
+says what is counted). Without --checkpoints the models are those that training starts from. The images are those of training.
 Writes loss_balance.json, with the numbers of every image, and loss_balance.png.
 """
 import argparse

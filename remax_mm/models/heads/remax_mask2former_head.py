@@ -46,12 +46,19 @@ class RelaxedOutputs(NamedTuple):
     sem_seg: Tensor
 
 
+def nearest_masks(masks: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Masks (M, H, W) of any type at ``size`` (h, w), read at the nearest pixel as mmdet's heads do."""
+    rows, columns = (torch.arange(wanted, device=masks.device) * full // wanted
+                     for wanted, full in zip(size, masks.shape[-2:]))
+    return masks[:, rows[:, None], columns]
+
+
 def semantic_map(gt_instances: InstanceData, size: Tuple[int, int], num_classes: int) -> Tensor:
     """Class of each cell by the segment on it, that of the first one where segments overlap.
 
     Args:
         gt_instances: ``labels`` (M,) in [0, K) and ``masks`` (M, H, W) in {0, 1}.
-        size: (h, w); segments are read at the nearest pixel, as mmdet reads them.
+        size: (h, w).
         num_classes: K, which stands where no segment is.
 
     Returns:
