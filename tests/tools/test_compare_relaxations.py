@@ -1,4 +1,5 @@
 """The comparison of relaxations, with a trainer that only writes the log of a training."""
+import copy
 import importlib.util
 import json
 import math
@@ -31,7 +32,7 @@ def trainer(tmp_path) -> Path:
         textwrap.dedent(f'''
         import json, sys
         from pathlib import Path
-        names = {[config for _, config in TOOL.VARIANTS.values()]!r}
+        names = {[variant.config for variant in TOOL.FAMILIES['kmax'].variants.values()]!r}
         config, folder = Path(sys.argv[1]), Path(sys.argv[3])
         options = dict(option.split('=') for option in sys.argv[5:])
         with open({str(tmp_path / 'calls')!r}, 'a') as calls:
@@ -115,7 +116,7 @@ def test_compare_relaxations__variants_differ_in_what_their_names_say():
         config.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in options.items()})
         return config.to_dict()
 
-    kmax, sigmoid, remask, remax = map(config, TOOL.VARIANTS)
+    kmax, sigmoid, remask, remax = map(config, TOOL.FAMILIES['kmax'].variants)
     assert kmax['optim_wrapper']['optimizer']['lr'] == 4e-3
     assert kmax['randomness'] == dict(seed=0)
     assert kmax['param_scheduler'] == Config.fromfile(
@@ -132,6 +133,40 @@ def test_compare_relaxations__variants_differ_in_what_their_names_say():
 
     head['criterion']['reclass'] = dict(type='ReClass', smoothing=0.1)
     assert remask == remax
+
+
+@pytest.mark.parametrize('family', ['mask2former', 'maskformer'])
+def test_compare_relaxations__families_of_mmdet(family):
+    """Each variant is the relaxed model without what its name does not say, at the recipe of the configs."""
+    runs = TOOL.plan_runs(TOOL.parse_args(['--family', family, '--seeds', '1']))
+    configs = []
+    for run in runs:
+        config = Config.fromfile(run.config)
+        before = copy.deepcopy(config.to_dict())
+        options = dict(option.split('=', maxsplit=1) for option in run.options)
+        config.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in options.items()})
+        configs.append(config.to_dict())
+        for key in ('train_cfg', 'optim_wrapper', 'param_scheduler'):
+            assert configs[-1][key] == before[key]
+    assert [run.variant for run in runs] == [family, f'{family}-remask', f'{family}-remask-reclass']
+
+    plain, remask, remax = configs
+    assert remask['model']['panoptic_head'].pop('reclass') is None
+    assert remax['model']['panoptic_head'].pop('reclass') == dict(type='ReClass', smoothing=0.1)
+    assert remask == remax
+    head = remask['model']['panoptic_head']
+    assert head.pop('remask')['type'] == 'ReMask' and head.pop('loss_sem')
+    assert head['type'].startswith('ReMaX') and head['loss_cls']['type'] == 'SoftTargetCrossEntropyLoss'
+    head['type'], head['loss_cls']['type'] = head['type'][len('ReMaX'):], 'CrossEntropyLoss'
+    assert remask == plain
+
+
+def test_compare_relaxations__variants_of_the_family_only(capsys):
+    with pytest.raises(SystemExit):
+        TOOL.parse_args(['--family', 'mask2former', '--variants', 'sigmoid'])
+    assert "but got ['sigmoid']" in capsys.readouterr().err
+    args = TOOL.parse_args(['--family', 'mask2former'])
+    assert (args.iterations, args.lr, args.work_dir.name) == (600, 1e-3, 'mask2former')
 
 
 def test_measure_spread__by_hand():

@@ -1,9 +1,11 @@
-"""Train kMaX-DeepLab, with a sigmoid, with ReMask and with ReClass on the mini set, and compare their PQ.
+"""Train a model plain, with ReMask and with ReClass too on the mini set, several times each, and compare PQ.
 
     python tools/dataset_converters/make_mini_panoptic.py data/mini_panoptic
     python tools/analysis_tools/compare_relaxations.py --seeds 3
+    python tools/analysis_tools/compare_relaxations.py --family mask2former --seeds 3
 
-Everything else is equal: data, their order, network at inference, learning rate, schedule. Finished runs are
+The families are kMaX-DeepLab, which gets a sigmoid first, and mmdet's Mask2Former and MaskFormer. Everything
+else is equal: data, their order, network at inference, learning rate, schedule. Finished runs are
 kept, so that the same command goes on where it was stopped. Writes comparison.md and comparison.json.
 """
 import argparse
@@ -12,7 +14,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.fileio import dump, load
 
@@ -20,25 +22,53 @@ from remax_mm.analysis import compare_runs, format_comparison, read_final_metric
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRAINER = REPOSITORY / 'tools' / 'train.py'
-# By the name of their folder; each but the first adds one thing to the one before.
-VARIANTS = {
-    'kmax': ('kMaX (softmax)', 'kmax_mnv3-s_1xb8-1k_mini-129.py'),
-    'sigmoid': ('sigmoid', 'kmax-sigmoid_mnv3-s_1xb8-1k_mini-129.py'),
-    'sigmoid-remask': ('sigmoid + ReMask', 'kmax-sigmoid-remask_mnv3-s_1xb8-1k_mini-129.py'),
-    'sigmoid-remask-reclass': ('sigmoid + ReMask + ReClass', 'remax_mnv3-s_1xb8-1k_mini-129.py'),
-}
+CONFIGS = REPOSITORY / 'configs' / 'mini'
+
+
+class Variant(NamedTuple):
+    """Its name in the table, its config, and what it changes of it."""
+    title: str
+    config: str
+    options: Tuple[str, ...] = ()
+
+
+class Family(NamedTuple):
+    """Variants by the names of their folders, each with one thing more than the one before; and a recipe."""
+    variants: Dict[str, Variant]
+    iterations: int
+    lr: float
+
+
+def _family_of_mmdet(name: str, title: str) -> Family:
+    plain, relaxed = (f'{model}_r18_1xb8-600_mini-129.py' for model in (name, f'remax-{name}'))
+    return Family({
+        name: Variant(title, plain),
+        f'{name}-remask': Variant(f'{title} + ReMask', relaxed, ('model.panoptic_head.reclass=None', )),
+        f'{name}-remask-reclass': Variant(f'{title} + ReMask + ReClass', relaxed),
+    }, iterations=600, lr=1e-3)  # yapf: disable
+
+
+FAMILIES = {
+    'kmax':
+    Family({
+        'kmax': Variant('kMaX (softmax)', 'kmax_mnv3-s_1xb8-1k_mini-129.py'),
+        'sigmoid': Variant('sigmoid', 'kmax-sigmoid_mnv3-s_1xb8-1k_mini-129.py'),
+        'sigmoid-remask': Variant('sigmoid + ReMask', 'kmax-sigmoid-remask_mnv3-s_1xb8-1k_mini-129.py'),
+        'sigmoid-remask-reclass': Variant('sigmoid + ReMask + ReClass', 'remax_mnv3-s_1xb8-1k_mini-129.py'),
+    }, iterations=1000, lr=4e-3),
+    'mask2former': _family_of_mmdet('mask2former', 'Mask2Former'),
+    'maskformer': _family_of_mmdet('maskformer', 'MaskFormer'),
+}  # yapf: disable
 
 
 class Run(NamedTuple):
-    """One training: variant and seed, the options of its config, its folder."""
+    """One training: title and name of its variant, its seed, its config and what it changes, its folder."""
+    title: str
     variant: str
     seed: int
+    config: Path
     options: List[str]
     folder: Path
-
-    @property
-    def config(self) -> Path:
-        return REPOSITORY / 'configs' / 'mini' / VARIANTS[self.variant][1]
 
     @property
     def settings(self) -> dict:
@@ -48,15 +78,26 @@ class Run(NamedTuple):
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/compare_relaxations'))
+    parser.add_argument('--family', choices=list(FAMILIES), default='kmax', help='model (default: kmax)')
+    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/compare_relaxations/<family>')
     parser.add_argument('--seeds', type=int, default=3, help='runs of each variant (default: 3)')
-    parser.add_argument('--iterations', type=int, default=1000, help='of each run (default: 1000)')
-    parser.add_argument('--lr', type=float, default=4e-3, help='learning rate of all runs (default: 4e-3)')
-    parser.add_argument('--variants', nargs='+', choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument(
+        '--iterations', type=int, help='of each run (default: 1000 of kmax, 600 of the others)')
+    parser.add_argument(
+        '--lr', type=float, help='learning rate of all runs (default: 4e-3 of kmax, 1e-3 of the others)')
+    parser.add_argument('--variants', nargs='+', help='some of the family (default: all)')
     parser.add_argument('--jobs', type=int, default=1, help='runs at the same time (default: 1)')
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], help='further overrides for all runs, as of tools/train.py')
     args = parser.parse_args(arguments)
+    family = FAMILIES[args.family]
+    args.iterations = family.iterations if args.iterations is None else args.iterations
+    args.lr = family.lr if args.lr is None else args.lr
+    args.work_dir = args.work_dir or Path('work_dirs/compare_relaxations') / args.family
+    args.variants = args.variants or list(family.variants)
+    unknown = set(args.variants) - set(family.variants)
+    if unknown:
+        parser.error(f'Expected --variants among {list(family.variants)}, but got {sorted(unknown)}')
     for name in ('seeds', 'iterations', 'jobs'):
         if getattr(args, name) < 1:
             parser.error(f'Expected --{name} to be at least 1, but got {getattr(args, name)}')
@@ -71,10 +112,12 @@ def plan_runs(args: argparse.Namespace) -> List[Run]:
         f'train_cfg.val_interval={iterations}', f'param_scheduler.0.end={max(iterations // 10, 2)}',
         f'param_scheduler.1.milestones=[{iterations * 85 // 100},{iterations * 95 // 100}]'
     ]
+    variants = {name: FAMILIES[args.family].variants[name] for name in args.variants}
     return [
-        Run(variant, seed, [f'randomness.seed={seed}', *schedule, *args.cfg_options],
-            args.work_dir / variant / f'seed{seed}') for seed in range(args.seeds)
-        for variant in args.variants
+        Run(variant.title, name, seed, CONFIGS / variant.config,
+            [f'randomness.seed={seed}', *schedule, *variant.options, *args.cfg_options],
+            args.work_dir / name / f'seed{seed}') for seed in range(args.seeds)
+        for name, variant in variants.items()
     ]
 
 
@@ -130,10 +173,10 @@ def main(arguments: Optional[Sequence[str]] = None, trainer: Path = TRAINER) -> 
         finished.update(zip([run.folder for run in waiting], trained))
 
     # A failed run, say, one that did not stay finite, is missing from the table and named at the end
-    results = {VARIANTS[variant][0]: {} for variant in args.variants}
+    results = {run.title: {} for run in planned}
     for run in planned:
         if finished[run.folder] is not None:
-            results[VARIANTS[run.variant][0]][run.seed] = finished[run.folder]
+            results[run.title][run.seed] = finished[run.folder]
     table = format_comparison(results)
     (args.work_dir / 'comparison.md').write_text(f'{table}\n')
     spreads = {
@@ -144,7 +187,13 @@ def main(arguments: Optional[Sequence[str]] = None, trainer: Path = TRAINER) -> 
         for variant, qualities in compare_runs(results).items()
     }
     dump(
-        dict(iterations=args.iterations, lr=args.lr, options=args.cfg_options, runs=results, spread=spreads),
+        dict(
+            family=args.family,
+            iterations=args.iterations,
+            lr=args.lr,
+            options=args.cfg_options,
+            runs=results,
+            spread=spreads),
         args.work_dir / 'comparison.json',
         indent=2)
     print(f'\nMean ± sample standard deviation (lowest to highest), {args.iterations} iterations, '

@@ -2,9 +2,10 @@
 
     python tools/analysis_tools/loss_balance.py CONFIG CONFIG --checkpoints A.pth B.pth
 
-Takes models with a mask-ID loss, and mmdet's MaskFormer and Mask2Former, plain or relaxed (docs/loss_balance.md
-says what is counted). Without --checkpoints the models are those that training starts from. The images are those of training.
-Writes loss_balance.json, with the numbers of every image, and loss_balance.png.
+Takes models with a mask-ID loss, and mmdet's MaskFormer and Mask2Former, plain or relaxed;
+docs/loss_balance.md says what is counted. Without --checkpoints the models are those that training starts
+from. The images are those of training. Writes loss_balance.json, with the numbers of every image, and
+loss_balance.png.
 """
 import argparse
 from pathlib import Path
