@@ -10,15 +10,16 @@ Ways not taken:
   every view, and takes each mask from one view alone.
 - A vote of finished segments throws the probabilities away before they are averaged.
 
-Masks of kMaX-DeepLab are a softmax over slots. A one-to-one matching keeps that: a mean of distributions is
-a distribution, over the slots at each pixel and over the classes of each slot. Its logarithm makes logits
-for the fusion head, whose thresholds mean what they always do. A thing that few of the views see stays
-below the class threshold, because the slots that it meets in the other views say void.
+Masks of kMaX-DeepLab are a softmax over slots, and a one-to-one matching keeps that: what is averaged is the
+joint probability of slot and class at each pixel, and a mean of distributions is a distribution. Summed over
+classes it gives the mean of the masks. Summed over pixels it gives the classes of a slot, with each view
+counting by the area that the slot has in it: a slot without pixels, matched because it was left over, has no
+say. The logarithms make logits for the fusion head, whose thresholds mean what they always do. A thing that a
+minority of the views see loses its pixels to what the others see there.
 """
 import copy
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
@@ -51,7 +52,7 @@ class View(NamedTuple):
 
 
 def match_slots(mean: SlotProbabilities, view: SlotProbabilities) -> Tensor:
-    """Which slot of the mean each slot of a view stands for: the largest total similarity, one to one.
+    """The slot of a view that each slot of the mean stands for: the largest total similarity, one to one.
 
     A pair's similarity is the probability that both draw the same class, void among them, times the soft Dice
     2 sum(p q) / (sum(p^2) + sum(q^2)) of their masks, which is 1 for equal masks and for these alone.
@@ -65,8 +66,8 @@ def match_slots(mean: SlotProbabilities, view: SlotProbabilities) -> Tensor:
         squares = torch.einsum('np,np->n', one, one)[:, None] + torch.einsum('mp,mp->m', other, other)
         masks = 2 * shared / squares.clamp(min=torch.finfo(squares.dtype).tiny)
         classes = torch.einsum('nk,mk->nm', mean.classes, view.classes)
-    _, slot_of_view = linear_sum_assignment((classes * masks).cpu().numpy(), maximize=True)
-    return torch.from_numpy(np.argsort(slot_of_view)).to(one.device)
+    _, slots = linear_sum_assignment((classes * masks).cpu().numpy(), maximize=True)
+    return torch.from_numpy(slots).to(one.device)
 
 
 def add_view(mean: SlotProbabilities, view: SlotProbabilities, num_views: int) -> None:
@@ -78,8 +79,12 @@ def add_view(mean: SlotProbabilities, view: SlotProbabilities, num_views: int) -
         num_views: number of views with this one.
     """
     slots = match_slots(mean, view)
-    for kept, new in zip(mean, view):
-        kept.mul_((num_views - 1) / num_views).index_add_(0, slots, new, alpha=1 / num_views)
+    # Of slots that have no pixels in any view, all views count alike.
+    area, view_area = (part.masks.sum((1, 2)) + 1e-6 for part in (mean, view))
+    share = view_area[slots] / ((num_views - 1) * area + view_area[slots])
+    mean.classes.lerp_(view.classes[slots], share[:, None])
+    mean.masks.mul_((num_views - 1) / num_views).index_add_(
+        0, slots.argsort(), view.masks, alpha=1 / num_views)  # without a reordered copy
 
 
 def scaled_canvas(pad_size: Sequence[int], plain_size: Sequence[int],

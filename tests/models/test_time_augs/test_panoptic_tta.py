@@ -10,8 +10,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
 from remax_mm.models.test_time_augs import SlotProbabilities, add_view, match_slots, scaled_canvas
-from tests.colour_model import (CAT, CAT_2, CAT_3, DOG, GRASS, NUM_CLASSES, SKY, assert_same_segments,
-                                away_from_borders, colour_detector, paint, truth)
+from tests.colour_model import (CAT, CAT_2, CAT_3, DOG, GRASS, NUM_CLASSES, SKY, as_input,
+                                assert_same_segments, away_from_borders, colour_detector, paint, truth)
 from tests.random_statistics import randomise_norms
 from tests.tiny_model import detector_config
 
@@ -50,7 +50,7 @@ def test_match_slots__worked_by_hand():
     masks = torch.tensor([[0.8, 0.7, 0.1, 0.0], [0.1, 0.2, 0.8, 0.1], [0.1, 0.1, 0.1, 0.9]]).view(3, 2, 2)
     mean, order = SlotProbabilities(classes, masks), [2, 0, 1]
     view = SlotProbabilities(classes[order], masks[order])
-    assert match_slots(mean, view).tolist() == order
+    assert match_slots(mean, view).tolist() == [order.index(slot) for slot in range(3)]
 
 
 def test_match_slots__class_decides_between_equal_masks():
@@ -83,13 +83,28 @@ def test_add_view__is_the_mean_of_reordered_views():
     for number, view in enumerate(views[1:], start=2):
         add_view(mean, view, number)
 
-    in_first_order = [
-        SlotProbabilities(*(part[order.argsort()][orders[0]] for part in view))
-        for view, order in zip(views, orders)
-    ]
-    for part, parts in zip(mean, zip(*in_first_order)):
-        torch.testing.assert_close(part, torch.stack(parts).mean(0))
+    # The joint probability of slot, class and pixel, in the order of the first view
+    joint = torch.stack([
+        torch.einsum('nk,nhw->nkhw', *view)[order.argsort()][orders[0]] for view, order in zip(views, orders)
+    ]).mean(0)
+    torch.testing.assert_close(mean.masks, joint.sum(1))
+    torch.testing.assert_close(mean.classes, joint.sum((2, 3)) / joint.sum((1, 2, 3))[:, None])
     torch.testing.assert_close(mean.masks.sum(0), torch.ones(5, 6))
+    torch.testing.assert_close(mean.classes.sum(1), torch.ones(5))
+
+
+def test_add_view__slots_without_pixels():
+    """They have no say on the class of a slot with pixels; among themselves all views count alike."""
+    classes = [torch.tensor([[1.0, 0.0], [0.8, 0.2]]), torch.tensor([[0.6, 0.4], [0.2, 0.8]])]
+    masks = [torch.tensor([1.0, 0.0]).view(2, 1, 1), torch.tensor([1.0, 0.0]).view(2, 1, 1)]
+    mean, view = (SlotProbabilities(*parts) for parts in zip(classes, masks))
+    add_view(mean, view, 2)
+    torch.testing.assert_close(mean.classes, torch.tensor([[0.8, 0.2], [0.5, 0.5]]))
+
+    empty = SlotProbabilities(torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2, 2))
+    mean = SlotProbabilities(torch.tensor([[0.9, 0.1]]), torch.ones(1, 2, 2))
+    add_view(mean, empty, 2)
+    torch.testing.assert_close(mean.classes, torch.tensor([[0.9, 0.1]]), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -171,24 +186,15 @@ def test_panoptic_tta__every_image_of_a_batch_has_its_own():
         assert_same_segments(result.pred_panoptic_seg.sem_seg[0].numpy(), truth(painting))
 
 
-def test_panoptic_tta__one_view_in_two_sees_a_thing():
-    """Worked by hand: class 0 with 0.96 in one view and void in the other is 0.48; of three views, 0.64."""
-    model = _tta(colour_detector(pad_size=None, thing_threshold=0.5))
+def test_panoptic_tta__a_majority_of_views_decides():
+    """Worked by hand: with 1 of 2 views, SKY has half of CAT's pixels as well, and comes first; with 2 of 3 it
+    has a third of them, below the threshold of 0.4, and CAT two thirds."""
+    model = _tta(colour_detector(pad_size=None))
     blank = paint((33, 33), (SKY, S(None), S(None)))
     seen = paint((33, 33), (SKY, S(None), S(None)), (CAT, S(5, 20), S(5, 20)))
 
-    def segments(*views):
-        batch = dict(inputs=[], data_samples=[])
-        for view in views:
-            image = torch.from_numpy(view.transpose(2, 0, 1).copy())
-            batch['inputs'].append([image])
-            batch['data_samples'].append(
-                [DetDataSample(metainfo=dict(img_shape=(33, 33), ori_shape=(33, 33)))])
-        return {info['label'] for info in _panoptic(model, batch).pred_panoptic_seg.segments_info}
-
-    # A blank view gives the slot of CAT no pixel but still its class; say void there instead.
-    head = model.module.panoptic_head
-    predict = head.predict
+    # Slots that have no pixels say void, as they do in a trained model.
+    predict = model.module.panoptic_head.predict
 
     def predict_void_where_unseen(features, samples):
         classes, masks = predict(features, samples)
@@ -197,9 +203,23 @@ def test_panoptic_tta__one_view_in_two_sees_a_thing():
         classes[unseen] = torch.tensor([0., 0., 0., 0., 10.])
         return classes, masks
 
-    head.predict = predict_void_where_unseen
-    assert segments(blank, seen) == segments(seen, blank) == {SKY.label}
-    assert segments(blank, seen, seen) == segments(seen, blank, seen) == {SKY.label, CAT.label}
+    model.module.panoptic_head.predict = predict_void_where_unseen
+
+    def scores(*views):
+        batch = dict(inputs=[], data_samples=[])
+        for view in views:
+            batch['inputs'].append([as_input(view)])
+            batch['data_samples'].append(
+                [DetDataSample(metainfo=dict(img_shape=(33, 33), ori_shape=(33, 33)))])
+        panoptic = _panoptic(model, batch).pred_panoptic_seg
+        return {info['label']: info['score'] for info in panoptic.segments_info}
+
+    assert set(scores(blank, seen)) == set(scores(seen, blank)) == {SKY.label}
+    assert set(scores(blank, seen, blank)) == {SKY.label}
+    for views in ((blank, seen, seen), (seen, blank, seen), (seen, seen, blank)):
+        found = scores(*views)
+        # exp(10) to 4 of 1 for the class, two thirds for the mask
+        assert found[CAT.label] == pytest.approx(2 / 3 * np.exp(10) / (np.exp(10) + 4), abs=1e-4)
 
 
 def test_panoptic_tta__padding_of_each_view():
