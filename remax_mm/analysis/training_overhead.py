@@ -1,0 +1,190 @@
+"""What a change of a model costs in training, in time and memory, and whether inference stays the same."""
+import copy
+import statistics
+import time
+from itertools import cycle, zip_longest
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Tuple
+from weakref import finalize
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, set_random_seed
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .complexity import inference_copy
+
+Step = Callable[[], Any]
+
+
+class StepCost(NamedTuple):
+    """Of a training step: seconds, one for each round, and the peak of its memory in bytes."""
+    seconds: List[float]
+    peak_memory: int
+
+
+class Overhead(NamedTuple):
+    """One model over another: median over the rounds of the ratio of times, and ratio of peaks of memory."""
+    time: float
+    memory: float
+
+
+class InferenceDifference(NamedTuple):
+    """What two models do not share at inference; empty, empty and 0 where they are the same network.
+
+    Attributes:
+        parameters: names that only one has, or that differ in shape.
+        calls: modules that only one calls, or that are called at another place.
+        outputs: largest difference of their outputs, with the same weights.
+    """
+    parameters: List[str]
+    calls: List[str]
+    outputs: float
+
+
+class TensorMemory(TorchDispatchMode):
+    """Bytes of the live tensors that were made inside the context, and their peak, on any device.
+
+    What a kernel allocates and frees for itself is not seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: Dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        given = {tensor.untyped_storage().data_ptr() for tensor in tensors_in([args, kwargs])}
+        for tensor in tensors_in(outputs):
+            if tensor.untyped_storage().data_ptr() not in given:  # not a view, nor written in place
+                self._track(tensor.untyped_storage())
+        return outputs
+
+    def _track(self, storage: torch.UntypedStorage) -> None:
+        key = storage.data_ptr()
+        if key not in self._known:
+            self._known[key] = storage.nbytes()
+            self.live += storage.nbytes()
+            self.peak = max(self.peak, self.live)
+            finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.live -= self._known.pop(key)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors of nested lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(item)
+
+
+def time_in_turns(steps: Mapping[str, Step], rounds: int, warmup: int = 2) -> Dict[str, List[float]]:
+    """Seconds of each step in each round. A round takes every step once, so that all see the same machine.
+
+    Args:
+        warmup: rounds that are not counted.
+    """
+    seconds: Dict[str, List[float]] = {name: [] for name in steps}
+    for _ in range(warmup + rounds):
+        for name, step in steps.items():
+            _synchronize()
+            start = time.perf_counter()
+            step()
+            _synchronize()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: values[warmup:] for name, values in seconds.items()}
+
+
+def peak_memory(step: Step) -> int:
+    """Peak of the bytes that a step allocates: of the allocator on CUDA, of its tensors elsewhere."""
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        _synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with TensorMemory() as memory:
+        step()
+    return memory.peak
+
+
+def measure_steps(steps: Mapping[str, Step], rounds: int) -> Dict[str, StepCost]:
+    """Time and memory of training steps."""
+    seconds = time_in_turns(steps, rounds)
+    return {name: StepCost(seconds[name], peak_memory(step)) for name, step in steps.items()}
+
+
+def compare_costs(plain: StepCost, changed: StepCost) -> Overhead:
+    """The costs of one step as multiples of those of the other, measured in the same rounds."""
+    ratios = [new / old for new, old in zip(changed.seconds, plain.seconds)]
+    return Overhead(statistics.median(ratios), changed.peak_memory / plain.peak_memory)
+
+
+def build_training_step(config: Config, num_batches: int, seed: int = 0) -> Step:
+    """A training step of a config on batches of its training data, which are loaded beforehand.
+
+    Raises:
+        ValueError: ``num_batches`` below 1.
+    """
+    if num_batches < 1:
+        raise ValueError(f'Expected `num_batches` to be at least 1, but got {num_batches}')
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    set_random_seed(seed)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    model = model.to(get_device()).train()
+    optimizer = build_optim_wrapper(model, config.optim_wrapper)
+
+    set_random_seed(seed)  # the same images for every model
+    loader = iter(Runner.build_dataloader(config.train_dataloader, seed=seed))
+    batches = cycle([next(loader) for _ in range(num_batches)])
+    # The data preprocessor writes into the samples.
+    return lambda: model.train_step(copy.deepcopy(next(batches)), optimizer)
+
+
+@torch.no_grad()
+def compare_inference(plain: nn.Module, changed: nn.Module, batch: dict) -> InferenceDifference:
+    """Hold two detectors against each other at inference, both with the weights of ``changed``.
+
+    Args:
+        batch: as a data loader yields it; left as it is.
+    """
+    plain, changed = inference_copy(plain), inference_copy(changed)
+    shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (plain, changed)]
+    parameters = sorted(name for name, _ in set(shapes[0].items()) ^ set(shapes[1].items()))
+    if parameters:
+        return InferenceDifference(sorted(set(parameters)), [], float('nan'))
+
+    plain.load_state_dict(changed.state_dict())
+    (outputs, calls), (new_outputs, new_calls) = (_run_and_list_calls(m, batch) for m in (plain, changed))
+    differing = [f'{a} | {b}' for a, b in zip_longest(calls, new_calls) if a != b]
+    largest = max((a.double() - b.double()).abs().max().item()
+                  for a, b in zip(tensors_in(outputs), tensors_in(new_outputs)))
+    return InferenceDifference([], differing, largest)
+
+
+def _run_and_list_calls(model: nn.Module, batch: dict) -> Tuple[Any, List[str]]:
+    """Outputs of the network, and the modules that it calls in their order."""
+    calls: List[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: calls.append(name))
+        for name, module in model.named_modules()
+    ]
+    try:
+        return model(**model.data_preprocessor(copy.deepcopy(batch)), mode='tensor'), calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
