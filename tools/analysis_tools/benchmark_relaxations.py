@@ -67,9 +67,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     for name, cost in costs.items():
         print(f'  {name:8} {statistics.median(cost.seconds):9.4f} s {cost.peak_memory / 2**20:10.1f} MiB')
     print(f'  ratio    {overhead.time:9.3f}   {overhead.memory:10.3f}')
-    print(
-        f'Inference: {len(difference.parameters)} parameters and {len(difference.calls)} module calls differ, '
-        f'largest difference of the outputs {difference.outputs:g}')
+    print(f'Inference: {len(difference.parameters)} parameters and {len(difference.calls)} module calls '
+          f'differ, largest difference of the outputs {difference.outputs:g}')
     if args.out:
         dump(
             dict(
