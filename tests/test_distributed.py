@@ -118,7 +118,7 @@ def _torchrun(*arguments: object) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='two processes ask for two GPUs where there are some')
 @pytest.mark.parametrize('name', ['remax_mnv3-s_1xb8-1k_mini-129', 'remax-mask2former_r18_1xb8-600_mini-129'])
-def test_train_script__two_processes_without_a_gpu(name, tmp_path):
+def test_scripts__two_processes_without_a_gpu(name, tmp_path):
     write_mini_panoptic(tmp_path / 'data', 8, 3, 129, 0)
     options = [
         f'{split}_dataloader.dataset.data_root={tmp_path / "data"}' for split in ('train', 'val', 'test')
@@ -132,4 +132,10 @@ def test_train_script__two_processes_without_a_gpu(name, tmp_path):
     assert [line['step'] for line in lines if 'loss' in line] == [1, 2]
     assert all(math.isfinite(line['loss']) for line in lines if 'loss' in line)
     assert 'coco_panoptic/PQ' in lines[-1]
-    assert torch.load(tmp_path / 'run' / 'iter_2.pth', weights_only=True)['meta']['iter'] == 2
+    checkpoint = tmp_path / 'run' / 'iter_2.pth'
+    assert torch.load(checkpoint, weights_only=True)['meta']['iter'] == 2
+
+    out = tmp_path / 'test.json'
+    _torchrun('tools/test.py', f'configs/mini/{name}.py', checkpoint, '--launcher', 'pytorch', '--work-dir',
+              tmp_path / 'test', '--out', out, '--cfg-options', *options[:3])
+    assert json.loads(out.read_text())['coco_panoptic/PQ'] == pytest.approx(lines[-1]['coco_panoptic/PQ'])

@@ -27,6 +27,7 @@ from mmengine.utils import is_abs
 
 import remax_mm  # noqa: F401  (makes mmdet importable and registers the models)
 from remax_mm.apis import add_test_time_arguments, apply_test_time_arguments
+from remax_mm.compat import prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -169,6 +170,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = build_config(args)
+    prepare_launch(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     metrics = runner.test()
     if args.out and runner.rank == 0:
