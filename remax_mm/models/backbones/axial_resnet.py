@@ -9,7 +9,8 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..layers import EXPANSION, KMAX_NORM, AxialBlock, BottleneckBlock, ConvNormAct, NormConfig
+from ..layers import (EXPANSION, KMAX_ACT, KMAX_NORM, ActConfig, AxialBlock, BottleneckBlock, ConvNormAct,
+                      NormConfig)
 
 STEM_CHANNELS = (64, 64, 128)
 NUM_STAGES = 4
@@ -24,6 +25,24 @@ def drop_path_rate_at(stride: int, last_rate: float, first_stride: int = ATTENTI
     """
     stage = stride.bit_length() - 2  # 1 at stride 4, 4 at stride 32
     return last_rate * stage / NUM_STAGES if stride >= first_stride else 0.0
+
+
+def build_stem(channels: Sequence[int],
+               norm_cfg: NormConfig = KMAX_NORM,
+               act_cfg: ActConfig = KMAX_ACT) -> nn.Sequential:
+    """3x3 convolutions (B, 3, H, W) to (B, channels[-1], h, w), the first of stride 2, the last not activated."""
+    stem = nn.Sequential()
+    for index, (before, width) in enumerate(zip((3, *channels), channels)):
+        stem.append(
+            ConvNormAct(
+                before,
+                width,
+                3,
+                stride=1 if index else 2,
+                norm_cfg=norm_cfg,
+                act=index < len(channels) - 1,
+                act_cfg=act_cfg))
+    return stem
 
 
 @MODELS.register_module()
@@ -67,15 +86,11 @@ class AxialResNet(BaseModule):
                              f'but got {tuple(out_indices)}')
         self.out_indices = tuple(out_indices)
         self.with_stem = with_stem
-        first, second, third = STEM_CHANNELS
-        self.stem = nn.Sequential(
-            ConvNormAct(3, first, 3, stride=2, norm_cfg=norm_cfg),
-            ConvNormAct(first, second, 3, norm_cfg=norm_cfg),
-            ConvNormAct(second, third, 3, norm_cfg=norm_cfg, act=False))
+        self.stem = build_stem(STEM_CHANNELS, norm_cfg)
 
         # The first block of a stage halves the size, so it still belongs to the stride before.
         self.stages = nn.ModuleList()
-        width, stride = third, 2
+        width, stride = STEM_CHANNELS[-1], 2
         for depth, base in zip(num_blocks, channels):
             stage = nn.Sequential()
             for index in range(depth):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from remax_mm.structures import DualPathFeatures
 from ..layers import (EXPANSION, KMAX_NORM, MAX_ACT, ActConfig, AxialBlock, BasicBlock, BottleneckBlock,
                       ConvNormAct, DualPathLayer, NormConfig, resize_to, truncated_normal_)
-from .axial_resnet import ATTENTION_STRIDE, drop_path_rate_at
+from .axial_resnet import ATTENTION_STRIDE, build_stem, drop_path_rate_at
 
 CONV_BLOCKS = dict(basic=BasicBlock, bottleneck=BottleneckBlock)
 COARSEST, FINEST = 16, 4
@@ -140,7 +140,7 @@ class DualPathAxialResNet(BaseModule):
         self.act = build_activation_layer(act_cfg)
 
         # Pixel path: what is pretrained, the first blocks that are not, and the decoder.
-        self.stem = _build_stem(stem_channels, **self.block_options)
+        self.stem = build_stem(stem_channels, **self.block_options)
         self.dual_path_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
         width = stem_channels[-1]
@@ -254,16 +254,6 @@ def _run(group: BlockGroup, x: Tensor, memory: Tensor, layers: Iterator[nn.Modul
         if group.dual_path:
             x, memory = next(layers)(x, memory)
     return x, memory
-
-
-def _build_stem(channels: Sequence[int], norm_cfg: NormConfig, act_cfg: ActConfig) -> nn.Sequential:
-    stem = nn.Sequential()
-    for index, (width, base) in enumerate(zip((3, *channels), channels)):
-        last = index == len(channels) - 1
-        stem.append(
-            ConvNormAct(
-                width, base, 3, stride=1 if index else 2, norm_cfg=norm_cfg, act_cfg=act_cfg, act=not last))
-    return stem
 
 
 def _check_stages(num_blocks: Sequence[int], channels: Sequence[int], conv_block: str) -> None:
