@@ -1,6 +1,6 @@
 """Whether the model and the data sets mean the same classes."""
 from itertools import zip_longest
-from typing import Iterator, Mapping, Tuple
+from typing import Mapping, Tuple
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -13,10 +13,10 @@ CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
 
 
 def check_class_counts(model: nn.Module, metainfo: Mapping, source: str) -> None:
-    """Compare the heads of a model with the classes of a data set.
+    """Compare the parts of a model with the classes of a data set.
 
     Args:
-        model: Its parts with ``num_things_classes`` and ``num_stuff_classes`` are looked at.
+        model: Its parts with ``num_things_classes`` or ``num_stuff_classes`` are looked at, losses too.
         metainfo: Of the data set, with ``thing_classes`` and ``stuff_classes``.
         source: Where its classes come from, for the message.
 
@@ -24,18 +24,14 @@ def check_class_counts(model: nn.Module, metainfo: Mapping, source: str) -> None
         ValueError: the numbers differ.
     """
     things, stuff = len(metainfo['thing_classes']), len(metainfo['stuff_classes'])
-    for name, counts in _class_counts(model):
-        if counts != (things, stuff):
+    expected = dict(num_things_classes=things, num_stuff_classes=stuff)
+    for name, module in model.named_modules():
+        found = {key: getattr(module, key) for key in expected if hasattr(module, key)}
+        if any(count != expected[key] for key, count in found.items()):
             raise ValueError(
                 f'Expected a model for the {things} thing and {stuff} stuff classes of {source}, '
-                f'but `{name}` has {counts[0]} and {counts[1]}; set num_things_classes={things} '
-                f'and num_stuff_classes={stuff} wherever the config names them')
-
-
-def _class_counts(model: nn.Module) -> Iterator[Tuple[str, Tuple[int, int]]]:
-    for name, module in model.named_modules():
-        if hasattr(module, 'num_things_classes') and hasattr(module, 'num_stuff_classes'):
-            yield name, (module.num_things_classes, module.num_stuff_classes)
+                f'but `{name}` has {" and ".join(f"{key}={count}" for key, count in found.items())}; set '
+                f'num_things_classes={things} and num_stuff_classes={stuff} wherever the config names them')
 
 
 @HOOKS.register_module()

@@ -6,6 +6,7 @@ from mmdet.registry import HOOKS
 from torch import nn
 
 from remax_mm.engine.hooks.check_classes_hook import check_class_counts
+from remax_mm.models.losses import MeanEmbeddingDiscriminationLoss
 
 METAINFO = dict(classes=('hen', 'egg', 'lawn'), thing_classes=('hen', 'egg'), stuff_classes=('lawn', ))
 
@@ -44,8 +45,19 @@ def test_check_class_counts__same_numbers():
 def test_check_class_counts__other_numbers(things, stuff):
     with pytest.raises(
             ValueError,
-            match=f'2 thing and 1 stuff classes of a.json.*`1` has {things} and {stuff}.*classes=2'):
+            match=f'2 thing and 1 stuff classes of a.json.*`1` has num_things_classes={things} and '
+            f'num_stuff_classes={stuff}; set num_things_classes=2'):
         check_class_counts(_model(things, stuff), METAINFO, 'a.json')
+
+
+def test_check_class_counts__a_loss_that_counts_things_alone():
+    # Of MaX-DeepLab; nothing else would notice that it takes some stuff for things.
+    model = _model(2, 1)
+    model.append(MeanEmbeddingDiscriminationLoss(num_things_classes=2))
+    check_class_counts(model, METAINFO, 'a.json')
+    model[-1].num_things_classes = 80
+    with pytest.raises(ValueError, match='`2` has num_things_classes=80; set num_things_classes=2 and'):
+        check_class_counts(model, METAINFO, 'a.json')
 
 
 def test_hook__all_agree(hook):
@@ -59,7 +71,7 @@ def test_hook__model_for_other_classes(hook):
     runner = _runner(model=_model(80, 53))
     for step, source in ((hook.before_train, 'train.json'), (hook.before_val, 'val.json'),
                          (hook.before_test, 'SimpleNamespace')):
-        with pytest.raises(ValueError, match=f'2 thing and 1 stuff classes of {source}.*80 and 53'):
+        with pytest.raises(ValueError, match=f'2 thing and 1 stuff classes of {source}.*=80 and .*=53'):
             step(runner)
 
 
