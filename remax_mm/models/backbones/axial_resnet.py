@@ -30,7 +30,7 @@ def drop_path_rate_at(stride: int, last_rate: float, first_stride: int = ATTENTI
 def build_stem(channels: Sequence[int],
                norm_cfg: NormConfig = KMAX_NORM,
                act_cfg: ActConfig = KMAX_ACT) -> nn.Sequential:
-    """3x3 convolutions (B, 3, H, W) to (B, channels[-1], h, w), the first of stride 2, the last not activated."""
+    """3x3 convolutions from (B, 3, H, W), the first of stride 2, to ``channels``, the last not activated."""
     stem = nn.Sequential()
     for index, (before, width) in enumerate(zip((3, *channels), channels)):
         stem.append(
