@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
 from remax_mm.analysis.complexity import count_parameters, inference_copy, measure_complexity
+from remax_mm.engine.optimizers import group_parameters
 from tests.conftest import REPOSITORY
 
 CONFIGS = sorted(p for p in (REPOSITORY / 'configs').rglob('*.py') if '_base_' not in p.parts)
@@ -226,6 +227,15 @@ def test_config__max_deeplab_as_in_deeplab2(path):
     assert config.model.backbone.drop_path_rate == 0.2
 
 
+@pytest.mark.parametrize('name, pretrained', [('max-deeplab-s_8xb8-100k_coco-641', 41_343_424),
+                                              ('max-deeplab-l_8xb8-100k_coco-1025', 175_115_392)])
+def test_config__only_what_imagenet_pretrains_learns_slowly(name, pretrained):
+    # deeplab2's counts of the backbones that it trains on ImageNet.
+    lr_mult = _read(_config(name)).optim_wrapper.paramwise_cfg.lr_mult
+    groups = group_parameters(_build(_config(name)), 1., 0., lr_mult)
+    assert sum(p.numel() for group in groups if group['lr'] == 0.1 for p in group['params']) == pretrained
+
+
 @pytest.mark.parametrize(
     'path', [path for path in SCHEDULED if path not in MAX_DEEPLAB], ids=lambda path: path.stem)
 def test_config__losses_and_thresholds_of_its_data_set(path):
@@ -263,11 +273,16 @@ def test_config__trains_for_a_step(path):
     model = MODELS.build(config.model).train()
     slots = _slots(model)
     before = slots.detach().clone()
+    trained, reached = [p for p in model.parameters() if p.requires_grad], set()
+    for index, parameter in enumerate(trained):
+        parameter.register_hook(lambda gradient, index=index: reached.add(index))
     losses = model.train_step(_batch(), build_optim_wrapper(model, config.optim_wrapper))
 
     assert all(torch.isfinite(loss).all() for loss in losses.values())
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert not torch.equal(slots, before)
+    # DistributedDataParallel waits for a gradient of each.
+    assert len(reached) == len(trained)
 
 
 @pytest.mark.parametrize('path', RELAXED.values(), ids=RELAXED)
