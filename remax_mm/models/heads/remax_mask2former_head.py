@@ -116,17 +116,17 @@ class RelaxationMixin:
                  **kwargs: Any) -> None:
         _check_known(super().__init__, set(kwargs) - set(self.unread))
         super().__init__(*args, **kwargs)
-        num_layers = len(self.transformer_decoder.layers)
-        most = num_layers if self.predicts_before_layers else num_layers - 1
-        self.num_relaxed = num_layers * 2 // 3 if num_relaxed is None else num_relaxed
-        if not 0 < self.num_relaxed <= most:
-            raise ValueError(
-                f'Expected `num_relaxed` from 1 to {most}, the number of outputs before the final '
-                f'one, but got {self.num_relaxed}')
-
         self.remask = None if remask is None else MODELS.build(remask)
         self.loss_sem = None if loss_sem is None else MODELS.build(loss_sem)
         self.reclass = None if reclass is None else MODELS.build(reclass)
+
+        num_layers = len(self.transformer_decoder.layers)
+        most = num_layers if self.predicts_before_layers else num_layers - 1
+        self.num_relaxed = num_layers * 2 // 3 if num_relaxed is None else num_relaxed
+        if self.remask is not None and not 0 < self.num_relaxed <= most:
+            raise ValueError(
+                f'Expected `num_relaxed` from 1 to {most}, the number of outputs before the final '
+                f'one, but got {self.num_relaxed}')
         if (self.loss_sem is None) != (getattr(self.remask, 'semantic_head', None) is None):
             raise ValueError('Expected `loss_sem` and a `remask` with a semantic head together, but got '
                              f'loss_sem={loss_sem} and remask={remask}')
@@ -151,7 +151,7 @@ class RelaxationMixin:
             losses = self.loss_by_feat(class_logits, outputs.predictions, outputs.gt_instances, metas)
             if outputs.sem_logits is not None:
                 # Where no segment is, a panoptic map is unlabelled; beside instances there is background.
-                ignored = self.num_classes if self.num_stuff_classes else -100
+                ignored = self.num_classes if self.num_stuff_classes else None
                 losses['loss_sem'] = self.loss_sem(
                     full_precision(outputs.sem_logits), outputs.sem_seg, ignore_index=ignored)
         return losses
@@ -186,9 +186,17 @@ class RelaxationMixin:
         joint = self.remask(joint, StageContext(joint.pixel_feature, sem_seg=sem_seg))
         if joint.relaxed_mask_logits is None:  # eval
             return predictions, None
+        self._check_semantics(joint.sem_logits)
         relaxed = joint.relaxed_mask_logits.split(self.num_queries, dim=1)
         first = [prediction._replace(relaxed_mask_logits=masks) for prediction, masks in zip(first, relaxed)]
         return first + predictions[self.num_relaxed:], joint.sem_logits
+
+    def _check_semantics(self, sem_logits: Optional[Tensor]) -> None:
+        expected = self.num_classes + (self.num_stuff_classes == 0)
+        if sem_logits is not None and sem_logits.shape[1] != expected:
+            raise ValueError(
+                f'Expected {expected} channels of the semantic head of `remask`, the classes and, '
+                f'without stuff, background; but got {sem_logits.shape[1]}')
 
     def _loss_by_feat_single(self, cls_scores: Tensor, mask_preds: MaskPrediction,
                              batch_gt_instances: List[InstanceData],

@@ -39,10 +39,17 @@ def semantic_gate(sem_logits: Tensor, class_logits: Tensor, activation: str = 's
 
     Returns:
         (B, N, h, w), at least float32.
+
+    Raises:
+        ValueError: fewer than K semantic logits.
     """
+    num_classes = class_logits.shape[-1] - 1
+    if sem_logits.shape[1] < num_classes:
+        raise ValueError(f'Expected semantic logits of at least {num_classes} classes, but got '
+                         f'{sem_logits.shape[1]}')
     sem_logits = full_precision(sem_logits)
     semantic = sem_logits.sigmoid() if activation == 'sigmoid' else sem_logits.softmax(dim=1)
-    return _gate(semantic[:, :class_logits.shape[-1] - 1], class_logits, activation)
+    return _gate(semantic[:, :num_classes], class_logits, activation)
 
 
 def ground_truth_gate(sem_seg: Tensor, class_logits: Tensor, activation: str = 'sigmoid') -> Tensor:

@@ -284,6 +284,22 @@ def test_num_relaxed__never_the_last_output(family, most):
             MODELS.build(detector_config(family, True, num_relaxed=wrong))
 
 
+def test_num_relaxed__is_not_asked_for_without_remask():
+    # Of one layer there is no output before the last.
+    head = MODELS.build(detector_config('MaskFormer', True, num_layers=1, remask=None, loss_sem=None))
+    assert head.panoptic_head.num_relaxed == 0
+    with pytest.raises(ValueError, match='from 1 to 0'):
+        MODELS.build(detector_config('MaskFormer', True, num_layers=1))
+
+
+@pytest.mark.parametrize('num_stuff, wrong', [(2, 6), (2, 4), (0, 5)])
+def test_loss__semantic_head_of_another_number_of_classes(num_stuff, wrong):
+    config = detector_config('MaskFormer', True, num_things=5 - num_stuff, num_stuff=num_stuff)
+    config.panoptic_head.remask.semantic_head.num_classes = wrong
+    with pytest.raises(ValueError, match=f'but got {wrong}'):
+        _losses(MODELS.build(config).train())
+
+
 def test_semantic_map__loops():
     masks = (torch.rand(3, 9, 13) < 0.3).long()
     labels = torch.tensor([4, 1, 4])

@@ -87,6 +87,21 @@ def test_semantic_gate__ranges():
     assert 0 <= softmax.min() and softmax.max() <= 1
 
 
+def test_semantic_gate__columns_beyond_the_classes():
+    _, class_logits, sem_logits = (part.detach() for part in _random_case())
+    num_classes = class_logits.shape[-1] - 1
+    background = torch.randn_like(sem_logits[:, :1])
+    more = torch.cat([sem_logits, background], dim=1)
+    torch.testing.assert_close(semantic_gate(more, class_logits), semantic_gate(sem_logits, class_logits))
+    # Under a softmax background takes its part, and then drops out.
+    share = sem_logits.exp() / (sem_logits.exp().sum(1, keepdim=True) + background.exp())
+    classes = class_logits.softmax(-1)[..., :-1]
+    torch.testing.assert_close(
+        semantic_gate(more, class_logits, 'softmax'), torch.einsum('bnk,bkhw->bnhw', classes, share))
+    with pytest.raises(ValueError, match=f'at least {num_classes} classes, but got {num_classes - 1}'):
+        semantic_gate(sem_logits[:, 1:], class_logits)
+
+
 @pytest.mark.parametrize('activation', ['sigmoid', 'softmax'])
 def test_relax_mask_logits__keeps_signs_and_zero(activation):
     mask_logits, class_logits, sem_logits = (part.detach() for part in _random_case())
