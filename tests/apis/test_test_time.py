@@ -6,14 +6,18 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
 from remax_mm.apis import (PanopticInferencer, add_test_time_arguments, apply_test_time_arguments, use_tiles,
                            use_tta)
+from remax_mm.models.test_time_augs import scaled_canvas
 from tests.colour_model import (CAT, CAT_2, DOG, GRASS, SKY, assert_same_segments, colour_detector, paint,
                                 truth)
+from tests.conftest import REPOSITORY
 
 S = slice
+BASE = REPOSITORY / 'configs' / '_base_'
 LARGE = paint((90, 150), (SKY, S(0, 40), S(None)), (GRASS, S(60, None), S(None)), (CAT, S(30, 70), S(10, 80)),
               (CAT_2, S(30, 70), S(80, 120)), (DOG, S(2, 20), S(130, 145)))
 
@@ -130,3 +134,30 @@ def test_inferencer__views(tmp_path):
         for ours, theirs in zip(one.segments_info, other.segments_info):
             assert ours['area'] == theirs['area']
             assert ours['score'] == pytest.approx(theirs['score'], abs=1e-5)
+
+
+@pytest.mark.parametrize('views, data, size, sides', [
+    ('views_641', 'coco_panoptic_641', (480, 640), [(481, 641), (361, 481), (601, 801)]),
+    ('views_1281', 'ade20k_panoptic', (480, 640), [(961, 1281), (721, 961), (1201, 1601)]),
+    ('views_cityscapes', 'cityscapes_panoptic', (1024, 2048), [(1024, 2048), (768, 1536), (1280, 2560)]),
+])
+def test_views__of_the_base_configs(tmp_path, views, data, size, sides):
+    """Each size with its mirror image, that of the test pipeline first."""
+    mmcv.imwrite(np.random.RandomState(0).randint(0, 256, (*size, 3), np.uint8), str(tmp_path / 'a.png'))
+    bases = [str(BASE / 'datasets' / f'{data}.py'), str(BASE / 'test_time' / f'{views}.py')]
+    (tmp_path / 'config.py').write_text(f'_base_ = {bases}')
+    config = Config.fromfile(tmp_path / 'config.py')
+    *steps, _, pack = config.test_pipeline
+    plain = Compose([*steps, pack])(dict(img_path=str(tmp_path / 'a.png'), img_id=0))
+
+    found = Compose(config.tta_pipeline)(dict(img_path=str(tmp_path / 'a.png'), img_id=0))
+    shapes = [tuple(image.shape[1:]) for image in found['inputs']]
+    assert shapes == [side for side in sides for _ in range(2)]
+    assert torch.equal(found['inputs'][0], plain['inputs'])
+    assert [sample.flip for sample in found['data_samples']] == [False, True] * 3
+    for image, mirrored in zip(found['inputs'][::2], found['inputs'][1::2]):
+        assert torch.equal(image.flip(-1), mirrored)
+    # The canvases have sides of 32k + 1, as they are in the scale of the crop.
+    crop = Config.fromfile(f'{BASE}/datasets/{data}.py').image_size
+    assert [scaled_canvas(crop, shapes[0], shape) for shape in sides
+            ] == [tuple(round((side - 1) * scale) + 1 for side in crop) for scale in (1, 0.75, 1.25)]

@@ -187,8 +187,8 @@ def test_panoptic_tta__every_image_of_a_batch_has_its_own():
 
 
 def test_panoptic_tta__a_majority_of_views_decides():
-    """Worked by hand: with 1 of 2 views, SKY has half of CAT's pixels as well, and comes first; with 2 of 3 it
-    has a third of them, below the threshold of 0.4, and CAT two thirds."""
+    """Worked by hand: with 1 of 2 views, SKY has half of CAT's pixels as well, and comes first; with 2 of 3,
+    it has a third of them, below the threshold of 0.4, and CAT two thirds."""
     model = _tta(colour_detector(pad_size=None))
     blank = paint((33, 33), (SKY, S(None), S(None)))
     seen = paint((33, 33), (SKY, S(None), S(None)), (CAT, S(5, 20), S(5, 20)))
