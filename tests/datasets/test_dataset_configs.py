@@ -49,7 +49,7 @@ def test_config__augmentation_of_the_paper(name, side, low, high):
         assert 'magnitude_scale' not in steps['ColorPolicy']
     for loader in (config.val_dataloader, config.test_dataloader):
         test = _steps(loader.dataset.pipeline)
-        assert list(test) == ['LoadIntactImage', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']
+        assert list(test) == ['LoadImageFromFile', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']
         assert tuple(test['Resize'].scale) == (side, side) and loader.dataset.test_mode
     for step in [*config.train_pipeline, *config.test_pipeline]:
         TRANSFORMS.build(step)
@@ -74,7 +74,8 @@ def test_config__augmentation_of_cityscapes():
     photo = dict(img=np.full((512, 1024, 3), 9, np.uint8), gt_seg_map=np.ones((512, 1024), np.uint8))
     results = crop(photo)
     assert results['img'].shape[:2] == results['gt_seg_map'].shape == tuple(config.image_size) == (1025, 2049)
-    assert list(_steps(config.test_pipeline)) == ['LoadIntactImage', 'LoadPanopticMap', 'PackPanopticInputs']
+    assert list(_steps(
+        config.test_pipeline)) == ['LoadImageFromFile', 'LoadPanopticMap', 'PackPanopticInputs']
 
 
 def test_config__mini_set_keeps_its_plain_augmentation():

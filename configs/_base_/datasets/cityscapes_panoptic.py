@@ -37,7 +37,8 @@ train_pipeline = [
 ]
 # The preprocessor pads photos of 1024x2048 pixels to the crop.
 test_pipeline = [
-    dict(type='LoadIntactImage', backend_args=backend_args),
+    # By this name mmdet's DetInferencer finds the step that it replaces.
+    dict(type='LoadImageFromFile', backend_args=backend_args),
     dict(type='LoadPanopticMap', backend_args=backend_args),
     dict(type='PackPanopticInputs'),
 ]

@@ -68,7 +68,9 @@ def index_segments(ids: np.ndarray, table_ids: Sequence[int], void_ids: Sequence
 class LoadPanopticMap(BaseTransform):
     """Load the ground truth of a panoptic record as one index map; needs no panopticapi.
 
-    In a test pipeline it stands after ``Resize``, so that the ground truth keeps the original size.
+    In a test pipeline it stands after ``Resize``, so that the ground truth keeps the original size. An image
+    that is no record of a data set, as mmdet's ``DetInferencer`` sends, has no ``seg_map_path`` at all and
+    passes through.
 
     Required keys: ``seg_map_path``, ``segments_info`` (``id``, ``category``, ``is_thing``, ``iscrowd``, and
     if known ``area`` in pixels), and ``ori_shape`` of a loaded image or ``height`` and ``width`` for the size
@@ -105,7 +107,9 @@ class LoadPanopticMap(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Add the index map and its tables to ``results``."""
-        path = results.get('seg_map_path')
+        if 'seg_map_path' not in results:
+            return results
+        path = results['seg_map_path']
         if path is None:
             raise ValueError(f'Expected a panoptic PNG for {results.get("img_path")}, but its record names '
                              'none: set `data_prefix.seg`, or leave LoadPanopticMap out of the pipeline')

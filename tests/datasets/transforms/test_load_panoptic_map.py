@@ -7,7 +7,7 @@ import pytest
 from mmdet.registry import TRANSFORMS
 
 from remax_mm.datasets.coco_panoptic import CocoPanopticMapDataset
-from remax_mm.datasets.transforms.load_panoptic_map import decode_segment_ids, index_segments
+from remax_mm.datasets.transforms.load_panoptic_map import LoadPanopticMap, decode_segment_ids, index_segments
 
 
 def _load(tiny_set, image_id, load=dict(type='LoadPanopticMap'), **changes):
@@ -119,6 +119,11 @@ def test_load_panoptic_map__ids_that_repeat(tiny_set):
     segments = [dict(id=12, category=2, is_thing=False, iscrowd=False)] * 2
     with pytest.raises(ValueError, match='id of its own.*002_panoptic.png'):
         _load(tiny_set, 2, segments_info=segments)
+
+
+def test_load_panoptic_map__an_image_of_no_data_set():
+    results = dict(img=np.zeros((4, 6, 3), np.uint8), img_path='holiday.jpg', ori_shape=(4, 6))
+    assert LoadPanopticMap()(dict(results)).keys() == results.keys()
 
 
 def test_load_panoptic_map__no_ground_truth(tiny_set):
