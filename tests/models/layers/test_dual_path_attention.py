@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from remax_mm.models.layers.dual_path_attention import (DualPathLayer, PathAttention, PathProjection,
                                                         Projection, attend)
@@ -95,6 +96,22 @@ def test_attend__shapes_of_deeplab2():
     query, key = torch.zeros(2, 8, 127, 4225), torch.zeros(2, 8, 127, 422)
     output = attend(query, key, torch.zeros(2, 8, 128, 422), nn.Identity(), nn.Identity())
     assert output.shape == (2, 1024, 4225)
+
+
+def test_attend__softmax_in_float32():
+    seen = []
+
+    class Watch(TorchDispatchMode):
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if 'softmax' in function.__name__:
+                seen.append(args[0].dtype)
+            return function(*args, **(kwargs or {}))
+
+    query, key, value = _projection(4, dtype=torch.bfloat16)
+    with Watch():
+        output = attend(query, key, value, nn.Identity(), nn.Identity())
+    assert seen == [torch.float32] and output.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize('dim', [1, 2])
@@ -208,7 +225,7 @@ def test_dual_path_layer__drop_path_on_each_update_by_itself():
     assert counts.min() > 14 and counts.max() < 54
 
 
-def test_dual_path_layer__softmax_in_float32_under_mixed_precision():
+def test_dual_path_layer__mixed_precision_is_close():
     layer = randomise_norms(_layer())
     pixel, memory = _paths(dtype=torch.float32)
     exact = layer(pixel, memory)
