@@ -132,7 +132,7 @@ def stitch_tiles(tiles: Iterable[TilePrediction],
                  iou_threshold: float = 0.5) -> StitchedSegments:
     """Stitch the tiles of an image, drawn one by one.
 
-    Beside the map itself, the maps of at most two rows of tiles are kept.
+    Beside the map itself, the maps of a few rows of tiles are kept.
 
     Args:
         tiles: of :func:`plan_tiles`, in its order.

@@ -18,7 +18,7 @@ class TiledPanopticModel(BaseTTAModel):
     """Run a detector on tiles of an image, one after the other, and stitch their panoptic maps.
 
     A tile is an image of its own to the detector. What the device holds does not depend on the size of the
-    image; the image, its map and the maps of two rows of tiles lie in the host's memory. Area limits in
+    image; the image, its map and the maps of a few rows of tiles lie in the host's memory. Area limits in
     the detector's ``test_cfg`` hold within each tile. An image that fits one tile is left to the detector.
 
     The result is ``pred_panoptic_seg`` as of :class:`KMaXFusionHead`: ``sem_seg`` (1, H, W) int32, on the
