@@ -150,6 +150,9 @@ def test_config__has_a_recipe_card_and_little_else(path):
     card = path.read_text().split('"""')[1]
     assert 'Train:' in card and 'Hardware:' in card
     assert path.name in card
+    if path in SCHEDULED:
+        assert 'Paper:' in card and 'Expected:' in card
+        assert not re.search(r'Expected: +PQ', card) or 'not measured by us' in card
     body = path.read_text().split('"""', 2)[2]
     if _read(path)._cfg_dict and "_base_ = '" in body:  # a child
         assert sum(bool(line.strip()) for line in body.splitlines()) <= 30
