@@ -37,7 +37,7 @@ test_dataloader = dict(
                   dict(type='LoadPanopticMap'), dict(type='PackPanopticInputs')]))
 test_evaluator = dict(type='PanopticQualityMetric')
 test_cfg = dict(type='TestLoop')
-visualizer = dict(name='test_time')  # one of its own: the runner keeps visualizers by name, and where they write
+visualizer = dict(name='test_time')  # the runner keeps visualizers by name, with their folder
 """
 
 
