@@ -16,23 +16,19 @@ has, takes the features of strides 4 and 8 activated in TensorFlow, and as they 
 
 Class outputs are put into the order of our data sets.
 """
-import argparse
-import os
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 import numpy as np
 import torch
+from converted_checkpoint import fit_weights, run_converter, save_checkpoint
 from deeplab2_names import CONVNEXT, NOT_WEIGHTS, Converted, convert_variables
 from kmax_to_remax_mm import CONFIGS
 from kmax_to_remax_mm import default_config as convnext_config
-from kmax_to_remax_mm import fit_weights
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
-
-from remax_mm.version import __version__
 
 
 def read_variables(path: Path) -> Dict[str, np.ndarray]:
@@ -129,46 +125,11 @@ def convert_file(source: Path, target: Path, config: Optional[Config] = None) ->
     converted = convert_variables(read_variables(source))
     model = build_model(default_config(converted) if config is None else config, converted)
     state_dict = fit_weights(converted.weights, model, str(source))
-
-    meta = dict(
-        dataset_meta=dict(converted.dataset.metainfo), source=source.name, remax_mm_version=__version__)
-    if config is not None:
-        meta['cfg'] = config.pretty_text
-    checkpoint = dict(meta=meta, state_dict=state_dict)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # In one step, so that a full disk leaves no half of a file behind.
-    unfinished = target.with_name(f'{target.name}.{os.getpid()}')
-    try:
-        torch.save(checkpoint, unfinished)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return checkpoint
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'source', type=Path, metavar='SRC', help='checkpoint without its .index, or a .npz of one')
-    parser.add_argument('target', type=Path, metavar='DST', help='checkpoint to write')
-    parser.add_argument(
-        '--config', type=Path, help='config that the checkpoint must fit; its text is kept inside')
-    parser.add_argument('--force', action='store_true', help='overwrite DST')
-    return parser.parse_args()
+    return save_checkpoint(target, state_dict, converted.dataset, source, config)
 
 
 def main() -> None:
-    args = parse_args()
-    if args.target.exists() and not args.force:
-        raise SystemExit(f'error: {args.target} exists; --force overwrites it')
-    try:
-        config = None if args.config is None else Config.fromfile(args.config)
-        checkpoint = convert_file(args.source, args.target, config)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f'error: {error}')
-    classes = len(checkpoint['meta']['dataset_meta']['classes'])
-    print(f'Wrote {len(checkpoint["state_dict"])} weights for {classes} classes to {args.target}')
+    run_converter(convert_file, __doc__, 'checkpoint without its .index, or a .npz of one')
 
 
 if __name__ == '__main__':

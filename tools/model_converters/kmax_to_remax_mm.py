@@ -12,75 +12,26 @@ Class outputs are put into the order of the data sets here. On Cityscapes the re
 configs/kmax/kmax_r50-os4_8xb4-60k_cityscapes-1025x2049.py, TensorFlow's has the pixel decoder of
 configs/kmax/kmax_r50_8xb4-60k_cityscapes-1025x2049.py.
 """
-import argparse
 import codecs
-import os
 import pickle
 import re
 import warnings
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
-from kmax_release import SEMANTIC_HEAD, ReleaseDataset, convert_weights
+from converted_checkpoint import fit_weights, list_names, run_converter, save_checkpoint
+from kmax_release import ReleaseDataset, convert_weights
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from torch import Tensor, nn
+from torch import Tensor
 
-from remax_mm.analysis import inference_copy
 from remax_mm.models.backbones.convnext import ARCHITECTURES, ConvNeXtSpec
-from remax_mm.version import __version__
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-
-
-def fit_weights(weights: Mapping[str, Tensor], model: nn.Module, source: str) -> Dict[str, Tensor]:
-    """Check that weights fill the inference part of a model exactly, and complete what may be missing.
-
-    Args:
-        weights: by our names, as :func:`convert_weights` returns them.
-        model: may be on the meta device; left as it is.
-        source: where the weights come from, for the message.
-
-    Returns:
-        Weights of the model's inference part and, if the model and the weights both have one, of its
-        auxiliary semantic head, in the order of the model. Counts of batches that are missing are 0.
-
-    Raises:
-        ValueError: weights are missing, unexpected or of another shape; the message lists them.
-    """
-    inference = inference_copy(model).state_dict()
-    with_semantic_head = any(name.startswith(SEMANTIC_HEAD) for name in weights)
-    wanted = {
-        name: value
-        for name, value in model.state_dict().items()
-        if name in inference or (with_semantic_head and name.startswith(SEMANTIC_HEAD))
-    }
-    has_semantic_head = any(name.startswith(SEMANTIC_HEAD) for name in wanted)
-
-    missing = [name for name in wanted if name not in weights and not name.endswith('num_batches_tracked')]
-    unexpected = [
-        name for name in weights
-        if name not in wanted and (has_semantic_head or not name.startswith(SEMANTIC_HEAD))
-    ]
-    misshapen = [
-        f'{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}'
-        for name, value in wanted.items() if name in weights and weights[name].shape != value.shape
-    ]
-    if missing or unexpected or misshapen:
-        raise ValueError(f'Expected the weights in {source} to fit the model, but '
-                         f'{len(missing)} are missing{_listed(missing)}; '
-                         f'{len(unexpected)} are unexpected{_listed(unexpected)}; '
-                         f'{len(misshapen)} have another shape{_listed(misshapen)}')
-    return {name: weights.get(name, torch.zeros((), dtype=torch.int64)) for name in wanted}
-
-
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    lines = [*names[:most], *(['...'] if len(names) > most else [])]
-    return ':\n  ' + '\n  '.join(lines) if lines else ''
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -129,7 +80,7 @@ def read_release(path: Path) -> Dict[str, Tensor]:
     strange = [str(name) for name, value in weights.items() if not isinstance(value, Tensor)]
     if strange:
         raise ValueError(f'Expected nothing but weights in {path}, but {len(strange)} of {len(weights)} '
-                         f'entries are not{_listed(strange)}')
+                         f'entries are not{list_names(strange)}')
     return weights
 
 
@@ -192,44 +143,11 @@ def convert_file(source: Path, target: Path, config: Optional[Config] = None) ->
     with torch.device('meta'):
         model = MODELS.build(chosen.model)
     state_dict = fit_weights(weights, model, str(source))
-
-    meta = dict(dataset_meta=dict(dataset.metainfo), source=source.name, remax_mm_version=__version__)
-    if config is not None:
-        meta['cfg'] = config.pretty_text
-    checkpoint = dict(meta=meta, state_dict=state_dict)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # In one step, so that a full disk leaves no half of a file behind.
-    unfinished = target.with_name(f'{target.name}.{os.getpid()}')
-    try:
-        torch.save(checkpoint, unfinished)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return checkpoint
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('source', type=Path, metavar='SRC', help='checkpoint of the release, .pth or .pkl')
-    parser.add_argument('target', type=Path, metavar='DST', help='checkpoint to write')
-    parser.add_argument(
-        '--config', type=Path, help='config that the checkpoint must fit; its text is kept inside')
-    parser.add_argument('--force', action='store_true', help='overwrite DST')
-    return parser.parse_args()
+    return save_checkpoint(target, state_dict, dataset, source, config)
 
 
 def main() -> None:
-    args = parse_args()
-    if args.target.exists() and not args.force:
-        raise SystemExit(f'error: {args.target} exists; --force overwrites it')
-    try:
-        config = None if args.config is None else Config.fromfile(args.config)
-        checkpoint = convert_file(args.source, args.target, config)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f'error: {error}')
-    classes = len(checkpoint['meta']['dataset_meta']['classes'])
-    print(f'Wrote {len(checkpoint["state_dict"])} weights for {classes} classes to {args.target}')
+    run_converter(convert_file, __doc__, 'checkpoint of the release, .pth or .pkl')
 
 
 if __name__ == '__main__':
