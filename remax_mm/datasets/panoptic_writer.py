@@ -5,20 +5,18 @@ started again.
 """
 import json
 import os
-import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
-from mmengine.utils import ProgressBar
 from scipy.ndimage import find_objects
 
 from .image_files import BrokenFileError, read_image
+from .map_images import map_images
 from .transforms.load_panoptic_map import decode_segment_ids, index_segments
 
 UNFINISHED = '.part'
@@ -141,7 +139,7 @@ def write_split(ann_file: Path,
                 convert: Callable[[Any], ConvertedImage],
                 jobs: Sequence[Any],
                 categories: Sequence[Mapping],
-                num_workers: int = 1,
+                processes: int = 1,
                 overwrite: bool = False) -> WrittenSplit:
     """Write the JSON ``ann_file`` and its PNGs into the folder beside it that has the same stem.
 
@@ -150,10 +148,10 @@ def write_split(ann_file: Path,
 
     Args:
         ann_file: JSON to write.
-        convert: Turns a job into ground truth. It and the jobs must be picklable where ``num_workers`` > 1.
+        convert: Turns a job into ground truth. It and the jobs must be picklable where ``processes`` > 1.
         jobs: One for each image, in the order of the JSON.
         categories: Of the JSON: ``id``, ``name``, ``isthing``, ...
-        num_workers: Processes.
+        processes: 1 works in this process.
         overwrite: Whether files with other content are replaced.
 
     Raises:
@@ -167,13 +165,7 @@ def write_split(ann_file: Path,
     png_folder.mkdir(parents=True, exist_ok=True)
     write = partial(_write_image, convert, png_folder, overwrite)
 
-    written = []
-    progress = ProgressBar(len(jobs), file=sys.stderr)
-    for image in _map(write, jobs, num_workers):
-        written.append(image)
-        progress.update()
-    print(file=sys.stderr)
-
+    written = list(map_images(write, jobs, processes))
     content = dict(
         images=[image.image for image in written],
         annotations=[image.annotation for image in written],
@@ -182,15 +174,6 @@ def write_split(ann_file: Path,
     if is_new:
         write_json(ann_file, content)
     return _summarize(ann_file, is_new, written, categories, time.time() - start)
-
-
-def _map(function: Callable, jobs: Sequence[Any], num_workers: int) -> Iterator[_WrittenImage]:
-    if num_workers == 1:
-        yield from map(function, jobs)
-        return
-    # The processes share the cores already; OpenCV's own threads would only fight over them.
-    with ProcessPoolExecutor(num_workers, initializer=cv2.setNumThreads, initargs=(0, )) as pool:
-        yield from pool.map(function, jobs)
 
 
 def _write_image(convert: Callable[[Any], ConvertedImage], png_folder: Path, overwrite: bool,

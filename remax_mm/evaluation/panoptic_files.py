@@ -2,22 +2,17 @@
 
 Format: https://cocodataset.org/#format-data, section 4, and #format-results, section 4.
 """
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import (Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple,
-                    TypeVar, Union)
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmengine.fileio import load
-from mmengine.utils import track_iter_progress
 
 from .panoptic_png import VOID_ID, read_segment_ids
 from .panoptic_quality import check_segments, count_matching
 from .segment_matching import joint_histogram, match_segments, segment_areas
 
 PathLike = Union[str, Path]
-Result = TypeVar('Result')
 
 
 class PanopticPair(NamedTuple):
@@ -193,23 +188,3 @@ def count_pair(pair: PanopticPair, num_classes: int, check_ids: bool = True) -> 
     overlaps = overlap_pair(pair, num_classes, check_ids)
     matching = match_segments(overlaps, pair.gt_segments, pair.pred_labels)
     return count_matching(matching, pair.gt_segments, pair.pred_labels, num_classes)
-
-
-def map_pairs(function: Callable[[PanopticPair], Result],
-              pairs: Sequence[PanopticPair],
-              processes: int = 1) -> Iterator[Result]:
-    """Results of a function of each image, in order, with a progress bar on the standard error stream.
-
-    Args:
-        function: Takes one image; for several processes it must be picklable.
-        pairs: The images.
-        processes: 1 works in this process.
-    """
-    if processes < 1:
-        raise ValueError(f'Expected at least one process, but got {processes}')
-    if processes == 1:
-        yield from track_iter_progress((map(function, pairs), len(pairs)), file=sys.stderr)
-        return
-    with ProcessPoolExecutor(processes) as pool:
-        results = pool.map(function, pairs, chunksize=8)
-        yield from track_iter_progress((results, len(pairs)), file=sys.stderr)

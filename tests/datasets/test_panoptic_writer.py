@@ -113,21 +113,21 @@ def test_write_split__files_and_report(tmp_path):
 
 def test_write_split__processes(tmp_path):
     one = write_split(tmp_path / 'one.json', _convert, range(8), CATEGORIES)
-    two = write_split(tmp_path / 'two.json', _convert, range(8), CATEGORIES, num_workers=2)
+    two = write_split(tmp_path / 'two.json', _convert, range(8), CATEGORIES, processes=2)
     assert (tmp_path / 'one.json').read_bytes() == (tmp_path / 'two.json').read_bytes()
     assert one.notes == two.notes
-    third = write_split(tmp_path / 'three.json', _process_ids, range(8), CATEGORIES, num_workers=2)
+    third = write_split(tmp_path / 'three.json', _process_ids, range(8), CATEGORIES, processes=2)
     assert str(os.getpid()) not in third.notes and sum(third.notes.values()) == 8
 
 
-@pytest.mark.parametrize('num_workers', [1, 2])
-def test_write_split__takes_up_an_interrupted_run(tmp_path, num_workers):
+@pytest.mark.parametrize('processes', [1, 2])
+def test_write_split__takes_up_an_interrupted_run(tmp_path, processes):
     with pytest.raises(ValueError, match='Cannot convert a.png'):
-        write_split(tmp_path / 'a.json', partial(_convert, broken=2), [0, 1, 2], CATEGORIES, num_workers)
+        write_split(tmp_path / 'a.json', partial(_convert, broken=2), [0, 1, 2], CATEGORIES, processes)
     assert not (tmp_path / 'a.json').exists()
     before = _files(tmp_path)
     assert {'a/sub/0.png', 'a/sub/1.png'} == set(before)
-    written = write_split(tmp_path / 'a.json', _convert, [0, 1, 2], CATEGORIES, num_workers)
+    written = write_split(tmp_path / 'a.json', _convert, [0, 1, 2], CATEGORIES, processes)
     after = _files(tmp_path)
     assert written.kept_pngs == 2 and written.is_new and len(after) == 4
     assert all(after[name] == content for name, content in before.items())  # the files themselves

@@ -1,12 +1,11 @@
 import json
-from functools import partial
 
 import mmcv
 import numpy as np
 import pytest
 
 from remax_mm.evaluation import count_segments, write_segment_ids
-from remax_mm.evaluation.panoptic_files import count_pair, map_pairs, overlap_pair, read_panoptic_files
+from remax_mm.evaluation.panoptic_files import count_pair, read_panoptic_files
 from tests.panoptic_cases import NUM_CLASSES, Case, random_case, segment, write_panoptic_files
 
 
@@ -29,7 +28,7 @@ def _change(path, change):
 
 def _counts(paths, **kwargs):
     files = read_panoptic_files(**paths)
-    return list(map_pairs(partial(count_pair, num_classes=len(files.classes), **kwargs), files.pairs))
+    return [count_pair(pair, len(files.classes), **kwargs) for pair in files.pairs]
 
 
 def test_read_panoptic_files__things_first(paths):
@@ -48,14 +47,6 @@ def test_count_pair__as_from_maps_in_memory(paths, cases):
         expected = count_segments(*case, NUM_CLASSES)
         np.testing.assert_allclose(counts, expected[order], rtol=0, atol=1e-12)
         assert expected.any()
-
-
-def test_map_pairs__processes_keep_the_order(paths):
-    files = read_panoptic_files(**paths)
-    function = partial(overlap_pair, num_classes=NUM_CLASSES)
-    assert list(map_pairs(function, files.pairs, 2)) == list(map_pairs(function, files.pairs))
-    with pytest.raises(ValueError, match='process'):
-        list(map_pairs(function, files.pairs, 0))
 
 
 def test_read_panoptic_files__predictions_of_other_images_are_unused(paths):

@@ -110,7 +110,7 @@ def test_main__missing_or_broken_files(tmp_path):
 
 def test_main__other_folder_and_processes(tmp_path, capsys):
     write_ade20k(tmp_path, contents=['mixed', 'stuff'])
-    run_converter('ade20k_panoptic', tmp_path, '--workers', 2, '--out', tmp_path / 'out')
+    run_converter('ade20k_panoptic', tmp_path, '--processes', 2, '--out', tmp_path / 'out')
     assert capsys.readouterr().out.count('2 images; 0 of their PNGs') == 2
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
         f'ade20k_panoptic_{split}{ending}' for split in ('train', 'val') for ending in ('', '.json')

@@ -123,7 +123,7 @@ def test_main__command_line(tmp_path):
     """Several processes, both splits, another folder to write into."""
     write_cityscapes(tmp_path, contents=['mixed', 'things', 'crowd'])
     command = [
-        sys.executable, CONVERTERS / 'cityscapes_panoptic.py', tmp_path, '--workers', '2', '--out',
+        sys.executable, CONVERTERS / 'cityscapes_panoptic.py', tmp_path, '--processes', '2', '--out',
         tmp_path / 'out'
     ]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)

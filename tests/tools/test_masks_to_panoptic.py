@@ -256,7 +256,7 @@ def test_main__instance_pngs_and_json_give_the_same(tmp_path, capsys):
     for source, name in (('--instances', 'instances/train'), ('--instances-json', 'instances_train.json')):
         run_converter('masks_to_panoptic', '--images', tmp_path / 'images' / 'train', '--semantic',
                       tmp_path / 'semantic' / 'train', source, tmp_path / name, '--classes',
-                      tmp_path / 'classes.json', '--void', USER_VOID, '--workers', 2, '--out',
+                      tmp_path / 'classes.json', '--void', USER_VOID, '--processes', 2, '--out',
                       tmp_path / f'{source[2:]}.json')
         out = capsys.readouterr().out
         assert '5 images; 0 of their PNGs' in out and '3 crowd' in out

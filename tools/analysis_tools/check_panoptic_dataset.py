@@ -11,7 +11,6 @@ evaluation would trip over.
 import argparse
 import sys
 from functools import partial
-from multiprocessing import Pool
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -19,12 +18,12 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.fileio import dump, load
 from mmengine.registry import init_default_scope
-from mmengine.utils import track_iter_progress
 
 import remax_mm  # noqa: F401  (registers the data sets)
 from remax_mm.analysis import (DatasetReport, check_classes, check_image, check_json, find_unused_pngs,
                                format_report, report_as_dict, summarise_dataset)
 from remax_mm.datasets import PanopticDataset
+from remax_mm.datasets.map_images import map_images
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -79,12 +78,7 @@ def check_dataset(dataset: PanopticDataset, processes: int) -> DatasetReport:
                                   dataset.ann_file)
 
     check = partial(check_image, categories={category.id: category for category in found.categories})
-    if processes > 1:
-        with Pool(processes) as pool:
-            checked = pool.imap(check, found.tasks, chunksize=16)
-            reports = list(track_iter_progress((checked, len(found.tasks))))
-    else:
-        reports = [check(task) for task in track_iter_progress(found.tasks)]
+    reports = list(map_images(check, found.tasks, processes))
     return summarise_dataset(found.categories, reports, findings)
 
 

@@ -14,7 +14,8 @@ from typing import Any, Dict, Optional, Sequence
 import numpy as np
 from mmengine.fileio import dump
 
-from remax_mm.evaluation.panoptic_files import PanopticFiles, count_pair, map_pairs, read_panoptic_files
+from remax_mm.datasets.map_images import map_images
+from remax_mm.evaluation.panoptic_files import PanopticFiles, count_pair, read_panoptic_files
 from remax_mm.evaluation.panoptic_quality import class_quality, group_quality
 from remax_mm.evaluation.quality_tables import class_table, summary_table
 
@@ -70,7 +71,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
             f'{len(files.unused)} predictions are left out: {args.gt_json} has no annotation of their images')
 
     count = partial(count_pair, num_classes=len(files.classes), check_ids=not args.allow_unlisted_ids)
-    counts = sum(map_pairs(count, files.pairs, args.processes), np.zeros((len(files.classes), 4)))
+    counts = sum(map_images(count, files.pairs, args.processes), np.zeros((len(files.classes), 4)))
 
     print(f'\n{class_table(counts, files.classes)}')
     print(f'Panoptic quality of {len(files.pairs)} images:\n{summary_table(counts, files.is_thing)}')

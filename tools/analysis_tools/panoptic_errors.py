@@ -18,7 +18,8 @@ from mmengine.fileio import dump
 
 from remax_mm.analysis.panoptic_error_report import errors_as_dict, format_errors, summarise_image
 from remax_mm.analysis.panoptic_errors import ImageErrors, inspect_pair, worst_images
-from remax_mm.evaluation.panoptic_files import PanopticFiles, PanopticPair, map_pairs, read_panoptic_files
+from remax_mm.datasets.map_images import map_images
+from remax_mm.evaluation.panoptic_files import PanopticFiles, PanopticPair, read_panoptic_files
 from remax_mm.evaluation.panoptic_png import read_segment_ids
 from remax_mm.visualization.draw_panoptic import draw_panoptic, label_panels
 from remax_mm.visualization.panoptic_visualizer import annotated_panoptic_map
@@ -81,7 +82,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
     files = read_panoptic_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)
     inspect = partial(inspect_pair, is_thing=files.is_thing)
-    images: List[ImageErrors] = list(map_pairs(inspect, files.pairs, args.processes))
+    images: List[ImageErrors] = list(map_images(inspect, files.pairs, args.processes))
 
     args.out_dir.mkdir(parents=True, exist_ok=True)
     dump(errors_as_dict(files, images), args.out_dir / 'errors.json', indent=2)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Convert ADE20K's semantic and instance annotation to COCO's panoptic format.
 
-    python tools/dataset_converters/ade20k_panoptic.py data/ADEChallengeData2016 --workers 4
+    python tools/dataset_converters/ade20k_panoptic.py data/ADEChallengeData2016 --processes 4
 
 Reads ``images``, ``annotations`` (both of ADEChallengeData2016.zip) and ``annotations_instance`` (of
 annotations_instance.tar, http://sceneparsing.csail.mit.edu and CSAILVision/placeschallenge,
@@ -137,7 +137,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('folder', type=Path, help='ADEChallengeData2016')
     parser.add_argument('--splits', nargs='+', default=['train', 'val'], choices=FOLDER_OF_SPLIT)
     parser.add_argument('--out', type=Path, help='folder to write into, default: <folder>')
-    parser.add_argument('--workers', type=int, default=1, help='processes, default 1')
+    parser.add_argument('--processes', type=int, default=1, help='number of processes (default: 1)')
     parser.add_argument('--overwrite', action='store_true', help='replace files that differ')
     return parser.parse_args(argv)
 
@@ -148,7 +148,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         ann_file = (args.out or args.folder) / f'ade20k_panoptic_{split}.json'
         try:
             jobs = find_jobs(args.folder, split)
-            print(write_split(ann_file, convert_files, jobs, list_categories(), args.workers, args.overwrite))
+            print(
+                write_split(ann_file, convert_files, jobs, list_categories(), args.processes, args.overwrite))
         except (ValueError, OSError) as error:
             raise SystemExit(f'error: {error}')
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Convert Cityscapes' instance annotation to COCO's panoptic format; cityscapesscripts are not needed.
 
-    python tools/dataset_converters/cityscapes_panoptic.py data/cityscapes --workers 4
+    python tools/dataset_converters/cityscapes_panoptic.py data/cityscapes --processes 4
 
 Reads ``gtFine/{split}/<city>/<id>_gtFine_instanceIds.png`` of the download (gtFine_trainvaltest.zip). Writes
 ``gtFine/cityscapes_panoptic_{split}.json`` and a folder of PNGs of the same name, with the content that
@@ -124,7 +124,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         '--use-train-id',
         action='store_true',
         help='category ids are train ids, and names end in _trainId; the data set reads both')
-    parser.add_argument('--workers', type=int, default=1, help='processes, default 1')
+    parser.add_argument('--processes', type=int, default=1, help='number of processes (default: 1)')
     parser.add_argument('--overwrite', action='store_true', help='replace files that differ')
     return parser.parse_args(argv)
 
@@ -142,7 +142,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         ann_file = (args.out or args.folder / 'gtFine') / f'cityscapes_panoptic_{split}{ending}.json'
         try:
             print(
-                write_split(ann_file, partial(convert_file, category_of), paths, categories, args.workers,
+                write_split(ann_file, partial(convert_file, category_of), paths, categories, args.processes,
                             args.overwrite))
         except (ValueError, OSError) as error:
             raise SystemExit(f'error: {error}')

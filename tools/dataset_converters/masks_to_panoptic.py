@@ -269,7 +269,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--image-suffix', default='.jpg', help='ending of photos, default .jpg')
     parser.add_argument('--semantic-suffix', default='.png', help='ending of semantic PNGs, default .png')
     parser.add_argument('--instance-suffix', default='.png', help='ending of instance PNGs, default .png')
-    parser.add_argument('--workers', type=int, default=1, help='processes, default 1')
+    parser.add_argument('--processes', type=int, default=1, help='number of processes (default: 1)')
     parser.add_argument('--overwrite', action='store_true', help='replace files that differ')
     return parser.parse_args(argv)
 
@@ -288,7 +288,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             instances, value_of = read_instances(args.instances_json, classes)
         jobs = find_jobs(args, instances)
         convert = partial(convert_files, classes, value_of, args.images)
-        print(write_split(args.out, convert, jobs, classes.categories, args.workers, args.overwrite))
+        print(write_split(args.out, convert, jobs, classes.categories, args.processes, args.overwrite))
         _report_idle(args, jobs)
     except (ValueError, OSError) as error:
         raise SystemExit(f'error: {error}')
