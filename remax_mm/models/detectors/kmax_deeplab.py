@@ -19,7 +19,7 @@ class KMaXDeepLab(MaskFormer):
 
     Args:
         backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as of ``MaskFormer``.
-        test_cfg: see :class:`KMaXFusionHead`.
+        test_cfg: see :class:`PanopticFusionHead`.
     """
 
     def __init__(self,

@@ -5,7 +5,7 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from .panoptic_fusion_head import KMaXFusionHead, Segment, drop_small_segments
+from .panoptic_fusion_head import PanopticFusionHead, Segment, drop_small_segments
 
 
 def fuse_panoptic_pixelwise(class_logits: Tensor,
@@ -65,9 +65,8 @@ def fuse_panoptic_pixelwise(class_logits: Tensor,
 
 
 @MODELS.register_module()
-class MaXFusionHead(KMaXFusionHead):
-    """:class:`KMaXFusionHead` with pixel-wise merging; ``test_cfg`` takes the thresholds of
-    :func:`fuse_panoptic_pixelwise` by their names."""
+class MaXFusionHead(PanopticFusionHead):
+    """MaX-DeepLab's: :func:`fuse_panoptic_pixelwise`, pixel by pixel."""
 
     PANOPTIC_KEYS = ('class_threshold', 'pixel_threshold', 'thing_area', 'stuff_area')
     fuse = staticmethod(fuse_panoptic_pixelwise)

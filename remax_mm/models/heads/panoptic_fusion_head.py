@@ -1,5 +1,5 @@
 """From the mask slots of an image to its panoptic map, instances and semantic map."""
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmdet.evaluation import INSTANCE_OFFSET
@@ -172,21 +172,22 @@ def restore_size(mask_logits: Tensor, input_size: Tuple[int, int], image_size: T
     return (logits if output_size is None else resize_to(logits, output_size))[0]
 
 
-@MODELS.register_module()
-class KMaXFusionHead(MaskFormerFusionHead):
+class PanopticFusionHead(MaskFormerFusionHead):
     """mmdet's fusion head for masks that compete in a softmax over slots.
 
     ``test_cfg`` takes ``panoptic_on`` (True), ``instance_on`` (False), ``semantic_on`` (False),
-    ``max_per_image`` (100) and the thresholds of :func:`fuse_panoptic` by their names.
+    ``max_per_image`` (100) and the thresholds of ``fuse`` by their names.
+
+    A child names ``fuse``, a function of class logits (N, K + 1), mask logits (N, H, W), ``num_things`` and
+    thresholds that returns a map and its segments, and in ``PANOPTIC_KEYS`` these thresholds.
 
     Raises:
         ValueError: an unknown key in ``test_cfg``.
     """
 
-    PANOPTIC_KEYS = ('thing_threshold', 'stuff_threshold', 'pixel_threshold', 'overlap_threshold',
-                     'class_order_weight', 'mask_order_weight', 'thing_area', 'stuff_area')
+    PANOPTIC_KEYS: Tuple[str, ...]
     OTHER_KEYS = ('panoptic_on', 'instance_on', 'semantic_on', 'max_per_image')
-    fuse = staticmethod(fuse_panoptic)
+    fuse: Callable[..., Tuple[Tensor, List[Segment]]]
 
     def __init__(self,
                  num_things_classes: int,
@@ -257,3 +258,12 @@ class KMaXFusionHead(MaskFormerFusionHead):
                 result['sem_results'] = self.semantic_postprocess(class_logits, mask_logits)
             results.append(result)
         return results
+
+
+@MODELS.register_module()
+class KMaXFusionHead(PanopticFusionHead):
+    """kMaX-DeepLab's: :func:`fuse_panoptic`, mask by mask."""
+
+    PANOPTIC_KEYS = ('thing_threshold', 'stuff_threshold', 'pixel_threshold', 'overlap_threshold',
+                     'class_order_weight', 'mask_order_weight', 'thing_area', 'stuff_area')
+    fuse = staticmethod(fuse_panoptic)

@@ -29,7 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..data_preprocessors.panoptic_data_preprocessor import STRIDE, next_aligned_size
-from ..heads.panoptic_fusion_head import KMaXFusionHead, restore_size
+from ..heads.panoptic_fusion_head import PanopticFusionHead, restore_size
 
 FLIPPED_AXES = dict(horizontal=(-1, ), vertical=(-2, ), diagonal=(-2, -1))
 
@@ -113,7 +113,7 @@ class PanopticTTAModel(BaseTTAModel):
     however many views there are.
 
     Args:
-        module: config of a detector with a :class:`KMaXFusionHead`, or the detector.
+        module: config of a detector with a :class:`PanopticFusionHead`, or the detector.
         data_preprocessor: replaces the detector's where given.
 
     Raises:
@@ -123,9 +123,9 @@ class PanopticTTAModel(BaseTTAModel):
     def __init__(self, module: ConfigDict, data_preprocessor: Optional[ConfigDict] = None) -> None:
         super().__init__(module, data_preprocessor)
         fusion_head = getattr(self.module, 'panoptic_fusion_head', None)
-        if not isinstance(fusion_head, KMaXFusionHead):
+        if not isinstance(fusion_head, PanopticFusionHead):
             raise TypeError(
-                'Expected a detector with a KMaXFusionHead, whose masks compete in a softmax over '
+                'Expected a detector with a PanopticFusionHead, whose masks compete in a softmax over '
                 f'slots, but {type(self.module).__name__} has {type(fusion_head).__name__}')
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ class TiledPanopticModel(BaseTTAModel):
     image; the image, its map and the maps of a few rows of tiles lie in the host's memory. Area limits in
     the detector's ``test_cfg`` hold within each tile. An image that fits one tile is left to the detector.
 
-    The result is ``pred_panoptic_seg`` as of :class:`KMaXFusionHead`: ``sem_seg`` (1, H, W) int32, on the
+    The result is ``pred_panoptic_seg`` as of :class:`PanopticFusionHead`: ``sem_seg`` (1, H, W) int32, on the
     CPU where there were several tiles, and the metainfo ``segments_info`` if the detector gives it. The
     score of a segment is the mean of the tiles' scores over its pixels.
 

@@ -256,7 +256,7 @@ def test_panoptic_tta__two_views_are_alive_at_most():
 def test_panoptic_tta__needs_slots_that_compete():
     detector = colour_detector()
     detector['panoptic_fusion_head']['type'] = 'MaskFormerFusionHead'
-    with pytest.raises(TypeError, match='KMaXFusionHead.*MaskFormerFusionHead'):
+    with pytest.raises(TypeError, match='PanopticFusionHead.*MaskFormerFusionHead'):
         _tta(detector)
 
 
