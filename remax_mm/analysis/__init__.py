@@ -5,11 +5,12 @@ from .loss_balance import (LossParts, format_loss_balance, logarithmic_edges, sp
                            split_softmax_cross_entropy, summarize_loss_balance)
 from .model_loss_balance import (collect_loss_balance, collect_query_balance, measure_loss_balance,
                                  split_mask_id_loss)
-from .panoptic_dataset_check import (KINDS, Category, Finding, ImageReport, ImageTask, check_classes,
-                                     check_image, check_json, find_unused_pngs)
+from .panoptic_dataset_check import (KINDS, Category, Finding, ImageTask, check_classes, check_json,
+                                     find_unused_pngs)
 from .panoptic_dataset_report import DatasetReport, format_report, report_as_dict, summarise_dataset
 from .panoptic_error_report import errors_as_dict, format_errors
 from .panoptic_errors import ImageErrors, SegmentError, find_errors, inspect_pair, worst_images
+from .panoptic_image_check import ImageReport, check_image
 from .training_overhead import (InferenceDifference, Overhead, StepCost, build_training_step, compare_costs,
                                 compare_inference, measure_steps)
 

@@ -1,23 +1,12 @@
-"""Look a panoptic data set over: what training or evaluation would trip over, what is odd, what it holds.
+"""Look the JSON of a panoptic data set over: what training or evaluation would trip over, and what is odd.
 
 The format is that of https://cocodataset.org/#format-data, section 4: one JSON, one PNG of segment ids for
 each image.
 """
-import io
 from collections import Counter
 from operator import itemgetter
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
-
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-from scipy.ndimage import find_objects
-
-from remax_mm.datasets.transforms.load_panoptic_map import index_segments
-from remax_mm.evaluation.panoptic_png import VOID_ID, read_segment_ids
-
-EXIF_ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
-MAX_ID = 256**3 - 1
+from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
 
 class Kind(NamedTuple):
@@ -27,6 +16,7 @@ class Kind(NamedTuple):
 
 
 KINDS: Dict[str, Kind] = {
+    'key_missing': Kind(True, 'an entry of the JSON that lacks what it must have; it is not looked at'),
     'isthing_missing': Kind(True, 'a category without `isthing`, or with another value than 0 and 1'),
     'category_twice': Kind(True, 'two categories of one id or of one name'),
     'isthing_contradicts': Kind(True, 'a category that is a thing here and stuff in the class list'),
@@ -76,16 +66,6 @@ class ImageTask(NamedTuple):
     png_path: str
 
 
-class ImageReport(NamedTuple):
-    """What one image holds: pixels and numbers of segments by category id, without crowd."""
-    findings: List[Finding]
-    pixels: int = 0
-    void: int = 0
-    crowd: int = 0
-    class_pixels: Mapping[int, int] = {}
-    class_segments: Mapping[int, int] = {}
-
-
 class JsonReport(NamedTuple):
     """What the JSON alone tells."""
     findings: List[Finding]
@@ -93,7 +73,32 @@ class JsonReport(NamedTuple):
     tasks: List[ImageTask]
 
 
-# ---- the JSON
+KEYS = dict(
+    categories=('id', 'name'),
+    images=('id', 'file_name', 'height', 'width'),
+    annotations=('image_id', 'segments_info'))
+SEGMENT_KEYS = ('id', 'category_id')
+"""What each entry of the JSON must have; `isthing` and files are looked at one by one."""
+
+
+def complete_entries(content: Mapping, ann_file: str) -> Tuple[Dict[str, List[dict]], List[Finding]]:
+    """The entries of each list in :data:`KEYS` that have all of its keys, and findings about the others."""
+    entries: Dict[str, List[dict]] = {}
+    findings = []
+    for part, keys in KEYS.items():
+        entries[part] = []
+        for number, entry in enumerate(content[part]):
+            lacking = [key for key in keys if key not in entry]
+            lacking += [
+                f'segments_info.{key}' for key in SEGMENT_KEYS if any(
+                    key not in segment for segment in entry.get('segments_info', ()))
+            ]
+            if lacking:
+                message = f'entry {number} of `{part}` lacks {", ".join(lacking)}'
+                findings.append(Finding('key_missing', ann_file, message))
+            else:
+                entries[part].append(entry)
+    return entries, findings
 
 
 def png_of_stem(image: dict) -> str:
@@ -154,13 +159,15 @@ def check_json(content: Mapping,
     if missing:
         raise ValueError(f'Expected `images`, `annotations` and `categories` in {ann_file}, but {missing} '
                          f'are missing; its keys are {sorted(content)}')
-    categories, findings = check_categories(content['categories'], ann_file)
+    entries, findings = complete_entries(content, ann_file)
+    categories, category_findings = check_categories(entries['categories'], ann_file)
+    findings += category_findings
 
     # Images and annotations, one to one
-    images = {image['id']: image for image in content['images']}
-    annotations = {annotation['image_id']: annotation for annotation in content['annotations']}
-    for kind, ids in (('image_id_twice', [i['id'] for i in content['images']]),
-                      ('annotation_twice', [a['image_id'] for a in content['annotations']])):
+    images = {image['id']: image for image in entries['images']}
+    annotations = {annotation['image_id']: annotation for annotation in entries['annotations']}
+    for kind, ids in (('image_id_twice', [i['id'] for i in entries['images']]),
+                      ('annotation_twice', [a['image_id'] for a in entries['annotations']])):
         findings += [
             Finding(kind, ann_file, f'image id {value!r} stands there {count} times')
             for value, count in Counter(ids).items() if count > 1
@@ -188,136 +195,3 @@ def find_unused_pngs(tasks: Iterable[ImageTask], png_dir: str) -> List[Finding]:
         Finding('file_unused', str(path), 'no annotation names it')
         for path in sorted(Path(png_dir).glob('*.png')) if path.name not in named
     ]
-
-
-# ---- one image
-
-
-def check_image(task: ImageTask, categories: Mapping[int, Category]) -> ImageReport:
-    """Look at one image: its files, its segments in the JSON, its pixels.
-
-    Args:
-        task: the image.
-        categories: by their ids.
-    """
-    findings = check_segments(task, categories)
-    size = (task.image['height'], task.image['width'])
-
-    # The image: only its header, and whether it is whole
-    found_size, problem = _read_image_size(task.image_path)
-    if problem is not None:
-        findings.append(problem)
-    elif found_size != size:
-        findings.append(
-            Finding('size_differs', task.image_path,
-                    f'the image is {found_size}, the JSON says {size} (height, width)'))
-
-    # The PNG
-    try:
-        ids = read_segment_ids(task.png_path)
-    except FileNotFoundError:
-        return ImageReport([*findings, Finding('png_missing', task.png_path, 'no such file')])
-    except ValueError as error:
-        return ImageReport([*findings, Finding('png_broken', task.png_path, str(error))])
-    if ids.shape != size:
-        findings.append(
-            Finding('size_differs', task.png_path,
-                    f'the PNG is {ids.shape}, the JSON says {size} (height, width)'))
-    return _check_pixels(ids, task, categories, findings)
-
-
-def check_segments(task: ImageTask, categories: Mapping[int, Category]) -> List[Finding]:
-    """Defects of an image's ``segments_info``, seen without its PNG."""
-    segments = task.annotation['segments_info']
-    findings = []
-    for segment_id, count in Counter(segment['id'] for segment in segments).items():
-        if count > 1:
-            findings.append(
-                Finding('segment_id_twice', task.png_path, f'{count} segments have the id {segment_id}'))
-        if not 1 <= segment_id <= MAX_ID:
-            findings.append(Finding('segment_id_invalid', task.png_path, f'segment id {segment_id}'))
-
-    known = [segment for segment in segments if segment['category_id'] in categories]
-    findings += [
-        Finding('unknown_category', task.png_path,
-                f'segment {segment["id"]} is of category {segment["category_id"]}') for segment in segments
-        if segment['category_id'] not in categories
-    ]
-    stuff = [segment for segment in known if not categories[segment['category_id']].is_thing]
-    for category_id, count in Counter(s['category_id'] for s in stuff if not s.get('iscrowd')).items():
-        if count > 1:
-            findings.append(
-                Finding('stuff_in_parts', task.png_path,
-                        f'{count} segments of the stuff class {categories[category_id].name!r}'))
-    findings += [
-        Finding('stuff_is_crowd', task.png_path, f'segment {segment["id"]}') for segment in stuff
-        if segment.get('iscrowd')
-    ]
-    if all(segment.get('iscrowd') for segment in segments):
-        findings.append(Finding('all_void', task.png_path, f'{len(segments)} segments, all of them crowd'))
-    return findings
-
-
-def _read_image_size(path: str) -> Tuple[Optional[Tuple[int, int]], Optional[Finding]]:
-    """(height, width) as image readers turn it, or what is wrong with the file."""
-    try:
-        with Image.open(io.BytesIO(Path(path).read_bytes())) as image:
-            image.load()
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
-    except FileNotFoundError:
-        return None, Finding('image_missing', path, 'no such file')
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        return None, Finding('image_broken', path, str(error))
-    return (width, height) if turned else (height, width), None
-
-
-def _check_pixels(ids: np.ndarray, task: ImageTask, categories: Mapping[int, Category],
-                  findings: List[Finding]) -> ImageReport:
-    segments = list({segment['id']: segment for segment in task.annotation['segments_info']}.values())
-    index = index_segments(ids, [segment['id'] for segment in segments])
-    areas = np.bincount(index.index.ravel(), minlength=len(segments) + 1)
-    unknown = dict(zip(*np.unique(ids[np.isin(ids, index.unknown_ids)], return_counts=True)))
-    findings += [
-        Finding('id_only_in_png', task.png_path, f'{pixels} pixels of id {segment_id}')
-        for segment_id, pixels in unknown.items()
-    ]
-
-    class_pixels, class_segments = Counter(), Counter()
-    crowd = 0
-    for segment, area, box in zip(segments, areas[1:].tolist(), _boxes(index.index, len(segments))):
-        findings += _compare_segment(segment, area, box, task.png_path)
-        if segment.get('iscrowd'):
-            crowd += area
-        elif segment['category_id'] in categories:
-            class_pixels[segment['category_id']] += area
-            class_segments[segment['category_id']] += 1
-    return ImageReport(findings, ids.size, int((ids == VOID_ID).sum()), crowd, dict(class_pixels),
-                       dict(class_segments))
-
-
-def _boxes(index: np.ndarray, num_segments: int) -> List[Optional[List[int]]]:
-    slices = find_objects(index.astype(np.int32), num_segments)
-    return [
-        None if found is None else
-        [found[1].start, found[0].start, found[1].stop - found[1].start, found[0].stop - found[0].start]
-        for found in slices
-    ]
-
-
-def _compare_segment(segment: dict, area: int, box: Optional[List[int]], path: str) -> List[Finding]:
-    """``area`` and ``bbox`` of a segment in the JSON against the pixels; box is None without any."""
-    if box is None:
-        return [Finding('segment_empty', path, f'segment {segment["id"]} has no pixel')]
-    findings = []
-    if 'area' in segment and segment['area'] != area:
-        findings.append(
-            Finding('area_wrong', path,
-                    f'segment {segment["id"]} has {area} pixels, the JSON says {segment["area"]}'))
-    if 'bbox' in segment and list(segment['bbox']) != box:
-        findings.append(
-            Finding(
-                'bbox_wrong', path,
-                f'segment {segment["id"]} fills {box} (x, y, width, height), the JSON says '
-                f'{segment["bbox"]}'))
-    return findings

@@ -3,7 +3,8 @@ from typing import Dict, List, NamedTuple, Sequence
 
 from terminaltables import AsciiTable
 
-from .panoptic_dataset_check import KINDS, Category, Finding, ImageReport
+from .panoptic_dataset_check import KINDS, Category, Finding
+from .panoptic_image_check import ImageReport
 
 
 class ClassSummary(NamedTuple):

@@ -5,9 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from remax_mm.analysis.panoptic_dataset_check import (KINDS, Category, check_classes, check_image, check_json,
+from remax_mm.analysis.panoptic_dataset_check import (KINDS, Category, check_classes, check_json,
                                                       find_unused_pngs)
+from remax_mm.analysis.panoptic_image_check import check_image
 from remax_mm.evaluation.panoptic_png import write_segment_ids
 
 CATEGORIES = [
@@ -198,6 +200,36 @@ def test_check__an_id_that_no_pixel_can_have(content, tmp_path, segment_id):
     assert ('segment_id_invalid', 'b.png') in _check(content, tmp_path)
 
 
+@pytest.mark.parametrize('part, key, message', [
+    ('categories', 'name', 'entry 1 of `categories` lacks name'),
+    ('images', 'height', 'entry 1 of `images` lacks height'),
+    ('annotations', 'segments_info', 'entry 1 of `annotations` lacks segments_info'),
+])
+def test_check__an_entry_without_a_key(content, tmp_path, part, key, message):
+    del content[part][1][key]
+    assert ('key_missing', 'panoptic.json') in _check(content, tmp_path)  # and the rest is looked at
+    found = check_json(content, 'panoptic.json', 'images', 'pngs').findings
+    assert [finding.message for finding in found if finding.kind == 'key_missing'] == [message]
+
+
+def test_check__a_segment_without_a_key(content, tmp_path):
+    del content['annotations'][1]['segments_info'][2]['category_id']
+    found = check_json(content, 'panoptic.json', 'images', 'pngs')
+    assert [(finding.kind, finding.message) for finding in found.findings] == [
+        ('key_missing', 'entry 1 of `annotations` lacks segments_info.category_id'),
+        ('image_without_annotation', "image id 'b'"),
+    ]
+    assert [task.image['id'] for task in found.tasks] == ['a']
+
+
+def test_check_image__turned_by_its_exif_data(content, tmp_path):
+    # Training reads the photo upright, 6 x 8, whatever the order of its pixels in the file.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (6, 8)).save(tmp_path / 'images' / 'b.jpg', exif=exif)
+    assert _check(content, tmp_path) == []
+
+
 def test_check_json__not_panoptic(content):
     del content['categories']
     with pytest.raises(ValueError, match=r"panoptic.json, but \['categories'\] are missing"):
@@ -225,5 +257,6 @@ def test_check_image__counts_by_hand(content, tmp_path):
 def test_kinds__all_tested():
     tested = {kind for _, kind, _ in DEFECTS}
     assert tested | {
-        'segment_id_twice', 'segment_empty', 'segment_id_invalid', 'isthing_contradicts', 'classes_differ'
+        'key_missing', 'segment_id_twice', 'segment_empty', 'segment_id_invalid', 'isthing_contradicts',
+        'classes_differ'
     } == set(KINDS)
