@@ -184,6 +184,10 @@ def test_convert__json_of_instances_for_something_else(folder):
     _instances_json(folder, [], name='b.jpg')
     assert f"Expected {folder.path}/images/a.jpg among the `images` of {folder.path}/instances.json" in error(
     )
+    _instances_json(folder, [dict(category_id=70, segmentation=_rle(0, 0))])
+    assert "Expected the `category_id` of each annotation among the ids that" in error()
+    assert "instances.json lists, but 70 are not" in error()
+    _instances_json(folder, [])
     folder.write('classes.json', CLASSES[:3])
     assert "instances.json to be things of the class file, but 'egg' are not" in error()
     folder.write('instances.json', dict(images=[]))

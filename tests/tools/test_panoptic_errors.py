@@ -54,3 +54,14 @@ def test_panoptic_errors__bad_input(options, tmp_path):
     mmcv.imwrite(np.zeros((20, 24, 3), np.uint8), str(tmp_path / 'photos' / '000000.jpg'))
     with pytest.raises(ValueError, match=r'000000.jpg.*\(24, 24\).*\(20, 24\)'):
         MAIN([*options, '--img-folder', str(tmp_path / 'photos'), '--out-dir', str(tmp_path / 'other')])
+
+
+def test_panoptic_errors__photo_without_a_name(options, tmp_path):
+    path = options[options.index('--gt-json') + 1]
+    with open(path) as file:
+        content = json.load(file)
+    content['images'] = content['images'][1:]
+    with open(path, 'w') as file:
+        json.dump(content, file)
+    with pytest.raises(ValueError, match=r'image 0, whose annotation is .*000000\.png, among the `images`'):
+        MAIN([*options, '--img-folder', str(tmp_path / 'photos'), '--out-dir', str(tmp_path / 'out')])

@@ -50,11 +50,15 @@ def draw_image(files: PanopticFiles, pair: PanopticPair, image: ImageErrors, qua
 
     Raises:
         FileNotFoundError: there is no such photo.
-        ValueError: the photo has another size than its annotation.
+        ValueError: the annotations do not name it, or it has another size than its annotation.
     """
     annotated, predicted = read_segment_ids(pair.gt_png), read_segment_ids(pair.pred_png)
     photo = np.full((*annotated.shape, 3), 128, dtype=np.uint8)
     if img_folder is not None:
+        if pair.image_id not in files.images:
+            raise ValueError(
+                f'Expected the file of the image {pair.image_id!r}, whose annotation is {pair.gt_png}, '
+                'among the `images` of the annotations, but it is not there; leave out --img-folder')
         path = img_folder / files.images[pair.image_id]['file_name']
         if not path.is_file():
             raise FileNotFoundError(f'Expected the image {pair.image_id!r} at {path}, but there is none.')

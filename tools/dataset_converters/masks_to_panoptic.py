@@ -204,7 +204,8 @@ def read_instances(path: Path, classes: Classes) -> Tuple[Dict[str, CocoInstance
     """Read COCO's annotations of instances: by name of the photo, and the class value of each category id.
 
     Raises:
-        ValueError: a category is no thing of the class file, or a photo is listed twice.
+        ValueError: a category is no thing of the class file, or a photo is listed twice, or an annotation is of
+            an image or a category that is not listed.
     """
     content = load(str(path), file_format='json')
     missing = {'images', 'annotations', 'categories'} - set(content)
@@ -221,6 +222,14 @@ def read_instances(path: Path, classes: Classes) -> Tuple[Dict[str, CocoInstance
         raise ValueError(f'Expected the categories of {path} to be things of the class file, but '
                          f'{list_some(unknown)} are not')
     check_unique('photo', '`images`', [image['file_name'] for image in content['images']], str(path))
+
+    for key, listed in (('image_id', content['images']), ('category_id', content['categories'])):
+        strange = {annotation[key]
+                   for annotation in content['annotations']} - {entry['id']
+                                                                for entry in listed}
+        if strange:
+            raise ValueError(f'Expected the `{key}` of each annotation among the ids that {path} lists, but '
+                             f'{list_some(strange)} are not')
 
     of_image = defaultdict(list)
     for annotation in content['annotations']:
