@@ -26,7 +26,7 @@ from mmengine.runner import Runner
 from mmengine.utils import is_abs
 
 import remax_mm  # noqa: F401  (makes mmdet importable and registers the models)
-from remax_mm.apis import add_test_time_arguments, apply_test_time_arguments
+from remax_mm.apis import add_test_time_arguments, apply_test_time_arguments, loads_annotation, tested_dataset
 from remax_mm.compat import prepare_launch
 
 
@@ -144,9 +144,9 @@ def write_submission_only(cfg: Config, prefix: str) -> None:
     taken = [path for path in (f'{prefix}.json', prefix, f'{prefix}.zip') if Path(path).exists()]
     if taken:
         raise FileExistsError(f'Expected a new PREFIX for --format-only, but there is {taken[0]}')
-    dataset = cfg.test_dataloader.dataset
+    dataset = tested_dataset(cfg)
     dataset.get('data_prefix', {}).pop('seg', None)
-    dataset.pipeline = [step for step in dataset.pipeline if step['type'] != 'LoadPanopticMap']
+    dataset.pipeline = [step for step in dataset.pipeline if not loads_annotation(step)]
     ann_file, data_root = dataset.ann_file, dataset.get('data_root')
     cfg.test_evaluator = dict(
         type='PanopticQualityMetric',

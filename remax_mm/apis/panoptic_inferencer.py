@@ -20,7 +20,7 @@ from mmengine.runner import load_checkpoint
 from remax_mm.engine import check_weights
 from remax_mm.evaluation import number_segments, write_segment_ids
 from remax_mm.visualization import draw_panoptic, to_panoptic_map
-from .test_time import step_name, tested_dataset
+from .test_time import loads_annotation, tested_dataset
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -69,7 +69,7 @@ class PanopticInferencer:
         self.model = model.to(device or get_device()).eval()
 
         # Ground truth is not there, and arrays are loaded already.
-        steps = [step for step in get_test_pipeline_cfg(config) if not _loads_annotation(step)]
+        steps = [step for step in get_test_pipeline_cfg(config) if not loads_annotation(step)]
         self.file_pipeline = Compose(steps)
         self.array_pipeline = Compose([dict(type='mmdet.LoadImageFromNDArray'), *steps[1:]])
 
@@ -234,8 +234,3 @@ def _load_weights(model: torch.nn.Module, checkpoint: str) -> Optional[dict]:
 def _dataset_meta(config: Config) -> dict:
     """Class names and colours of the data set that the config tests on; its files are not needed."""
     return DATASETS.build(dict(tested_dataset(config), lazy_init=True)).metainfo
-
-
-def _loads_annotation(step: dict) -> bool:
-    name = step_name(step)
-    return name.startswith('Load') and 'Image' not in name

@@ -71,6 +71,12 @@ def tested_dataset(config: Config) -> ConfigDict:
     return dataset
 
 
+def loads_annotation(step: dict) -> bool:
+    """Whether a pipeline's step reads ground truth."""
+    name = step_name(step)
+    return name.startswith('Load') and 'Image' not in name
+
+
 def step_name(step: dict) -> str:
     """Name of the class of a pipeline's step, without its scope."""
     name = step['type'] if isinstance(step['type'], str) else step['type'].__name__

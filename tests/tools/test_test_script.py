@@ -179,3 +179,18 @@ def test_format_only__submission_without_annotations(root, test_list):
 def test_options__that_do_not_go_together(root, arguments, message):
     with pytest.raises(ValueError, match=message):
         _run(root / 'oracle.py', root / 'oracle.pth', *arguments)
+
+
+def test_format_only__reads_no_ground_truth_below_a_wrapper(tmp_path):
+    cfg = Config.fromfile(REPOSITORY / 'configs' / 'mini' / 'kmax_mnv3-s_1xb8-1k_mini-129.py')
+    data = cfg.test_dataloader.dataset
+    data.pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='mmdet.LoadPanopticAnnotations'), *data.pipeline[2:]
+    ]
+    cfg.test_dataloader.dataset = dict(type='RepeatDataset', times=1, dataset=data)
+    runpy.run_path(SCRIPT)['write_submission_only'](cfg, str(tmp_path / 'out'))
+    data = cfg.test_dataloader.dataset.dataset
+    assert [step['type'] for step in data.pipeline] == ['LoadImageFromFile', 'PackPanopticInputs']
+    assert 'seg' not in data.data_prefix
+    assert cfg.test_evaluator.ann_file == 'data/mini_panoptic/annotations/panoptic_val.json'
