@@ -2,6 +2,7 @@
 
 Format: https://cocodataset.org/#format-data, section 4, and #format-results, section 4.
 """
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -48,6 +49,20 @@ class PanopticFiles(NamedTuple):
     pairs: List[PanopticPair]
     images: Dict[Any, Dict[str, Any]]
     unused: List[Any]
+
+
+def add_file_arguments(parser: ArgumentParser) -> None:
+    """Arguments of tools that compare the files: those of :func:`read_panoptic_files`, and how to compare."""
+    parser.add_argument('--gt-json', required=True, type=Path, help='annotations')
+    parser.add_argument('--gt-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
+    parser.add_argument('--pred-json', required=True, type=Path, help='predictions')
+    parser.add_argument('--pred-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
+    parser.add_argument('--processes', type=int, default=1, help='number of processes (default: 1)')
+    parser.add_argument(
+        '--allow-unlisted-ids',
+        action='store_true',
+        help='count annotated ids that stand in the PNG or in the JSON alone as panopticapi does: pixels of '
+        'an unlisted id as wrong, a segment without pixels as missed')
 
 
 def read_panoptic_files(gt_json: PathLike,

@@ -56,6 +56,21 @@ def test_panoptic_errors__bad_input(options, tmp_path):
         MAIN([*options, '--img-folder', str(tmp_path / 'photos'), '--out-dir', str(tmp_path / 'other')])
 
 
+def test_panoptic_errors__ids_that_are_not_listed(options, tmp_path):
+    path = options[options.index('--gt-json') + 1]
+    with open(path) as file:
+        content = json.load(file)
+    content['annotations'][1]['segments_info'].pop()  # of the image without an error
+    with open(path, 'w') as file:
+        json.dump(content, file)
+    with pytest.raises(ValueError, match='the list lacks the ids'):
+        MAIN([*options, '--out-dir', str(tmp_path / 'strict')])
+    MAIN([*options, '--out-dir', str(tmp_path / 'out'), '--allow-unlisted-ids'])
+    report = json.loads((tmp_path / 'out' / 'errors.json').read_text())
+    errors, = (image['errors'] for image in report['images'] if image['id'] == 1)
+    assert [(error['kind'], error['annotated']) for error in errors] == [('hallucinated', False)]
+
+
 def test_panoptic_errors__photo_without_a_name(options, tmp_path):
     path = options[options.index('--gt-json') + 1]
     with open(path) as file:

@@ -15,7 +15,8 @@ import numpy as np
 from mmengine.fileio import dump
 
 from remax_mm.datasets.map_images import map_images
-from remax_mm.evaluation.panoptic_files import PanopticFiles, count_pair, read_panoptic_files
+from remax_mm.evaluation.panoptic_files import (PanopticFiles, add_file_arguments, count_pair,
+                                                read_panoptic_files)
 from remax_mm.evaluation.panoptic_quality import class_quality, group_quality
 from remax_mm.evaluation.quality_tables import class_table, summary_table
 
@@ -23,17 +24,8 @@ from remax_mm.evaluation.quality_tables import class_table, summary_table
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--gt-json', required=True, type=Path, help='annotations')
-    parser.add_argument('--gt-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
-    parser.add_argument('--pred-json', required=True, type=Path, help='predictions')
-    parser.add_argument('--pred-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
+    add_file_arguments(parser)
     parser.add_argument('--json', type=Path, help='write the numbers to this new JSON file')
-    parser.add_argument('--processes', type=int, default=1, help='number of processes (default: 1)')
-    parser.add_argument(
-        '--allow-unlisted-ids',
-        action='store_true',
-        help='count annotated ids that stand in the PNG or in the JSON alone as panopticapi does: pixels of '
-        'an unlisted id as wrong, a segment without pixels as missed')
     return parser.parse_args(arguments)
 
 

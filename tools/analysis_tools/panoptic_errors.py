@@ -19,7 +19,8 @@ from mmengine.fileio import dump
 from remax_mm.analysis.panoptic_error_report import errors_as_dict, format_errors, summarise_image
 from remax_mm.analysis.panoptic_errors import ImageErrors, inspect_pair, worst_images
 from remax_mm.datasets.map_images import map_images
-from remax_mm.evaluation.panoptic_files import PanopticFiles, PanopticPair, read_panoptic_files
+from remax_mm.evaluation.panoptic_files import (PanopticFiles, PanopticPair, add_file_arguments,
+                                                read_panoptic_files)
 from remax_mm.evaluation.panoptic_png import read_segment_ids
 from remax_mm.visualization.draw_panoptic import draw_panoptic, label_panels
 from remax_mm.visualization.panoptic_visualizer import annotated_panoptic_map
@@ -28,15 +29,11 @@ from remax_mm.visualization.panoptic_visualizer import annotated_panoptic_map
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--gt-json', required=True, type=Path, help='annotations')
-    parser.add_argument('--gt-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
-    parser.add_argument('--pred-json', required=True, type=Path, help='predictions')
-    parser.add_argument('--pred-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
+    add_file_arguments(parser)
     parser.add_argument('--img-folder', type=Path, help='photos (default: the maps are drawn on grey)')
     parser.add_argument(
         '--out-dir', type=Path, default=Path('work_dirs/panoptic_errors'), help='a new folder')
     parser.add_argument('--worst', type=int, default=10, help='images to list and to draw (default: 10)')
-    parser.add_argument('--processes', type=int, default=1, help='number of processes (default: 1)')
     args = parser.parse_args(arguments)
     if args.out_dir.exists() and any(args.out_dir.iterdir()):
         raise FileExistsError(f'Expected --out-dir to be a new or an empty folder, but there is something in '
@@ -85,7 +82,7 @@ def draw_image(files: PanopticFiles, pair: PanopticPair, image: ImageErrors, qua
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
     files = read_panoptic_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)
-    inspect = partial(inspect_pair, is_thing=files.is_thing)
+    inspect = partial(inspect_pair, is_thing=files.is_thing, check_ids=not args.allow_unlisted_ids)
     images: List[ImageErrors] = list(map_images(inspect, files.pairs, args.processes))
 
     args.out_dir.mkdir(parents=True, exist_ok=True)
