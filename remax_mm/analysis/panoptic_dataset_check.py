@@ -163,9 +163,21 @@ def check_json(content: Mapping,
     categories, category_findings = check_categories(entries['categories'], ann_file)
     findings += category_findings
 
-    # Images and annotations, one to one
     images = {image['id']: image for image in entries['images']}
     annotations = {annotation['image_id']: annotation for annotation in entries['annotations']}
+    findings += _check_one_to_one(entries, images, annotations, ann_file)
+    tasks = [
+        ImageTask(image, annotations[image_id], str(Path(image_dir, photo_name(image))),
+                  str(Path(png_dir, annotations[image_id].get('file_name') or png_name(image))))
+        for image_id, image in images.items() if image_id in annotations
+    ]
+    return JsonReport(findings, categories, tasks)
+
+
+def _check_one_to_one(entries: Mapping[str, Sequence[dict]], images: Mapping, annotations: Mapping,
+                      ann_file: str) -> List[Finding]:
+    """Whether each image, by its id, has one annotation and each annotation an image."""
+    findings = []
     for kind, ids in (('image_id_twice', [i['id'] for i in entries['images']]),
                       ('annotation_twice', [a['image_id'] for a in entries['annotations']])):
         findings += [
@@ -180,12 +192,7 @@ def check_json(content: Mapping,
         Finding('image_without_annotation', str(image['file_name']), f'image id {image_id!r}')
         for image_id, image in images.items() if image_id not in annotations
     ]
-    tasks = [
-        ImageTask(image, annotations[image_id], str(Path(image_dir, photo_name(image))),
-                  str(Path(png_dir, annotations[image_id].get('file_name') or png_name(image))))
-        for image_id, image in images.items() if image_id in annotations
-    ]
-    return JsonReport(findings, categories, tasks)
+    return findings
 
 
 def find_unused_pngs(tasks: Iterable[ImageTask], png_dir: str) -> List[Finding]:

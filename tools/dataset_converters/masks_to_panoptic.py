@@ -204,7 +204,7 @@ def read_instances(path: Path, classes: Classes) -> Tuple[Dict[str, CocoInstance
     """Read COCO's annotations of instances: by name of the photo, and the class value of each category id.
 
     Raises:
-        ValueError: a category is no thing of the class file, or a photo is listed twice, or an annotation is of
+        ValueError: a category is no thing of the class file, a photo is listed twice, or an annotation is of
             an image or a category that is not listed.
     """
     content = load(str(path), file_format='json')
