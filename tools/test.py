@@ -62,14 +62,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build_config(args: argparse.Namespace) -> Config:
-    """The config of a run: the file, then --cfg-options, then the other arguments.
-
+def check_options(args: argparse.Namespace) -> None:
+    """
     Raises:
-        FileNotFoundError: there is no such config or checkpoint.
-        FileExistsError: there is a submission of that name.
-        ValueError: --out names no JSON file, pictures are wanted of a config without visualization hook, or
-            options do not go together.
+        ValueError: --out names no JSON file, or options do not go together.
     """
     if args.out and not args.out.endswith('.json'):
         raise ValueError(
@@ -81,6 +77,17 @@ def build_config(args: argparse.Namespace) -> Config:
         raise ValueError('Expected --instance-ann together with --all-tasks')
     if args.tile and args.all_tasks:
         raise ValueError('Expected --tile without --all-tasks: tiles are stitched to panoptic maps alone')
+
+
+def build_config(args: argparse.Namespace) -> Config:
+    """The config of a run: the file, then --cfg-options, then the other arguments.
+
+    Raises:
+        FileNotFoundError: there is no such config or checkpoint.
+        FileExistsError: there are predictions of that name.
+        ValueError: pictures are wanted of a config without visualization hook, or options do not go together.
+    """
+    check_options(args)
     for what, path in (('a config file', args.config), ('a checkpoint', args.checkpoint)):
         if '://' not in path and not Path(path).is_file():
             raise FileNotFoundError(f'Expected {what} at {path}, but there is none.')
@@ -98,6 +105,7 @@ def build_config(args: argparse.Namespace) -> Config:
         evaluate_all_tasks(cfg, args.instance_ann)
     if args.format_only:
         write_submission_only(cfg, args.format_only)
+    check_prefixes(cfg)
     apply_test_time_arguments(args, cfg)
 
     if args.show or args.show_dir:
@@ -138,12 +146,7 @@ def write_submission_only(cfg: Config, prefix: str) -> None:
         cfg: Changed; its test data set needs an ``ann_file`` with ``images`` and ``categories`` only.
         prefix: Path of the JSON, the folder and the archive without their suffix.
 
-    Raises:
-        FileExistsError: one of them is there.
     """
-    taken = [path for path in (f'{prefix}.json', prefix, f'{prefix}.zip') if Path(path).exists()]
-    if taken:
-        raise FileExistsError(f'Expected a new PREFIX for --format-only, but there is {taken[0]}')
     dataset = tested_dataset(cfg)
     dataset.get('data_prefix', {}).pop('seg', None)
     dataset.pipeline = [step for step in dataset.pipeline if not loads_annotation(step)]
@@ -154,6 +157,18 @@ def write_submission_only(cfg: Config, prefix: str) -> None:
         outfile_prefix=prefix,
         ann_file=join_path(data_root, ann_file) if data_root and not is_abs(ann_file) else ann_file,
         backend_args=dataset.get('backend_args'))
+
+
+def check_prefixes(cfg: Config) -> None:
+    """
+    Raises:
+        FileExistsError: a metric would write its predictions over others, or among them.
+    """
+    for evaluator in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
+        prefix = evaluator.get('outfile_prefix')
+        taken = [path for path in (f'{prefix}.json', f'{prefix}', f'{prefix}.zip') if Path(path).exists()]
+        if prefix is not None and taken:
+            raise FileExistsError(f'Expected a new prefix for the predictions, but there is {taken[0]}')
 
 
 def zip_submission(prefix: str) -> None:

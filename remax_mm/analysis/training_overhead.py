@@ -39,7 +39,7 @@ class InferenceDifference(NamedTuple):
     Attributes:
         parameters: names that only one has, or that differ in shape.
         calls: modules that only one calls, or that are called at another place.
-        outputs: largest difference of their outputs, with the same weights.
+        outputs: largest difference of their outputs, with the same weights; NaN where they do not pair up.
     """
     parameters: List[str]
     calls: List[str]
@@ -166,8 +166,10 @@ def compare_inference(plain: nn.Module, changed: nn.Module, batch: dict) -> Infe
     plain.load_state_dict(changed.state_dict())
     (outputs, calls), (new_outputs, new_calls) = (_run_and_list_calls(m, batch) for m in (plain, changed))
     differing = [f'{a} | {b}' for a, b in zip_longest(calls, new_calls) if a != b]
-    largest = max((a.double() - b.double()).abs().max().item()
-                  for a, b in zip(tensors_in(outputs), tensors_in(new_outputs)))
+    pairs = list(zip_longest(tensors_in(outputs), tensors_in(new_outputs)))
+    if not pairs or any(a is None or b is None or a.shape != b.shape for a, b in pairs):
+        return InferenceDifference([], differing, float('nan'))
+    largest = max((a.double() - b.double()).abs().max().item() for a, b in pairs)
     return InferenceDifference([], differing, largest)
 
 

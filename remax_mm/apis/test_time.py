@@ -63,9 +63,9 @@ def apply_test_time_arguments(args: Namespace, config: Config) -> None:
         use_tiles(config, args.tile, args.overlap)
 
 
-def tested_dataset(config: Config) -> ConfigDict:
-    """The data set that the config tests on, without what is wrapped around it."""
-    dataset = config.test_dataloader.dataset
+def tested_dataset(config: Config, split: str = 'test') -> ConfigDict:
+    """The data set that the config tests on, or of another split, without what is wrapped around it."""
+    dataset = config[f'{split}_dataloader'].dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
     return dataset

@@ -101,8 +101,10 @@ def _write_split(folder: Path, split: str, seed: List[int], count: int, size: in
 
         stem = f'{number:012d}'
         png_path = png_folder / f'{stem}.png'
-        cv2.imwrite(str(image_folder / f'{stem}.jpg'), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-        cv2.imwrite(str(png_path), encode_segment_ids(ids, png_path))
+        image_path = image_folder / f'{stem}.jpg'
+        written = cv2.imwrite(str(image_path), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        if not written or not cv2.imwrite(str(png_path), encode_segment_ids(ids, png_path)):
+            raise OSError(f'Cannot write {image_path} or {png_path}')
         images.append(dict(id=number, file_name=f'{stem}.jpg', height=size, width=size))
         annotations.append(dict(image_id=number, file_name=f'{stem}.png', segments_info=segments_info))
 

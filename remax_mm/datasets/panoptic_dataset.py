@@ -207,7 +207,7 @@ class PanopticDataset(CocoPanopticDataset):
 
     @property
     def names_classes(self) -> bool:
-        """Whether METAINFO or the config names the classes, and not the annotation file alone."""
+        """Whether the classes are known: from METAINFO, the config or an annotation file that was read."""
         named = [key for key in _CLASS_LISTS if key in self._metainfo]
         if 0 < len(named) < len(_CLASS_LISTS):
             raise ValueError(

@@ -2,6 +2,7 @@
 import copy
 import itertools
 import json
+import math
 import runpy
 import sys
 
@@ -110,6 +111,10 @@ def test_compare_inference__finds_what_differs():
     louder.panoptic_head.mask_embed[1] = torch.nn.LeakyReLU(0.5)
     difference = compare_inference(plain, louder, _batch())
     assert not difference.parameters and not difference.calls and difference.outputs > 0
+
+    silent = copy.deepcopy(plain)
+    silent.panoptic_head.forward = lambda *args, **kwargs: ()
+    assert math.isnan(compare_inference(plain, silent, _batch()).outputs)
 
 
 @pytest.fixture

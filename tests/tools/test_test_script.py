@@ -171,6 +171,14 @@ def test_format_only__submission_without_annotations(root, test_list):
         _run(*arguments)
 
 
+@pytest.mark.parametrize('name', ['val.json', 'val', 'val.zip'])
+def test_options__predictions_are_not_written_over_others(root, tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(FileExistsError, match=name):
+        _run(root / 'oracle.py', root / 'oracle.pth', '--cfg-options',
+             f'test_evaluator.outfile_prefix={tmp_path}/val', 'test_evaluator.ann_file=none.json')
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['--format-only', 'x', '--all-tasks'], '--format-only'),
     (['--format-only', 'x', '--out', 'y.json'], '--format-only'),

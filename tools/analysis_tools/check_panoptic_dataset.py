@@ -22,6 +22,7 @@ from mmengine.registry import init_default_scope
 import remax_mm  # noqa: F401  (registers the data sets)
 from remax_mm.analysis import (DatasetReport, check_classes, check_image, check_json, find_unused_pngs,
                                format_report, report_as_dict, summarise_dataset)
+from remax_mm.apis import tested_dataset
 from remax_mm.datasets import PanopticDataset
 from remax_mm.datasets.map_images import map_images
 
@@ -58,8 +59,7 @@ def find_dataset(args: argparse.Namespace) -> PanopticDataset:
             ann_file=args.json, data_prefix=dict(img=args.images, seg=args.pngs), lazy_init=True)
     config = Config.fromfile(args.config)
     init_default_scope(config.get('default_scope', 'mmdet'))
-    dataset = config[f'{args.split}_dataloader'].dataset
-    dataset = DATASETS.build(dict(dataset, pipeline=[], lazy_init=True))
+    dataset = DATASETS.build(dict(tested_dataset(config, args.split), pipeline=[], lazy_init=True))
     if not isinstance(dataset, PanopticDataset) or not dataset.data_prefix.get('seg'):
         raise ValueError(f'Expected a panoptic data set with ground truth as {args.split} split of '
                          f'{args.config}, but got {type(dataset).__name__} with {dataset.data_prefix}')
