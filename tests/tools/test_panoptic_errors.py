@@ -1,5 +1,6 @@
 import json
 import runpy
+from pathlib import Path
 
 import mmcv
 import numpy as np
@@ -43,6 +44,27 @@ def test_panoptic_errors__without_photos_and_in_processes(options, tmp_path):
     MAIN([*options, '--out-dir', str(tmp_path / 'out'), '--worst', '1', '--processes', '2'])
     picture = mmcv.imread(str(tmp_path / 'out' / 'worst' / '001_000000.png'))
     assert (picture[-24:, :24] == 128).all()
+
+
+def test_panoptic_errors__a_data_set_that_knows_its_photos(options, tmp_path):
+    """Ids of Cityscapes, whose JSON names photos that exist nowhere."""
+    for option in ('--gt-json', '--pred-json'):
+        path = Path(options[options.index(option) + 1])
+        content = json.loads(path.read_text())
+        for entries, key in ((content.get('images', []), 'id'), (content['annotations'], 'image_id')):
+            for entry in entries:
+                entry[key] = f'ulm_000000_{entry[key]:06d}'
+        path.write_text(json.dumps(content))
+    for number in range(3):
+        photo = tmp_path / 'photos' / 'ulm' / f'ulm_000000_{number:06d}_leftImg8bit.png'
+        mmcv.imwrite(np.full((24, 24, 3), 80 * number, np.uint8), str(photo))
+    MAIN([
+        *options, '--img-folder',
+        str(tmp_path / 'photos'), '--out-dir',
+        str(tmp_path / 'out'), '--dataset-type', 'CityscapesPanopticDataset'
+    ])
+    picture = mmcv.imread(str(tmp_path / 'out' / 'worst' / '002_000001.png'))
+    assert (picture[-24:, :24] == 80).all()
 
 
 def test_panoptic_errors__bad_input(options, tmp_path):

@@ -10,10 +10,11 @@ errors.txt, and the worst images by their own PQ as worst/*.png: input | ground 
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence
 
 import mmcv
 import numpy as np
+from mmdet.registry import DATASETS
 from mmengine.fileio import dump
 
 from remax_mm.analysis.panoptic_error_report import errors_as_dict, format_errors, summarise_image
@@ -32,6 +33,10 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     add_file_arguments(parser)
     parser.add_argument('--img-folder', type=Path, help='photos (default: the maps are drawn on grey)')
     parser.add_argument(
+        '--dataset-type',
+        default='PanopticDataset',
+        help='knows the names of the photos, such as CityscapesPanopticDataset (default: those of the JSON)')
+    parser.add_argument(
         '--out-dir', type=Path, default=Path('work_dirs/panoptic_errors'), help='a new folder')
     parser.add_argument('--worst', type=int, default=10, help='images to list and to draw (default: 10)')
     args = parser.parse_args(arguments)
@@ -41,29 +46,37 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def draw_image(files: PanopticFiles, pair: PanopticPair, image: ImageErrors, quality: float,
-               img_folder: Optional[Path]) -> np.ndarray:
-    """Input, ground truth and prediction side by side, under their numbers of errors; (H, W, 3) RGB.
+def read_photo(files: PanopticFiles, pair: PanopticPair, photo_name: Callable[[dict], str],
+               img_folder: Path) -> np.ndarray:
+    """The photo (H, W, 3) in RGB of an annotated image.
 
     Raises:
         FileNotFoundError: there is no such photo.
         ValueError: the annotations do not name it, or it has another size than its annotation.
     """
+    if pair.image_id not in files.images:
+        raise ValueError(
+            f'Expected the file of the image {pair.image_id!r}, whose annotation is {pair.gt_png}, '
+            'among the `images` of the annotations, but it is not there; leave out --img-folder')
+    path = img_folder / photo_name(files.images[pair.image_id])
+    if not path.is_file():
+        raise FileNotFoundError(f'Expected the image {pair.image_id!r} at {path}, but there is none.')
+    photo, size = mmcv.imread(str(path), channel_order='rgb'), read_segment_ids(pair.gt_png).shape
+    if photo.shape[:2] != size:
+        raise ValueError(
+            f'Expected {path} to have the size {size} of {pair.gt_png}, but it has {photo.shape[:2]}')
+    return photo
+
+
+def draw_image(files: PanopticFiles,
+               pair: PanopticPair,
+               image: ImageErrors,
+               quality: float,
+               photo: Optional[np.ndarray] = None) -> np.ndarray:
+    """Input (grey without a photo), ground truth and prediction, under their numbers of errors, in RGB."""
     annotated, predicted = read_segment_ids(pair.gt_png), read_segment_ids(pair.pred_png)
-    photo = np.full((*annotated.shape, 3), 128, dtype=np.uint8)
-    if img_folder is not None:
-        if pair.image_id not in files.images:
-            raise ValueError(
-                f'Expected the file of the image {pair.image_id!r}, whose annotation is {pair.gt_png}, '
-                'among the `images` of the annotations, but it is not there; leave out --img-folder')
-        path = img_folder / files.images[pair.image_id]['file_name']
-        if not path.is_file():
-            raise FileNotFoundError(f'Expected the image {pair.image_id!r} at {path}, but there is none.')
-        photo = mmcv.imread(str(path), channel_order='rgb')
-        if photo.shape[:2] != annotated.shape:
-            raise ValueError(
-                f'Expected {path} to have the size {annotated.shape} of {pair.gt_png}, but it has '
-                f'{photo.shape[:2]}')
+    if photo is None:
+        photo = np.full((*annotated.shape, 3), 128, dtype=np.uint8)
 
     gt_segments = [dict(s, is_thing=files.is_thing[s['category']]) for s in pair.gt_segments]
     pred_segments = [
@@ -91,9 +104,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     (args.out_dir / 'errors.txt').write_text(text + '\n', encoding='utf-8')
     print(f'\n{text}\n')
 
+    dataset = DATASETS.get(args.dataset_type)(
+        ann_file=str(args.gt_json), data_prefix=dict(img=''), lazy_init=True)
     for rank, (quality, image) in enumerate(worst_images(images, files.is_thing)[:args.worst], start=1):
         pair = next(pair for pair in files.pairs if pair.image_id == image.image_id)
-        drawn = draw_image(files, pair, image, quality, args.img_folder)
+        photo = args.img_folder and read_photo(files, pair, dataset.photo_name, args.img_folder)
+        drawn = draw_image(files, pair, image, quality, photo)
         mmcv.imwrite(drawn[..., ::-1],
                      str(args.out_dir / 'worst' / f'{rank:03d}_{Path(pair.gt_png).stem}.png'))
     print(f'Wrote errors.json, errors.txt and the worst images to {args.out_dir}')
