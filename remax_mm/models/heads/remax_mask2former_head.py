@@ -64,11 +64,9 @@ def semantic_map(gt_instances: InstanceData, size: Tuple[int, int], num_classes:
     Returns:
         (h, w) int64 in [0, K].
     """
-    masks = gt_instances.masks
-    rows, columns = (torch.arange(wanted, device=masks.device) * full // wanted
-                     for wanted, full in zip(size, masks.shape[-2:]))
+    masks = nearest_masks(gt_instances.masks, size)
     nowhere = masks.new_ones(1, *size)  # comes last, and so counts where no segment is
-    owner = torch.cat([masks[:, rows[:, None], columns], nowhere]).byte().argmax(dim=0)
+    owner = torch.cat([masks, nowhere]).byte().argmax(dim=0)
     return F.pad(gt_instances.labels, (0, 1), value=num_classes)[owner]
 
 
