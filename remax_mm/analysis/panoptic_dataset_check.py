@@ -23,7 +23,7 @@ KINDS: Dict[str, Kind] = {
     'classes_differ': Kind(True, 'categories that the class list lacks, or the reverse'),
     'image_id_twice': Kind(True, 'two images of one id'),
     'annotation_twice': Kind(True, 'two annotations of one image'),
-    'annotation_without_image': Kind(True, 'an annotation of an image that the JSON lacks'),
+    'annotation_without_image': Kind(False, 'an annotation of an image that the JSON lacks'),
     'image_without_annotation': Kind(True, 'an image that no annotation belongs to'),
     'unknown_category': Kind(True, 'a segment of a category that the JSON lacks'),
     'segment_id_twice': Kind(True, 'segments that overlap: two of one id claim the same pixels'),

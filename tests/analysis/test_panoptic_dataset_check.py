@@ -10,6 +10,7 @@ from PIL import Image
 from remax_mm.analysis.panoptic_dataset_check import (KINDS, Category, check_classes, check_json,
                                                       find_unused_pngs)
 from remax_mm.analysis.panoptic_image_check import check_image
+from remax_mm.datasets import LoadIntactImage, LoadPanopticMap, PanopticDataset
 from remax_mm.evaluation.panoptic_png import write_segment_ids
 
 CATEGORIES = [
@@ -228,6 +229,35 @@ def test_check_image__turned_by_its_exif_data(content, tmp_path):
     exif[0x0112] = 6
     Image.new('RGB', (6, 8)).save(tmp_path / 'images' / 'b.jpg', exif=exif)
     assert _check(content, tmp_path) == []
+
+
+@pytest.mark.parametrize('spoil, kind, file', DEFECTS, ids=[f'{kind}-{file}' for _, kind, file in DEFECTS])
+def test_check__errors_are_those_of_training(content, tmp_path, spoil, kind, file):
+    spoil(content, tmp_path)
+    (tmp_path / 'panoptic.json').write_text(json.dumps(content))
+
+    def load():
+        data = PanopticDataset(
+            data_root=str(tmp_path),
+            ann_file='panoptic.json',
+            data_prefix=dict(img='images', seg='pngs'),
+            pipeline=[LoadIntactImage(), LoadPanopticMap()])
+        return [data[number] for number in range(len(data))]
+
+    if KINDS[kind].is_error:
+        with pytest.raises((ValueError, FileNotFoundError), match=rf'\b{Path(file).stem}\.(png|jpg|json)'):
+            load()
+    else:
+        assert len(load()) == 2
+
+
+@pytest.mark.parametrize('segment_id', [0, 256**3])
+def test_check__an_id_that_no_pixel_can_have_in_training(content, tmp_path, segment_id):
+    segments = [dict(s, category=0, is_thing=True)
+                for s in SEGMENTS] + [dict(id=segment_id, category=0, is_thing=True, iscrowd=0)]
+    record = dict(seg_map_path=str(tmp_path / 'pngs' / 'b.png'), height=6, width=8, segments_info=segments)
+    with pytest.raises(ValueError, match=rf'from 1 to 256\^3 - 1 .*b.png, but got \[{segment_id}\]'):
+        LoadPanopticMap()(record)
 
 
 def test_check_json__not_panoptic(content):

@@ -140,6 +140,10 @@ class LoadPanopticMap(BaseTransform):
                path: str) -> np.ndarray:
         table_ids = [segment['id'] for segment in segments]
         all_ids = [*table_ids, *crowd_ids]
+        invalid = [segment_id for segment_id in all_ids if not 0 < segment_id < 256**3]
+        if invalid:
+            raise ValueError(f'Expected segment ids from 1 to 256^3 - 1 in the JSON for {path}, '
+                             f'but got {invalid[:10]}')
         if len(set(all_ids)) < len(all_ids) or len(all_ids) > _MAX_SEGMENTS:
             raise ValueError(f'Expected at most {_MAX_SEGMENTS} segments, each with an id of its own, in the '
                              f'JSON for {path}, but got {len(all_ids)} with {len(set(all_ids))} ids')
