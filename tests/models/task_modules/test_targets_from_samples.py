@@ -133,7 +133,7 @@ def test_build_panoptic_targets__more_than_255_segments():
 def test_build_panoptic_targets__dropped_segments_are_said_once(monkeypatch):
     said = []
     targets_from_samples._warn_of_dropped_segments.cache_clear()
-    monkeypatch.setattr(panoptic_targets, 'print_log', lambda message, **kwargs: said.append(message))
+    monkeypatch.setattr(targets_from_samples, 'print_log', lambda message, **kwargs: said.append(message))
     sample = _sample([[1, 2, 2, 3, 3, 3]], [0, 1, 2], [True, True, False])
     for _ in range(3):
         targets = build_panoptic_targets([sample], 3, 1, num_slots=2)
