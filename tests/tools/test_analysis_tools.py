@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remax_mm.apis import find_mmdet_tool
+from remax_mm.apis.host_tools import find_mmdet_tool
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import METRICS
 from mmengine.config import Config
 from mmengine.fileio import dump, load
 from mmengine.registry import DefaultScope
@@ -118,26 +117,6 @@ def test_all_tasks__instance_annotations_of_their_own(root):
     assert metrics['coco_panoptic/PQ'] == 100 and 0 < metrics['coco/segm_mAP'] < 0.9
 
 
-def test_all_tasks__config_says_the_same():
-    cfg = Config.fromfile(REPOSITORY / 'configs' / 'mini' / 'kmax_mnv3-s_1xb8-1k_mini-129.py')
-    cfg.test_evaluator.classwise = True
-    evaluate_all_tasks = runpy.run_path(SCRIPT)['evaluate_all_tasks']
-    evaluate_all_tasks(cfg)
-    wanted = Config.fromfile(REPOSITORY / 'configs' / 'mini' / 'kmax-all-tasks_mnv3-s_1xb8-1k_mini-129.py')
-    assert cfg.model.test_cfg == wanted.model.test_cfg
-
-    # What a config has already stays as it is.
-    wanted.test_evaluator[1].metric = ['segm', 'bbox']
-    evaluate_all_tasks(wanted, 'instances.json')
-    assert wanted.test_evaluator[1] == dict(
-        type='PanopticInstanceAPMetric', classwise=True, metric=['segm', 'bbox'], ann_file='instances.json')
-    del wanted.test_evaluator[1]['ann_file']
-    for evaluator in (cfg.test_evaluator, wanted.val_evaluator, wanted.test_evaluator):
-        types = [type(METRICS.build(metric)).__name__ for metric in evaluator]
-        assert types == ['PanopticQualityMetric', 'PanopticInstanceAPMetric', 'PanopticSemanticIoUMetric']
-        assert all(metric.classwise for metric in evaluator)
-
-
 @pytest.fixture
 def test_list(root):
     """What mmdet's gen_coco_panoptic_test_info.py writes: images and categories, without annotations."""
@@ -187,18 +166,3 @@ def test_options__predictions_are_not_written_over_others(root, tmp_path, name):
 def test_options__that_do_not_go_together(root, arguments, message):
     with pytest.raises(ValueError, match=message):
         _run(root / 'oracle.py', root / 'oracle.pth', *arguments)
-
-
-def test_format_only__reads_no_ground_truth_below_a_wrapper(tmp_path):
-    cfg = Config.fromfile(REPOSITORY / 'configs' / 'mini' / 'kmax_mnv3-s_1xb8-1k_mini-129.py')
-    data = cfg.test_dataloader.dataset
-    data.pipeline = [
-        dict(type='LoadImageFromFile'),
-        dict(type='mmdet.LoadPanopticAnnotations'), *data.pipeline[2:]
-    ]
-    cfg.test_dataloader.dataset = dict(type='RepeatDataset', times=1, dataset=data)
-    runpy.run_path(SCRIPT)['write_submission_only'](cfg, str(tmp_path / 'out'))
-    data = cfg.test_dataloader.dataset.dataset
-    assert [step['type'] for step in data.pipeline] == ['LoadImageFromFile', 'PackPanopticInputs']
-    assert 'seg' not in data.data_prefix
-    assert cfg.test_evaluator.ann_file == 'data/mini_panoptic/annotations/panoptic_val.json'
