@@ -1,4 +1,4 @@
-"""The command line around the look over a dataset."""
+"""The command line of the dataset checker."""
 import json
 import runpy
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Time the training pipeline against MMDetection's, in images per second and their ratio within one run.
 
     python tools/analysis_tools/benchmark_pipeline.py

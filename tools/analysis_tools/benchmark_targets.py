@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Weigh the targets of one image: our masks at stride 4 against MMDetection's `preprocess_panoptic_gt`.
 
     python tools/analysis_tools/benchmark_targets.py

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Turn a TensorFlow checkpoint of kMaX-DeepLab (google-research/deeplab2) into one of ours.
 
     python tools/model_converters/deeplab2_to_remax_mm.py kmax_max-s/ckpt-150000 checkpoints/kmax_max-s.pth

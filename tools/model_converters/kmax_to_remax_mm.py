@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Turn a checkpoint of the public PyTorch code of kMaX-DeepLab (bytedance/kmax-deeplab) into one of ours.
 
     python tools/model_converters/kmax_to_remax_mm.py kmax_r50.pth checkpoints/kmax_r50.pth
