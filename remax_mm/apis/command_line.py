@@ -2,7 +2,7 @@
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Sequence
 
 from mmengine.config import Config, DictAction
 
@@ -52,8 +52,7 @@ def add_test_time_arguments(parser: ArgumentParser) -> None:
         nargs='+',
         type=int,
         metavar='SIDE',
-        help='segment images in tiles of this side, or of this height and width; use the crop size of training'
-    )
+        help='segment images in tiles of this side, or height and width: the crop size of the training')
     parser.add_argument(
         '--overlap', type=int, default=128, help='overlap of the tiles in pixels (default: %(default)s)')
 
@@ -92,13 +91,29 @@ def add_panoptic_file_arguments(parser: ArgumentParser) -> None:
         'panopticapi does: pixels of an unlisted id as wrong, a segment without pixels as missed')
 
 
-def add_checkpoint_converter_arguments(parser: ArgumentParser, source: str) -> None:
-    """Add the arguments of the checkpoint converters; ``source`` describes the file to read."""
+def parse_checkpoint_arguments(parser: ArgumentParser, source: str,
+                               arguments: Optional[Sequence[str]]) -> Namespace:
+    """Arguments of a checkpoint converter: ``source``, ``target``, ``config`` and ``force``.
+
+    Args:
+        parser: Parser of the tool.
+        source: Description of the file to read.
+        arguments: Command line, that of the process if None.
+
+    Raises:
+        SystemExit: the target exists and may not be overwritten.
+    """
     parser.add_argument('source', type=Path, metavar='SRC', help=source)
     parser.add_argument('target', type=Path, metavar='DST', help='checkpoint to write')
     parser.add_argument(
-        '--config', type=Path, help='config that the checkpoint must fit; its text is stored in the checkpoint')
+        '--config',
+        type=Path,
+        help='config that the checkpoint must fit; its text is stored in the checkpoint')
     parser.add_argument('--force', action='store_true', help='overwrite DST')
+    args = parser.parse_args(arguments)
+    if args.target.exists() and not args.force:
+        raise SystemExit(f'error: {args.target} exists; --force overwrites it')
+    return args
 
 
 @contextmanager

@@ -84,8 +84,7 @@ def scale_learning_rate(config: Config) -> Config:
         ValueError: the config has no ``auto_scale_lr.base_batch_size``.
     """
     if 'base_batch_size' not in config.get('auto_scale_lr', {}):
-        raise ValueError(
-            f'Expected `auto_scale_lr.base_batch_size` in {config.filename} for --auto-scale-lr')
+        raise ValueError(f'Expected `auto_scale_lr.base_batch_size` in {config.filename} for --auto-scale-lr')
     config = copy.deepcopy(config)
     config.auto_scale_lr.enable = True
     return config
