@@ -44,13 +44,10 @@ def reference_head(listed):
             type='KMaXHead',
             num_things_classes=4,
             num_stuff_classes=3,
-            pixel_decoder=dict(type='KMaXPixelDecoder', in_channels=IN_CHANNELS, num_blocks=[1, 1, 1, 1]),
-            transformer_decoder=dict(
-                type='KMaXTransformerDecoder',
-                in_channels=[2048, 1024, 512, 256],
-                num_slots=12,
-                num_layers=[1, 1, 1]),
-            semantic_head=dict(type='ASPPSemanticHead', in_channels=IN_CHANNELS, num_classes=NUM_CLASSES + 1),
+            in_channels=IN_CHANNELS,
+            pixel_decoder=dict(type='KMaXPixelDecoder', num_blocks=[1, 1, 1, 1]),
+            transformer_decoder=dict(type='KMaXTransformerDecoder', num_slots=12, num_layers=[1, 1, 1]),
+            semantic_head=dict(type='ASPPSemanticHead', num_classes=NUM_CLASSES + 1),
             criterion=dict(
                 type='PanopticCriterion',
                 assigner=dict(type='PQSimilarityAssigner'),

@@ -187,7 +187,7 @@ def test_max_deeplab_head__ground_truth_remask_sees_the_truth():
     head = MODELS.build(dict(_config(relaxed=True), remask=dict(type='GroundTruthReMask')))
     samples, features = _data_samples(), _features()
     targets = build_panoptic_targets(samples, num_classes=NUM_CLASSES, stride=4, num_slots=6)
-    prediction, = head(features, sem_seg=targets.sem_seg)
+    prediction, = head.predict_masks(features, targets.sem_seg)
     gate = prediction.relaxed_mask_logits / prediction.mask_logits - 1
     classes = prediction.class_logits.sigmoid()  # void has the gate 0
     seen = torch.cat([classes[..., :-1], torch.zeros_like(classes[..., -1:])], dim=-1)
