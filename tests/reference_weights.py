@@ -1,7 +1,7 @@
 """The weights that the numbers of ``tests/data/reference`` were computed with.
 
-Every weight is drawn from a generator seeded by the weight's own key, so that a test can compute it from its key
-and shape. The rules are in ``tests/data/reference/README.md``.
+Every weight is drawn from a generator seeded by the weight's own key, so that a test can compute it from its
+key and shape. The rules are in ``tests/data/reference/README.md``.
 """
 import math
 import zlib
