@@ -100,7 +100,7 @@ $(VENV)/ready: $(VENV)/wanted setup.cfg pyproject.toml
 
 # ---- what it is for
 
-demo: $(READY)  ## Draw a small data set, train ReMaX on it, show its PQ and pictures
+demo: $(READY)  ## Draw a small dataset, train ReMaX on it, show its PQ and pictures
 	$(RUN) tools/dataset_converters/make_mini_panoptic.py $(DEMO_DATA)
 	$(RUN) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
 	$(RUN) tools/test.py $(DEMO_CONFIG) $$(cat $(DEMO_DIR)/last_checkpoint) --work-dir $(DEMO_DIR) \

@@ -80,7 +80,7 @@ def prepare_launch(cfg: Any) -> None:
 
     Args:
         cfg: the ``Config`` of a runner. Without a GPU, batch norms stay as they are (``sync_bn``), because
-            torch synchronises them between devices only.
+            torch synchronizes them between devices only.
 
     Raises:
         RuntimeError: another launcher than ``pytorch`` without a GPU.

@@ -240,7 +240,7 @@ def numbered(shapes: Shapes) -> Dict[str, np.ndarray]:
     }
 
 
-def randomised(shapes: Shapes, seed: int = 0) -> Dict[str, np.ndarray]:
+def randomized(shapes: Shapes, seed: int = 0) -> Dict[str, np.ndarray]:
     """Arrays of random numbers with which a signal keeps its size, variances positive."""
     rng = np.random.RandomState(seed)
     arrays = {}

@@ -112,7 +112,7 @@ def detector_config(family: str, relaxed: bool = False, **options: Any) -> Confi
             num_points=40,
             assigner=dict(type='HungarianAssigner', match_costs=costs),
             sampler=dict(type='MaskPseudoSampler')),
-        # Nothing has been learnt: without low thresholds all of the map would be void.
+        # Nothing has been learned: without low thresholds all of the map would be void.
         test_cfg=dict(
             panoptic_on=head['num_stuff_classes'] > 0,
             instance_on=True,

@@ -15,7 +15,7 @@ class OracleDetector(BaseModel):
     """Predicts the annotation of the pipeline, moved to the right.
 
     Args:
-        num_things, num_classes: of the data set, things first.
+        num_things, num_classes: of the dataset, things first.
         shift: Pixels; what leaves on the right comes in on the left.
         test_cfg: ``panoptic_on`` (True), ``instance_on`` (False), ``semantic_on`` (False).
     """

@@ -8,7 +8,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.evaluation import number_segments, write_segment_ids
+from remax_mm.panoptic_format import number_segments, write_segment_ids
 
 NUM_THINGS, NUM_CLASSES = 3, 6
 VOID = NUM_CLASSES
@@ -34,7 +34,7 @@ def panoptic_value(label: int, instance: int) -> int:
 
 
 def draw_blocks(rng: np.random.Generator, values: Sequence[int], size: int) -> np.ndarray:
-    """A map of overlapping random rectangles, so that segments have shapes and neighbours."""
+    """A map of overlapping random rectangles, so that segments have shapes and neighbors."""
     drawn = np.full((size, size), values[0])
     for value in values:
         top, left = rng.integers(0, size - 1, 2)
@@ -67,7 +67,7 @@ def random_case(rng: np.random.Generator, size: int = 12) -> Case:
 
 
 def perfect_case(rng: np.random.Generator, kind: str, size: int = 24) -> Case:
-    """Annotation of a kind, and itself as the prediction; crowd regions and unlabelled pixels are void."""
+    """Annotation of a kind, and itself as the prediction; crowd regions and unlabeled pixels are void."""
     num_things = 0 if kind == 'stuff-only' else 6
     num_stuff = 0 if kind == 'things-only' else NUM_CLASSES - NUM_THINGS
     categories = [

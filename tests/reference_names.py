@@ -16,7 +16,7 @@ def reference_names(keys: Iterable[str], listed: Iterable[str], prefix: str = ''
     Args:
         keys: of a module of ours; those that the reference lacks are left out.
         listed: all keys of the reference's model.
-        prefix: what stands before ``keys`` in a ``KMaXDeepLab``, such as ``panoptic_head.``.
+        prefix: what stands before ``keys`` in a ``MaskTransformer``, such as ``panoptic_head.``.
     """
     known = {name_here(theirs): theirs for theirs in listed}
     return {key: known[prefix + key] for key in keys if prefix + key in known}

@@ -76,10 +76,10 @@ DIFFERENCES: Dict[str, Dict[str, Any]] = {
     'table7_ground-truth-filter': {
         **GROUND_TRUTH, f'{REMASK}identity': False
     },
-    'reading_class-gradient': {
+    'interpretation_class-gradient': {
         f'{REMASK}detach_class': False
     },
-    'reading_stage-feature': {
+    'interpretation_stage-feature': {
         f'{DECODER}remask': [
             dict(
                 type='ReMask',
@@ -88,23 +88,23 @@ DIFFERENCES: Dict[str, Dict[str, Any]] = {
             for channels in (2048, 2048, 1024, 1024)
         ]
     },
-    'reading_embedding': {
+    'interpretation_embedding': {
         f'{REMASK}source': 'embedding',
         f'{REMASK}semantic_head.in_channels': 128
     },
-    'reading_own-assignment': {
+    'interpretation_own-assignment': {
         f'{DECODER}relax_assignment': False
     },
-    'reading_mask-id-mean': {
+    'interpretation_mask-id-mean': {
         f'{CRITERION}loss_mask_id.slot_reduction': 'mean'
     },
-    'reading_mask-id-matched': {
+    'interpretation_mask-id-matched': {
         f'{CRITERION}loss_mask_id.slot_reduction': 'matched'
     },
-    'reading_binary-semantics': {
+    'interpretation_binary-semantics': {
         f'{CRITERION}loss_stage_sem.type': 'BinarySemanticLoss'
     },
-    'reading_stride-4-semantics': {
+    'interpretation_stride-4-semantics': {
         f'{CRITERION}loss_stage_sem.type': 'UpsampledSemanticLoss',
         f'{CRITERION}loss_stage_sem.num_samples': 4096,
         f'{CRITERION}loss_stage_sem.sampling_temperature': 2.0

@@ -14,8 +14,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.analysis.complexity import count_parameters, inference_copy, measure_complexity
+from remax_mm.analysis.complexity import count_parameters, measure_complexity
 from remax_mm.engine.optimizers import group_parameters
+from remax_mm.models.inference_copy import inference_copy
 from tests.conftest import REPOSITORY
 
 CONFIGS = sorted(p for p in (REPOSITORY / 'configs').rglob('*.py') if '_base_' not in p.parts)
@@ -82,7 +83,7 @@ def _build(path: Path) -> torch.nn.Module:
 
 @torch.no_grad()
 def _fill(model: torch.nn.Module) -> torch.nn.Module:
-    """Give a model of the meta device some weights, in less time than its own initialisation takes."""
+    """Give a model of the meta device some weights, in less time than its own initialization takes."""
     model = model.to_empty(device='cpu')
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if name.endswith('running_var'):
@@ -113,7 +114,7 @@ def _shrink(config: Config) -> Config:
 
 
 def _slots(model: torch.nn.Module) -> torch.nn.Parameter:
-    """What the mask slots start as: cluster centres, or the memory of MaX-DeepLab."""
+    """What the mask slots start as: cluster centers, or the memory of MaX-DeepLab."""
     if hasattr(model.backbone, 'memory'):
         return model.backbone.memory
     return model.panoptic_head.transformer_decoder.cluster_centers
@@ -213,7 +214,7 @@ def test_config__max_deeplab_as_in_deeplab2(path):
     lr_mult = config.optim_wrapper.paramwise_cfg.lr_mult
     assert lr_mult == {f'backbone.{part}': 0.1 for part in pretrained}
 
-    # Scales of 0.5 to 1.5; colours change for L alone.
+    # Scales of 0.5 to 1.5; colors change for L alone.
     for pipeline in (config.train_pipeline, config.train_dataloader.dataset.pipeline):
         steps = {step.type: step for step in pipeline}
         sides = [(1024 if fine else 640) * tenths // 10 + 1 for tenths in range(5, 16)]

@@ -1,4 +1,4 @@
-"""Each data set from the files of its download to PQ, AP and mIoU, by the commands that users type."""
+"""Each dataset from the files of its download to PQ, AP and mIoU, by the commands that users type."""
 import json
 import math
 import runpy

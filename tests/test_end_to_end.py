@@ -1,4 +1,4 @@
-"""A tiny ReMaX through mmengine's runner: data set, pipeline, training, evaluation, checkpoint, resuming."""
+"""A tiny ReMaX through mmengine's runner: dataset, pipeline, training, evaluation, checkpoint, resuming."""
 import json
 import math
 
@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from remax_mm.evaluation.panoptic_png import write_segment_ids
+from remax_mm.panoptic_format import write_segment_ids
 from tests.tiny_model import NUM_THINGS, detector_config
 
 CLASSES = ['ball', 'box', 'tree', 'grass', 'sky']
@@ -31,7 +31,7 @@ def _scope_of_its_own():
 
 @pytest.fixture(scope='module')
 def data_root(tmp_path_factory):
-    """Two images of 65x49 pixels: grass below sky, a ball, a box, and an unlabelled corner."""
+    """Two images of 65x49 pixels: grass below sky, a ball, a box, and an unlabeled corner."""
     root = tmp_path_factory.mktemp('drawn')
     images, annotations = [], []
     for index in range(2):
@@ -40,9 +40,8 @@ def data_root(tmp_path_factory):
         ids[10:30, 8 + 20 * index:24 + 20 * index] = 1  # ball
         ids[30:45, 40:60] = 2  # box
         ids[:5, :5] = 0
-        colours = np.array([[0, 0, 0], [220, 40, 40], [40, 40, 220], [60, 160, 60], [230, 200, 140]],
-                           np.uint8)
-        mmcv.imwrite(colours[ids], str(root / f'images/{index}.png'))
+        colors = np.array([[0, 0, 0], [220, 40, 40], [40, 40, 220], [60, 160, 60], [230, 200, 140]], np.uint8)
+        mmcv.imwrite(colors[ids], str(root / f'images/{index}.png'))
         write_segment_ids(root / f'panoptic/{index}.png', ids * 1000)
         images.append(dict(id=index, file_name=f'{index}.png', height=49, width=65))
         segments = [

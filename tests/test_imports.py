@@ -1,6 +1,8 @@
-"""Who may import whom: the rooms of the package know only what stands to their left."""
+"""Which package may import which other package."""
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Set
 
@@ -9,25 +11,25 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / 'remax_mm'
 
-# From left to right; a room imports from its own rank and from those before it.
+# From left to right; a package imports from its own rank and from the ranks before it.
 MODEL_RANKS = (
-    {'structures'},
+    {'panoptic_format', 'structures', 'inference_copy'},
     {'layers', 'relaxations', 'losses', 'task_modules'},
     {'backbones', 'pixel_decoders', 'transformer_decoders', 'data_preprocessors'},
     {'heads'},
     {'detectors'},
     {'test_time_augs'},
 )
-RANK = {room: rank for rank, rooms in enumerate(MODEL_RANKS) for room in rooms}
-# Rooms beside the models, and the rooms that each may use besides itself.
-OTHER_ROOMS = {
-    'datasets': {'structures'},
-    'evaluation': {'structures', 'datasets'},
-    'visualization': {'structures', 'datasets', 'evaluation'},
-    'engine': {'structures', 'models', 'visualization', 'deploy', 'analysis'},
-    'apis': {'structures', 'datasets', 'evaluation', 'models', 'visualization', 'engine', 'deploy'},
-    'deploy': {'structures', 'models'},
-    'analysis': {'structures', 'models', 'datasets', 'evaluation', 'visualization'},
+RANK = {package: rank for rank, packages in enumerate(MODEL_RANKS) for package in packages}
+# Packages beside the models, and what each of them may import besides itself and the first rank.
+FIRST = MODEL_RANKS[0]
+OTHER_PACKAGES = {
+    'datasets': FIRST,
+    'evaluation': FIRST,
+    'visualization': FIRST,
+    'engine': FIRST | {'models', 'visualization'},
+    'apis': FIRST | {'datasets', 'evaluation', 'models', 'visualization', 'engine'},
+    'analysis': FIRST | {'models', 'datasets', 'visualization'},
 }
 
 
@@ -57,7 +59,7 @@ def _imports(file: Path) -> Iterator[Import]:
                 yield Import(file, node.lineno, f'{base}{node.module or ""}.{alias.name}'.replace('..', '.'))
 
 
-def _room(module: str) -> str:
+def _package_of(module: str) -> str:
     """`losses` of `remax_mm.models.losses.pq_loss`, `datasets` of `remax_mm.datasets`."""
     parts = module.split('.')
     return parts[2] if parts[1] == 'models' and len(parts) > 2 else parts[1]
@@ -66,51 +68,60 @@ def _room(module: str) -> str:
 def _own_imports() -> Iterator[Import]:
     for file in _python_files(PACKAGE):
         if file.parent == PACKAGE or file == PACKAGE / 'models' / '__init__.py':
-            continue  # these gather the rooms
+            continue  # these import all packages
         yield from (found for found in _imports(file) if found.module.startswith('remax_mm.'))
 
 
 def _home(file: Path) -> str:
-    return _room('.'.join(file.relative_to(REPOSITORY).with_suffix('').parts))
+    return _package_of('.'.join(file.relative_to(REPOSITORY).with_suffix('').parts))
 
 
-def test_imports__every_room_is_known() -> None:
-    rooms = {path.parent.name for path in PACKAGE.glob('models/*/__init__.py')}
-    assert rooms <= set(RANK), f'give {rooms - set(RANK)} a rank'
-    rooms = {path.parent.name for path in PACKAGE.glob('*/__init__.py')} - {'models', 'structures'}
-    assert rooms <= set(OTHER_ROOMS), f'say what {rooms - set(OTHER_ROOMS)} may import'
+def test_imports__every_package_is_known() -> None:
+    packages = {path.parent.name for path in PACKAGE.glob('models/*/__init__.py')}
+    assert packages <= set(RANK), f'give {packages - set(RANK)} a rank'
+    packages = {path.parent.name for path in PACKAGE.glob('*/__init__.py')} - {'models'} - set(RANK)
+    assert packages <= set(OTHER_PACKAGES), f'state what {packages - set(OTHER_PACKAGES)} may import'
 
 
 def test_imports__models_point_to_the_left() -> None:
     wrong = [
         str(found) for found in _own_imports()
-        if _home(found.file) in RANK and RANK.get(_room(found.module), 99) > RANK[_home(found.file)]
+        if _home(found.file) in RANK and RANK.get(_package_of(found.module), 99) > RANK[_home(found.file)]
     ]
     assert not wrong, '\n'.join(wrong)
 
 
-def test_imports__rooms_of_a_rank_form_no_circle() -> None:
+def test_imports__packages_form_no_cycle() -> None:
     uses: Dict[str, Set[str]] = {}
     for found in _own_imports():
-        home, other = _home(found.file), _room(found.module)
+        home, other = _home(found.file), _package_of(found.module)
         if home != other:
             uses.setdefault(home, set()).add(other)
     while uses:
-        leaves = [room for room, others in uses.items() if not others & set(uses)]
-        assert leaves, f'these rooms import each other in a circle: {uses}'
-        for room in leaves:
-            del uses[room]
+        leaves = [package for package, others in uses.items() if not others & set(uses)]
+        assert leaves, f'these packages import each other in a cycle: {uses}'
+        for package in leaves:
+            del uses[package]
 
 
-def test_imports__rooms_beside_the_models() -> None:
+def test_imports__packages_beside_the_models() -> None:
     wrong = []
     for found in _own_imports():
-        home, other = _home(found.file), _room(found.module)
-        if home in OTHER_ROOMS and other != home:
+        home, other = _home(found.file), _package_of(found.module)
+        if home in OTHER_PACKAGES and other != home:
             kind = 'models' if found.module.startswith('remax_mm.models') else other
-            if kind not in OTHER_ROOMS[home] | {'version', 'compat'}:
+            if kind not in OTHER_PACKAGES[home] | {'version', 'compat'}:
                 wrong.append(str(found))
     assert not wrong, '\n'.join(wrong)
+
+
+def test_imports__package_leaves_analysis_out() -> None:
+    # torch 2.0 lacks torch.utils.flop_counter, which only the analysis needs.
+    listed = 'import sys, remax_mm; print(*sys.modules)'
+    done = subprocess.run([sys.executable, '-c', listed], stdout=subprocess.PIPE, text=True, check=True)
+    modules = done.stdout.split()
+    assert 'remax_mm.engine' in modules
+    assert not [name for name in modules if 'flop_counter' in name or name.startswith('remax_mm.analysis')]
 
 
 def test_imports__public_names_of_the_host_only() -> None:

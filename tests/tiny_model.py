@@ -66,16 +66,16 @@ def head_config(in_channels: Sequence[int],
 
 
 def detector_config(relaxed: bool = True, **options: Any) -> dict:
-    """Config of a ``KMaXDeepLab`` with a thin ResNet-18 and inputs of 65x65 pixels, all results on."""
+    """Config of a ``MaskTransformer`` with a thin ResNet-18 and inputs of 65x65 pixels, all results on."""
     return dict(
-        type='KMaXDeepLab',
+        type='MaskTransformer',
         data_preprocessor=dict(type='PanopticDataPreprocessor', pad_size=65),
         backbone=dict(
             type='ResNet', depth=18, base_channels=4, stem_channels=4, norm_cfg=dict(type='BN', eps=1e-3)),
         panoptic_head=head_config((4, 8, 16, 32), relaxed, **options),
         panoptic_fusion_head=dict(
             type='KMaXFusionHead', num_things_classes=NUM_THINGS, num_stuff_classes=NUM_STUFF),
-        # Nothing has been learnt: without low thresholds all of the map would be void.
+        # Nothing has been learned: without low thresholds all of the map would be void.
         test_cfg=dict(
             instance_on=True,
             semantic_on=True,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from remax_mm.models.task_modules import PQSimilarityAssigner
-from remax_mm.structures import MaskPrediction, PanopticTargets, SlotTargets, assign_targets_to_slots
+from remax_mm.models.task_modules import PQSimilarityAssigner, assign_targets_to_slots
+from remax_mm.structures import MaskPrediction, PanopticTargets, SlotTargets
 
 NUM_CLASSES = 2
 

@@ -143,7 +143,7 @@ def write_submission_only(cfg: Config, prefix: str) -> None:
     """Write the predictions in COCO's format and evaluate nothing, so that no ground truth is read.
 
     Args:
-        cfg: Changed; its test data set needs an ``ann_file`` with ``images`` and ``categories`` only.
+        cfg: Changed; its test dataset needs an ``ann_file`` with ``images`` and ``categories`` only.
         prefix: Path of the JSON, the folder and the archive without their suffix.
 
     """

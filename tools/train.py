@@ -73,7 +73,7 @@ def build_config(args: argparse.Namespace) -> Config:
 
 
 def use_mixed_precision(cfg: Config, dtype: str = None) -> None:
-    """Turn the optimiser wrapper into its mixed precision kind; what else it says stays.
+    """Turn the optimizer wrapper into its mixed precision kind; what else it says stays.
 
     A loss scale is only needed for float16, whose smallest numbers would vanish; an own one is kept.
     """

@@ -30,7 +30,7 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
 
-# Batch norms become synchronised ones under a launcher, and stay as they are on one device.
+# Batch norms become synchronized ones under a launcher, and stay as they are on one device.
 sync_bn = 'torch'
 
 load_from = None

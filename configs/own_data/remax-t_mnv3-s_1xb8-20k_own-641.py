@@ -18,7 +18,7 @@ model = dict(
         semantic_head=dict(num_classes=num_classes),
         transformer_decoder=dict(remask=dict(semantic_head=dict(num_classes=num_classes)))),
     panoptic_fusion_head=dict(num_things_classes=num_things, num_stuff_classes=num_stuff))
-own_data = dict(type='PanopticDataset', data_root=data_root)
+own_data = dict(type='PanopticMapDataset', data_root=data_root)
 train_files = dict(
     ann_file='panoptic_train.json', data_prefix=dict(img='images/train/', seg='panoptic_train/'))
 val_files = dict(ann_file='panoptic_val.json', data_prefix=dict(img='images/val/', seg='panoptic_val/'))

@@ -3,7 +3,6 @@
 Counted as in Table 12 of the ReMaX paper (arXiv 2306.17319), whose "FLOPs" are multiply-accumulates of
 convolutions and matrix products; norms, activations, softmaxes and resizing are left out.
 """
-import copy
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
@@ -14,6 +13,8 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
+
+from remax_mm.models.inference_copy import inference_copy
 
 EXPANDED_PARTS = ('panoptic_head', )
 
@@ -43,15 +44,6 @@ class Complexity(NamedTuple):
 def count_parameters(module: nn.Module) -> int:
     """Parameters of ``module``, a shared one once."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def inference_copy(model: nn.Module) -> nn.Module:
-    """Copy of ``model`` in evaluation mode, after each part's ``drop_training_parts()`` where it has one."""
-    model = copy.deepcopy(model).eval()
-    for module in list(model.modules()):
-        if hasattr(module, 'drop_training_parts'):
-            module.drop_training_parts()
-    return model
 
 
 def count_macs(run: Callable[[], Any], parts: Dict[str, nn.Module]) -> Tuple[int, Dict[str, int]]:
@@ -93,7 +85,7 @@ def measure_complexity(model: nn.Module, size: Tuple[int, int]) -> Complexity:
 
     Args:
         model: an mmdet detector, that is, one that takes ``mode='tensor'``; left as it is.
-        size: (height, width) of the normalised and padded image.
+        size: (height, width) of the normalized and padded image.
 
     Raises:
         ValueError: ``size`` is not two positive numbers.

@@ -26,7 +26,7 @@ class LossParts(NamedTuple):
 
     @property
     def ratio(self) -> Tensor:
-        """False positives over false negatives; NaN for an image without a labelled pixel."""
+        """False positives over false negatives; NaN for an image without a labeled pixel."""
         return self.false_positive / self.false_negative
 
 
@@ -63,19 +63,19 @@ def split_softmax_cross_entropy(mask_logits: Tensor, masks: Tensor, void: Tensor
 
 
 def summarize_loss_balance(parts: LossParts) -> Dict[str, float]:
-    """Numbers for people, over the images with a labelled pixel (NaN where there is none).
+    """Numbers for people, over the images with a labeled pixel (NaN where there is none).
 
     Returns:
         ``images``; means of ``false_positive`` and ``false_negative``; of their ratio, the ``median``,
         the ``percentile_5`` and ``percentile_95``, and the ``share_imbalanced`` of images above 100.
     """
-    labelled = ~parts.ratio.isnan()
-    ratio, positive, negative = (x[labelled] for x in (parts.ratio, *parts))
-    if not labelled.any():
+    labeled = ~parts.ratio.isnan()
+    ratio, positive, negative = (x[labeled] for x in (parts.ratio, *parts))
+    if not labeled.any():
         ratio = positive = negative = torch.full((1, ), float('nan'))
     low, median, high = np.percentile(ratio.cpu().numpy(), [5, 50, 95]).tolist()
     return dict(
-        images=int(labelled.sum()),
+        images=int(labeled.sum()),
         false_positive=positive.mean().item(),
         false_negative=negative.mean().item(),
         median=median,

@@ -95,7 +95,7 @@ def collect_loss_balance(model: nn.Module, batches: Iterable[dict]) -> Outputs:
 def collect_query_balance(model: nn.Module, batches: Iterable[dict]) -> Outputs:
     """Like :func:`collect_loss_balance`, of the mask loss of mmdet's MaskFormer or Mask2Former, or a child.
 
-    What is split is the binary cross entropy of the matched queries, whose unlabelled pixels are negative as
+    What is split is the binary cross entropy of the matched queries, whose unlabeled pixels are negative as
     in mmdet's losses, over all pixels at the resolution of the masks. Mask2Former takes it at sampled points,
     MaskFormer the focal loss, which weighs it anew. Each output is matched, un-relaxed, by the head's own
     assigner.

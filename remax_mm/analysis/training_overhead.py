@@ -16,7 +16,7 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .complexity import inference_copy
+from remax_mm.models.inference_copy import inference_copy
 
 Step = Callable[[], Any]
 

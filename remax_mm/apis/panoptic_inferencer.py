@@ -18,9 +18,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 
 from remax_mm.engine import check_weights
-from remax_mm.evaluation import number_segments, write_segment_ids
-from remax_mm.visualization import draw_panoptic, to_panoptic_map
-from .test_time import loads_annotation, tested_dataset
+from remax_mm.panoptic_format import number_segments, to_panoptic_map, write_segment_ids
+from remax_mm.visualization import draw_panoptic
+from .run_config import loads_annotation, tested_dataset
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -47,7 +47,7 @@ class PanopticInferencer:
 
     Args:
         config: Config file, or a loaded config.
-        checkpoint: Weights, a file or URL. None leaves the weights as they were initialised.
+        checkpoint: Weights, a file or URL. None leaves the weights as they were initialized.
         device: As ``torch.device`` takes it; an accelerator where there is one if None.
         cfg_options: Overrides of the config, by dotted keys.
 
@@ -232,5 +232,5 @@ def _load_weights(model: torch.nn.Module, checkpoint: str) -> Optional[dict]:
 
 
 def _dataset_meta(config: Config) -> dict:
-    """Class names and colours of the data set that the config tests on; its files are not needed."""
+    """Class names and colors of the dataset that the config tests on; its files are not needed."""
     return DATASETS.build(dict(tested_dataset(config), lazy_init=True)).metainfo

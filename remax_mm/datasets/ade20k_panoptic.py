@@ -2,7 +2,7 @@
 from mmdet.datasets import ADE20KPanopticDataset
 from mmdet.registry import DATASETS
 
-from .panoptic_dataset import PanopticDataset
+from .panoptic_dataset import PanopticMapDataset
 
 SCENE_PARSING_CLASSES = tuple(
     ('wall; building; sky; floor; tree; ceiling; road, route; bed; window; grass; cabinet; sidewalk, '
@@ -26,14 +26,14 @@ SCENE_PARSING_CLASSES = tuple(
      'screen; blanket, cover; sculpture; hood, exhaust hood; sconce; vase; traffic light; tray; trash can;'
      ' fan; pier; crt screen; plate; monitor; bulletin board; shower; radiator; glass, drinking glass; '
      'clock; flag').split('; '))
-"""Value v of the release's semantic annotation is class v - 1; 0 is unlabelled. Spelt as mmdet does.
+"""Value v of the release's semantic annotation is class v - 1; 0 is unlabeled. Spelled as mmdet does.
 
 CSAILVision/sceneparsing, objectInfo150.txt; facebookresearch/Mask2Former, datasets/prepare_ade20k_pan_seg.py.
 """
 
 
 @DATASETS.register_module()
-class ADE20KPanopticMapDataset(PanopticDataset):
+class ADE20KPanopticMapDataset(PanopticMapDataset):
     """ADE20K with 100 kinds of things and 50 kinds of stuff; mmdet has the name ADE20KPanopticDataset.
 
     Reads ``ade20k_panoptic_{train,val}.json`` beside the folders of the download::
@@ -46,9 +46,9 @@ class ADE20KPanopticMapDataset(PanopticDataset):
     as ``tools/dataset_converters/ade20k_panoptic.py`` writes them. Classes have the names and the order of
     mmdet: things as in the 2017 challenge on instances, then stuff as in the scene parsing challenge.
 
-    Arguments and records are those of :class:`PanopticDataset`. Files of other converters list stuff with the
-    pixels that it had before things came over it: for these set ``check_segments=False`` in
-    ``LoadPanopticMap`` and ``check_ids=False`` in the metric.
+    Arguments and records are those of :class:`PanopticMapDataset`. Files of other converters list stuff with
+    the pixels that it had before things were drawn over it: set ``check_segments=False`` in
+    ``LoadPanopticMap`` and ``check_ids=False`` in the metric for these.
     """
 
     METAINFO = ADE20KPanopticDataset.METAINFO

@@ -4,14 +4,14 @@ from typing import Mapping
 
 from mmdet.registry import DATASETS
 
-from .panoptic_dataset import PanopticDataset
+from .panoptic_dataset import PanopticMapDataset
 
 # <city>_<sequence>_<frame>; no name of a city holds an underscore.
 _IMAGE_ID = re.compile(r'([^_/]+)_\d{6}_\d{6}')
 
 
 @DATASETS.register_module()
-class CityscapesPanopticDataset(PanopticDataset):
+class CityscapesPanopticMapDataset(PanopticMapDataset):
     """Cityscapes with 8 kinds of things and 11 kinds of stuff, things first.
 
     Reads ``cityscapes_panoptic_{split}[_trainId].json`` beside the folders of the download::
@@ -27,7 +27,7 @@ class CityscapesPanopticDataset(PanopticDataset):
     ``<id>_gtFine_leftImg8bit.png``, which exist nowhere; they are found by their ids instead
     (cityscapesScripts, preparation/createPanopticImgs.py).
 
-    Arguments and records are those of :class:`PanopticDataset`.
+    Arguments and records are those of :class:`PanopticMapDataset`.
 
     Raises:
         ValueError: the id of an image is none of Cityscapes.

@@ -9,7 +9,7 @@ import numpy as np
 
 Rng = np.random.Generator
 MIN_AREA = 1 / 400
-"""Share of the image below which a visible rest of a segment is left unlabelled."""
+"""Share of the image below which a visible rest of a segment is left unlabeled."""
 
 
 class DrawnSegment(NamedTuple):
@@ -20,12 +20,12 @@ class DrawnSegment(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """An RGB image (H, W, 3) uint8 and segments that do not overlap; pixels of none are unlabelled."""
+    """An RGB image (H, W, 3) uint8 and segments that do not overlap; pixels of none are unlabeled."""
     image: np.ndarray
     segments: List[DrawnSegment]
 
 
-# Stuff: (S, S, 3) textures. Each has colours and a grain of its own.
+# Stuff: (S, S, 3) textures. Each has colors and a grain of its own.
 
 
 def _smooth_noise(rng: Rng, size: int, cells: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def _smooth_noise(rng: Rng, size: int, cells: int) -> np.ndarray:
 
 
 def _tint(rng: Rng, value: np.ndarray, dark: Tuple[int, ...], light: Tuple[int, ...]) -> np.ndarray:
-    """Colours between ``dark`` (value 0) and ``light`` (value 1), both varied a little."""
+    """Colors between ``dark`` (value 0) and ``light`` (value 1), both varied a little."""
     dark, light = np.array([dark, light], np.float32) + rng.uniform(-12, 12, (2, 3)).astype(np.float32)
     return dark + np.asarray(value, np.float32)[..., None] * (light - dark)
 
@@ -113,10 +113,10 @@ def _flower(u: np.ndarray, v: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 
 class Thing(NamedTuple):
-    """How a class of things looks: signed distance and pattern at (u, v), and the pattern's two colours."""
+    """How a class of things looks: signed distance and pattern at (u, v), and the pattern's two colors."""
     shape: Callable[[np.ndarray, np.ndarray], Tuple[np.ndarray, np.ndarray]]
-    colour: Tuple[int, ...]
-    pattern_colour: Tuple[int, ...]
+    color: Tuple[int, ...]
+    pattern_color: Tuple[int, ...]
 
 
 THINGS: Dict[str, Thing] = dict(
@@ -129,29 +129,29 @@ THINGS: Dict[str, Thing] = dict(
     flower=Thing(_flower, (255, 175, 200), (90, 20, 60)))
 
 
-def draw_thing(rng: Rng, image: np.ndarray, name: str, centre: np.ndarray, radius: float) -> np.ndarray:
+def draw_thing(rng: Rng, image: np.ndarray, name: str, center: np.ndarray, radius: float) -> np.ndarray:
     """Draw a thing, turned and shaded at random, with an outline; returns its (H, W) bool mask.
 
     Args:
         rng: Source of the angle and of the shade.
         image: (H, W, 3) float, changed in place.
         name: Key of ``THINGS``.
-        centre: (x, y) in pixels.
-        radius: Pixels from the centre to the outermost point, 1.2 times that for a square's corners.
+        center: (x, y) in pixels.
+        radius: Pixels from the center to the outermost point, 1.2 times that for a square's corners.
     """
     thing, angle = THINGS[name], rng.uniform(0, 2 * np.pi)
-    left, top = (max(int(c - 1.3 * radius), 0) for c in centre)
-    right, bottom = (max(int(c + 1.3 * radius) + 2, 0) for c in centre)
+    left, top = (max(int(c - 1.3 * radius), 0) for c in center)
+    right, bottom = (max(int(c + 1.3 * radius) + 2, 0) for c in center)
     window = image[top:bottom, left:right]
 
     rows, columns = np.mgrid[:window.shape[0], :window.shape[1]].astype(np.float32)
-    x, y = (columns + left - centre[0]) / radius, (rows + top - centre[1]) / radius
+    x, y = (columns + left - center[0]) / radius, (rows + top - center[1]) / radius
     cos, sin = np.cos(angle), np.sin(angle)
     distance, pattern = thing.shape(x * cos + y * sin, y * cos - x * sin)
     distance = radius * distance  # pixels from now on
 
-    colours = np.array([thing.colour, thing.pattern_colour]) + rng.uniform(-15, 15, (2, 3))
-    shaded = colours[pattern.astype(int)] * rng.uniform(0.7, 1.1)
+    colors = np.array([thing.color, thing.pattern_color]) + rng.uniform(-15, 15, (2, 3))
+    shaded = colors[pattern.astype(int)] * rng.uniform(0.7, 1.1)
     outline = np.clip((distance + 2) / 1.2, 0, 1)[..., None]
     opacity = np.clip(0.5 - distance, 0, 1)[..., None]
     window[:] = window * (1 - opacity) + shaded * (1 - 0.75 * outline) * opacity
@@ -183,7 +183,7 @@ class _Canvas:
     def __init__(self, rng: Rng, size: int) -> None:
         self.rng, self.size = rng, size
         self.image, stuff = draw_stuff(rng, size)
-        self.names = [(None, False)]  # of the values of `owner`: class and iscrowd; 0 is unlabelled
+        self.names = [(None, False)]  # of the values of `owner`: class and iscrowd; 0 is unlabeled
         self.owner = np.zeros((size, size), np.int32)
         for name, mask in stuff:
             self._own(mask, name)
@@ -194,12 +194,12 @@ class _Canvas:
         self.owner[mask] = len(self.names) - 1
         return len(self.names) - 1
 
-    def _disc(self, centre: np.ndarray, radius: float) -> np.ndarray:
+    def _disc(self, center: np.ndarray, radius: float) -> np.ndarray:
         rows, columns = np.ogrid[:self.size, :self.size]
-        return np.hypot(columns - centre[0], rows - centre[1]) < radius
+        return np.hypot(columns - center[0], rows - center[1]) < radius
 
-    def add_unlabelled(self) -> None:
-        """A grey, noisy patch that belongs to nothing."""
+    def add_unlabeled(self) -> None:
+        """A gray, noisy patch that belongs to nothing."""
         mask = self._disc(self.rng.uniform(0, self.size, 2), self.size * self.rng.uniform(0.06, 0.12))
         self.image[mask] = 128 + 30 * self.rng.standard_normal((mask.sum(), 1))
         self.owner[mask] = 0
@@ -210,17 +210,17 @@ class _Canvas:
         middle = self.rng.uniform(0.2, 0.8, 2) * self.size
         mask = np.zeros_like(self.owner, bool)
         for _ in range(self.rng.integers(10, 16)):
-            centre = middle + self.rng.normal(0, 0.075, 2) * self.size
-            mask |= draw_thing(self.rng, self.image, name, centre, self.size * self.rng.uniform(0.035, 0.05))
+            center = middle + self.rng.normal(0, 0.075, 2) * self.size
+            mask |= draw_thing(self.rng, self.image, name, center, self.size * self.rng.uniform(0.035, 0.05))
         self._own(mask, name, iscrowd=True)
 
-    def add_thing(self, name: str, centre: np.ndarray, radius: float) -> bool:
+    def add_thing(self, name: str, center: np.ndarray, radius: float) -> bool:
         """Draw a thing unless it would hide most of another; returns whether it did."""
-        hidden = np.bincount(self.owner[self._disc(centre, radius)], minlength=len(self.names))
+        hidden = np.bincount(self.owner[self._disc(center, radius)], minlength=len(self.names))
         visible = np.bincount(self.owner.ravel(), minlength=len(self.names))
         if any(visible[i] - hidden[i] < 0.45 * area for i, area in self.full_area.items()):
             return False
-        mask = draw_thing(self.rng, self.image, name, centre, radius)
+        mask = draw_thing(self.rng, self.image, name, center, radius)
         self.full_area[self._own(mask, name)] = int(mask.sum())
         return True
 
@@ -234,12 +234,12 @@ class _Canvas:
             # Diameters of 25 to 45 % of the side; every fifth is smaller.
             diameters = rng.uniform(0.14, 0.25, 2) if rng.random() < 0.2 else rng.uniform(0.25, 0.45, 2)
             radii = diameters * self.size / 2
-            centre = rng.uniform(0.1, 0.9, 2) * self.size
-            placed = self.add_thing(name, centre, radii[0])
+            center = rng.uniform(0.1, 0.9, 2) * self.size
+            placed = self.add_thing(name, center, radii[0])
             if placed and len(self.full_area) < count and rng.random() < 0.5:
                 angle = rng.uniform(0, 2 * np.pi)
                 step = 0.8 * radii.sum() * np.array([np.cos(angle), np.sin(angle)])
-                beside = np.clip(centre + step, 0.05 * self.size, 0.95 * self.size)
+                beside = np.clip(center + step, 0.05 * self.size, 0.95 * self.size)
                 self.add_thing(name, beside, radii[1])
 
     def finish(self) -> Scene:
@@ -256,10 +256,10 @@ class _Canvas:
 
 
 def draw_scene(rng: Rng, size: int) -> Scene:
-    """A square scene: 2 to 4 kinds of stuff, 3 to 7 things, now and then a crowd or an unlabelled patch."""
+    """A square scene: 2 to 4 kinds of stuff, 3 to 7 things, now and then a crowd or an unlabeled patch."""
     canvas = _Canvas(rng, size)
     if rng.random() < 0.25:
-        canvas.add_unlabelled()
+        canvas.add_unlabeled()
     if rng.random() < 0.15:
         canvas.add_crowd()
     canvas.add_things(int(rng.integers(3, 8)))

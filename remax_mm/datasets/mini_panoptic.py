@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from mmdet.registry import DATASETS
 
+from remax_mm.panoptic_format import SegmentLabel, describe_segments, encode_segment_ids, write_json
 from .mini_drawing import STUFF, THINGS, Scene, draw_scene
-from .panoptic_dataset import PanopticDataset
-from .panoptic_writer import SegmentLabel, describe_segments, encode_segment_ids, write_json
+from .panoptic_dataset import PanopticMapDataset
 
 SETTINGS_FILE = 'mini_panoptic.json'
 _FORMAT_VERSION = 1  # part of the settings: a folder drawn by other code is not reused
@@ -19,7 +19,7 @@ _CATEGORY_IDS = dict(zip([*THINGS, *STUFF], [1, 3, 4, 8, 11, 17, 18, 92, 95, 105
 
 
 @DATASETS.register_module()
-class MiniPanopticDataset(PanopticDataset):
+class MiniPanopticMapDataset(PanopticMapDataset):
     """The mini set as :func:`write_mini_panoptic` writes it: 7 kinds of things, 5 kinds of stuff."""
 
     METAINFO = dict(
@@ -27,7 +27,7 @@ class MiniPanopticDataset(PanopticDataset):
         thing_classes=tuple(THINGS),
         stuff_classes=tuple(STUFF),
         palette=[
-            *(thing.colour for thing in THINGS.values()), (205, 170, 120), (40, 100, 160), (150, 75, 55),
+            *(thing.color for thing in THINGS.values()), (205, 170, 120), (40, 100, 160), (150, 75, 55),
             (60, 130, 40), (210, 215, 225)
         ])
 
@@ -96,7 +96,7 @@ def _write_split(folder: Path, split: str, seed: List[int], count: int, size: in
     for number in range(1, count + 1):
         rng = np.random.default_rng([*seed, number])
         scene = draw_scene(rng, size)
-        ids, labels = number_segments(rng, scene)
+        ids, labels = assign_segment_ids(rng, scene)
         segments_info = describe_segments(ids, labels)
 
         stem = f'{number:012d}'
@@ -121,8 +121,8 @@ def _write_split(folder: Path, split: str, seed: List[int], count: int, size: in
             categories=categories))
 
 
-def number_segments(rng: np.random.Generator, scene: Scene) -> Tuple[np.ndarray, List[SegmentLabel]]:
-    """Segment ids (H, W) int32 by chance, 0 where unlabelled, and what they are."""
+def assign_segment_ids(rng: np.random.Generator, scene: Scene) -> Tuple[np.ndarray, List[SegmentLabel]]:
+    """Segment ids (H, W) int32 by chance, 0 where unlabeled, and what they are."""
     ids = np.zeros(scene.image.shape[:2], np.int32)
     labels = []
     new_ids = rng.choice(256**3 - 1, len(scene.segments), replace=False) + 1

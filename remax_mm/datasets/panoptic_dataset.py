@@ -10,15 +10,14 @@ from mmengine import fileio
 from mmengine.fileio.backends import LocalBackend
 from mmengine.logging import print_log
 
-from .coco_categories import check_unique, list_some, map_categories, order_classes
-from .image_files import BrokenFileError
+from remax_mm.panoptic_format import BrokenFileError, check_unique, list_some, map_categories, order_classes
 
 _CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
 
 
 @DATASETS.register_module()
-class PanopticDataset(CocoPanopticDataset):
-    """Any data set in COCO's panoptic format, with every segment kept.
+class PanopticMapDataset(CocoPanopticDataset):
+    """Any dataset in COCO's panoptic format, with every segment kept.
 
     The classes are those of the annotation file: things first, by category id inside each group, so that the
     files of training and validation agree. How many kinds of things and stuff there are, which a model's

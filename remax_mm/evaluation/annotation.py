@@ -3,14 +3,14 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .panoptic_png import read_segment_ids
+from remax_mm.panoptic_format import read_segment_ids
 
 
 class Annotation(NamedTuple):
     """Segments of an image, crowd regions among them.
 
     Attributes:
-        ids: (H, W) int32 segment ids, 0 is unlabelled.
+        ids: (H, W) int32 segment ids, 0 is unlabeled.
         segments: Of each segment ``id``, ``category`` in [0, K) and ``iscrowd``.
     """
     ids: np.ndarray
@@ -24,7 +24,7 @@ def read_annotation(sample: Mapping,
 
     Args:
         sample: Its ``seg_map_path`` and ``segments_info`` are read. An entry without ``iscrowd``, as mmdet's
-            own data set makes them, is crowd where its class is one of things and ``is_thing`` is false.
+            own dataset makes them, is crowd where its class is one of things and ``is_thing`` is false.
         is_thing: (K,).
         backend_args: Arguments of the storage backend of the PNG.
 
@@ -44,6 +44,6 @@ def read_annotation(sample: Mapping,
 
 
 def thing_flags(dataset_meta: Mapping) -> List[bool]:
-    """Of the K ``classes`` of a data set, whether each is among its ``thing_classes``."""
+    """Of the K ``classes`` of a dataset, whether each is among its ``thing_classes``."""
     things = set(dataset_meta['thing_classes'])
     return [name in things for name in dataset_meta['classes']]

@@ -22,7 +22,7 @@ def annotated_instances(annotation: Annotation, is_thing: Sequence[bool]) -> Lis
 
     Returns:
         Of each thing its ``bbox_label``, ``mask`` (run lengths), ``bbox`` (x1, y1, x2, y2) and
-        ``ignore_flag``, 1 for a crowd region. Unlabelled pixels belong to none.
+        ``ignore_flag``, 1 for a crowd region. Unlabeled pixels belong to none.
     """
     ids = np.asfortranarray(annotation.ids)  # the order of the run lengths
     instances = []
@@ -41,14 +41,14 @@ def annotated_instances(annotation: Annotation, is_thing: Sequence[bool]) -> Lis
 
 @METRICS.register_module()
 class PanopticInstanceAPMetric(CocoMetric):
-    """mmdet's ``CocoMetric`` on the instances of a panoptic data set; the numbers are COCO's.
+    """mmdet's ``CocoMetric`` on the instances of a panoptic dataset; the numbers are COCO's.
 
     Needs of each data sample ``pred_instances`` (``test_cfg.instance_on=True``) and ``ori_shape``, without
-    ``ann_file`` also ``seg_map_path`` and ``segments_info``. Labels are those of the panoptic data set.
+    ``ann_file`` also ``seg_map_path`` and ``segments_info``. Labels are those of the panoptic dataset.
 
     Without ``ann_file`` the annotated things of the panoptic PNGs are the ground truth. Their crowd regions
     keep COCO's meaning: a detection that lies in one (its IoU is the share of its pixels inside) is ignored,
-    and missing one costs nothing. Unlabelled pixels have no such effect, what is found there is wrong.
+    and missing one costs nothing. Unlabeled pixels have no such effect, what is found there is wrong.
 
     Args:
         ann_file: Instance annotations (COCO's ``instances_val2017.json``), whose categories are matched by
@@ -114,11 +114,11 @@ class PanopticInstanceAPMetric(CocoMetric):
         return [id_of_name[name] for name in names]
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
-        """AP of all images, gathered over the ranks; nothing for a data set without things."""
+        """AP of all images, gathered over the ranks; nothing for a dataset without things."""
         self.cat_ids = sorted(self._category_ids())
         self.img_ids = [truth['img_id'] for truth, _ in results]
         if not self.cat_ids:
-            print_log('The data set has no thing classes: there is no average precision.', 'current',
+            print_log('The dataset has no thing classes: there is no average precision.', 'current',
                       logging.WARNING)
             return {}
         if self.ann_file is not None:

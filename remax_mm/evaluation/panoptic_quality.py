@@ -7,7 +7,7 @@ from typing import Dict, Iterable, Mapping, NamedTuple, Sequence
 import numpy as np
 from mmdet.evaluation import INSTANCE_OFFSET
 
-from .panoptic_png import VOID_ID, check_labels
+from remax_mm.panoptic_format import VOID_ID, check_labels
 from .segment_matching import SegmentMatching, joint_histogram, match_segments, segment_areas
 
 IOU, TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = range(4)
@@ -36,12 +36,12 @@ def count_segments(prediction: np.ndarray,
 
     Args:
         prediction: (H, W) integers label + 1000 * instance; label ``num_classes`` is void.
-        ground_truth: (H, W) segment ids, 0 is unlabelled.
+        ground_truth: (H, W) segment ids, 0 is unlabeled.
         segments: Of each annotated segment ``id``, ``category`` in [0, K) and ``iscrowd``.
         num_classes: K.
         check_ids: Whether an id that stands in the map or in the list alone is an error. Where False, they
             count as panopticapi counts them: a segment without pixels as missed, and pixels of an unlisted id
-            as wrong, not as unlabelled.
+            as wrong, not as unlabeled.
 
     Returns:
         (K, 4) float64 of summed IoU, true positives, false positives and false negatives.
@@ -54,7 +54,7 @@ def count_segments(prediction: np.ndarray,
                          f'but got {prediction.shape}')
     overlaps = joint_histogram(ground_truth, prediction)
     annotated_area, predicted_area = segment_areas(overlaps)
-    check_segments(segments, annotated_area, num_classes, check_ids)
+    check_annotated_segments(segments, annotated_area, num_classes, check_ids)
     labels = check_labels(np.array(list(predicted_area), dtype=np.int64), num_classes)
     label_of = {value: label for value, label in zip(predicted_area, labels.tolist()) if label != num_classes}
     return count_matching(match_segments(overlaps, segments, label_of), segments, label_of, num_classes)
@@ -74,10 +74,10 @@ def count_matching(matching: SegmentMatching, segments: Sequence[Mapping], label
     return counts
 
 
-def check_segments(segments: Sequence[Mapping],
-                   annotated_ids: Iterable[int],
-                   num_classes: int,
-                   check_ids: bool = True) -> None:
+def check_annotated_segments(segments: Sequence[Mapping],
+                             annotated_ids: Iterable[int],
+                             num_classes: int,
+                             check_ids: bool = True) -> None:
     """Check the list of an image's annotated segments against the ids of its map.
 
     Raises:

@@ -9,8 +9,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, load
 from mmengine.logging import print_log
 
+from remax_mm.panoptic_format import number_segments, write_segment_ids
 from .annotation import read_annotation, thing_flags
-from .panoptic_png import number_segments, write_segment_ids
 from .panoptic_quality import check_num_classes, class_quality, count_segments, mean_quality
 from .quality_tables import class_table, summary_table
 
@@ -22,7 +22,7 @@ class PanopticQualityMetric(BaseMetric):
     Needs of each data sample ``seg_map_path``, ``segments_info`` (id, category, is_thing, iscrowd), and
     ``pred_panoptic_seg.sem_seg`` (1, H, W) of the annotated size, label + 1000 * instance, void ``K``.
     Keys are those of mmdet's ``CocoPanopticMetric``: ``PQ SQ RQ``, the same with ``_th`` and ``_st``. Those
-    of a group without any segment (a data set without stuff, say) are left out.
+    of a group without any segment (a dataset without stuff, say) are left out.
 
     Args:
         classwise: Also give ``PQ/<class>``, ``SQ/<class>`` and ``RQ/<class>`` of every class that occurs, and
@@ -68,7 +68,7 @@ class PanopticQualityMetric(BaseMetric):
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names of the K classes of the data set."""
+        """Names of the K classes of the dataset."""
         return self.dataset_meta['classes']
 
     @property
@@ -141,7 +141,7 @@ class PanopticQualityMetric(BaseMetric):
         }
 
     def _write_submission(self, annotations: List[dict]) -> None:
-        """Write the JSON beside the folder of PNGs, with the data set's own category ids."""
+        """Write the JSON beside the folder of PNGs, with the dataset's own category ids."""
         if len({annotation['file_name'] for annotation in annotations}) < len(annotations):
             raise ValueError('Expected image files with unique names, but some differ only in their folder, '
                              'and one exported PNG has overwritten the other')

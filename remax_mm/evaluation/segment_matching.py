@@ -7,7 +7,7 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from .panoptic_png import VOID_ID
+from remax_mm.panoptic_format import VOID_ID
 
 Overlaps = Mapping[Tuple[int, int], int]
 """Pixels that an annotated id and a predicted value share, of every pair that occurs."""
@@ -73,14 +73,14 @@ def segment_areas(overlaps: Overlaps) -> Tuple[Dict[int, int], Dict[int, int]]:
 def segment_ious(overlaps: Overlaps) -> Dict[Tuple[int, int], float]:
     """IoU of each annotated id and predicted value that overlap, whatever their classes.
 
-    Unlabelled pixels are cut from the predicted segment; crowd regions are not.
+    Unlabeled pixels are cut from the predicted segment; crowd regions are not.
     """
     annotated_area, predicted_area = segment_areas(overlaps)
     ious = {}
     for (segment_id, value), intersection in overlaps.items():
         if segment_id != VOID_ID:
-            unlabelled = overlaps.get((VOID_ID, value), 0)
-            union = predicted_area[value] + annotated_area[segment_id] - intersection - unlabelled
+            unlabeled = overlaps.get((VOID_ID, value), 0)
+            union = predicted_area[value] + annotated_area[segment_id] - intersection - unlabeled
             ious[segment_id, value] = intersection / union
     return ious
 
@@ -90,11 +90,11 @@ def match_segments(overlaps: Overlaps, segments: Sequence[Mapping],
     """Match the segments of one image.
 
     A predicted and an annotated segment match iff their class is the same, the annotated one is no crowd, and
-    their IoU exceeds 0.5. An unmatched prediction is forgiven iff more than half of it lies on unlabelled
+    their IoU exceeds 0.5. An unmatched prediction is forgiven iff more than half of it lies on unlabeled
     pixels and on the crowd region of its own class.
 
     Args:
-        overlaps: Joint histogram of the annotated ids, 0 unlabelled, and the predicted values.
+        overlaps: Joint histogram of the annotated ids, 0 unlabeled, and the predicted values.
         segments: Of each annotated segment ``id``, ``category`` and ``iscrowd``.
         label_of: Class of each predicted value; values without one are void.
     """

@@ -6,7 +6,7 @@ import torch
 from mmdet.registry import METRICS
 from mmseg.evaluation import IoUMetric
 
-from remax_mm.datasets.transforms.load_panoptic_map import index_segments
+from remax_mm.panoptic_format import index_segments
 from .annotation import Annotation, read_annotation, thing_flags
 
 IGNORED = -1
@@ -18,10 +18,10 @@ def annotated_semantic_map(annotation: Annotation, ignore_crowd: bool = True) ->
 
     Args:
         annotation: Segments of one image.
-        ignore_crowd: Whether the pixels of crowd regions do not count, as unlabelled ones never do.
+        ignore_crowd: Whether the pixels of crowd regions do not count, as unlabeled ones never do.
 
     Returns:
-        (H, W) int64 labels in [0, K), ``IGNORED`` where unlabelled or of an id that is not listed.
+        (H, W) int64 labels in [0, K), ``IGNORED`` where unlabeled or of an id that is not listed.
     """
     segments = [segment for segment in annotation.segments if not (ignore_crowd and segment['iscrowd'])]
     index = index_segments(annotation.ids, [segment['id'] for segment in segments]).index
@@ -30,7 +30,7 @@ def annotated_semantic_map(annotation: Annotation, ignore_crowd: bool = True) ->
 
 @METRICS.register_module()
 class PanopticSemanticIoUMetric(IoUMetric):
-    """mmseg's ``IoUMetric`` on a panoptic data set; the numbers are mmseg's.
+    """mmseg's ``IoUMetric`` on a panoptic dataset; the numbers are mmseg's.
 
     Needs of each data sample ``pred_sem_seg.sem_seg`` (1, H, W) of the annotated size
     (``test_cfg.semantic_on=True``), ``seg_map_path`` and ``segments_info``. Keys are ``semantic/mIoU``,

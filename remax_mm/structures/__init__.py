@@ -1,10 +1,12 @@
 from .dual_path_features import DualPathFeatures
+from .full_precision import full_precision
 from .mask_prediction import MaskPrediction
 from .match import Match
-from .panoptic_targets import PanopticTargets, build_panoptic_targets
-from .slot_targets import SlotTargets, assign_targets_to_slots
+from .panoptic_targets import VOID_SEGMENT, PanopticTargets
+from .slot_targets import SlotTargets
+from .stage_context import StageContext
 
 __all__ = [
-    'DualPathFeatures', 'MaskPrediction', 'Match', 'PanopticTargets', 'build_panoptic_targets', 'SlotTargets',
-    'assign_targets_to_slots'
+    'DualPathFeatures', 'full_precision', 'MaskPrediction', 'Match', 'VOID_SEGMENT', 'PanopticTargets',
+    'SlotTargets', 'StageContext'
 ]

@@ -2,7 +2,7 @@
 
 ======  ==================================================================
 B       images of a batch
-N       mask slots (queries, cluster centres)
+N       mask slots (queries, cluster centers)
 K       classes without void: things first, then stuff
 D       width of the pixel embedding
 M       ground-truth segments of an image, padded to the batch's largest

@@ -9,10 +9,10 @@ class Match(NamedTuple):
     Attributes:
         slot: (P,) int64, indices into the N mask slots, no index twice.
         segment: (P,) int64, indices into the M segments, ascending, no index twice.
-        mask_similarity: (P,) Dice of each pair in [0, 1], without gradient.
+        mask_dice: (P,) Dice of each pair in [0, 1], without gradient.
         class_similarity: (P,) probability of the segment's class, in [0, 1], without gradient.
     """
     slot: Tensor
     segment: Tensor
-    mask_similarity: Tensor
+    mask_dice: Tensor
     class_similarity: Tensor

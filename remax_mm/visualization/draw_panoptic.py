@@ -34,8 +34,8 @@ def draw_panoptic(image: np.ndarray,
         panoptic_map: (H, W) integers label + 1000 * instance. Whatever is no label in [0, K) is void and
             stays as it is in the image.
         classes: Names of the K classes.
-        palette: RGB colours of the K classes in [0, 255]; well spread ones where None.
-        alpha: Weight of the colour in [0, 1].
+        palette: RGB colors of the K classes in [0, 255]; well spread ones where None.
+        alpha: Weight of the color in [0, 1].
         with_names: Write the class names.
 
     Returns:
@@ -49,7 +49,7 @@ def draw_panoptic(image: np.ndarray,
             f'Expected a map of the size of the image {image.shape[:2]}, but got {panoptic_map.shape}')
     palette = spread_colors(len(classes)) if palette is None else palette
     if len(palette) < len(classes):
-        raise ValueError(f'Expected a colour for each of the {len(classes)} classes, but got {len(palette)}')
+        raise ValueError(f'Expected a color for each of the {len(classes)} classes, but got {len(palette)}')
     if panoptic_map.size == 0:
         return image.copy()
 
@@ -77,13 +77,13 @@ def draw_panoptic(image: np.ndarray,
 
 
 def spread_colors(number: int) -> List[Color]:
-    """Colours of different hue, each far from the one before it (golden ratio steps)."""
+    """Colors of different hue, each far from the one before it (golden ratio steps)."""
     hues = (number * GOLDEN_RATIO % 1 for number in range(number))
     return [_to_rgb(hue, 0.45 + 0.15 * (step % 3), 0.75) for step, hue in enumerate(hues)]
 
 
 def shade(color: Color, instance: int) -> Color:
-    """Colour of an instance: that of its class, a little off in hue and lightness; 0 keeps it.
+    """Color of an instance: that of its class, a little off in hue and lightness; 0 keeps it.
 
     Args:
         color: RGB in [0, 255].
@@ -103,7 +103,7 @@ def _to_rgb(hue: float, lightness: float, saturation: float) -> Color:
 
 
 def _borders(numbers: np.ndarray) -> np.ndarray:
-    """(H, W) bool, pixels whose right or lower neighbour belongs to something else."""
+    """(H, W) bool, pixels whose right or lower neighbor belongs to something else."""
     borders = np.zeros(numbers.shape, dtype=bool)
     borders[:, :-1] |= numbers[:, 1:] != numbers[:, :-1]
     borders[:-1] |= numbers[1:] != numbers[:-1]

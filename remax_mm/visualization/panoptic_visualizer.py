@@ -1,50 +1,15 @@
 """Input, ground truth and prediction of a panoptic model side by side."""
-from typing import List, Mapping, Optional, Sequence, Tuple
+from typing import List, Optional, Tuple
 
 import mmcv
 import numpy as np
-from mmdet.evaluation import INSTANCE_OFFSET
 from mmdet.registry import VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.dist import master_only
 
-from remax_mm.evaluation import read_segment_ids
+from remax_mm.panoptic_format import annotated_panoptic_map, read_segment_ids, to_panoptic_map
 from .draw_panoptic import draw_panoptic, label_panels
-
-
-def to_panoptic_map(segment_map: np.ndarray, labels: Sequence[int], is_thing: Sequence[bool],
-                    void_label: int) -> np.ndarray:
-    """Values label + 1000 * instance of a map of segment indices.
-
-    Args:
-        segment_map: (H, W), 0 is void, i >= 1 is row i - 1 of the tables.
-        labels: (S,) in [0, K).
-        is_thing: (S,).
-        void_label: K.
-
-    Returns:
-        (H, W) int32.
-    """
-    rows = enumerate(zip(labels, is_thing), start=1)
-    values = [void_label, *(int(label) + INSTANCE_OFFSET * row * bool(thing) for row, (label, thing) in rows)]
-    return np.array(values, dtype=np.int32)[segment_map]
-
-
-def annotated_panoptic_map(ids: np.ndarray, segments: Sequence[Mapping], void_label: int) -> np.ndarray:
-    """Values label + 1000 * instance of a map of segment ids; crowd and unlisted ids are void.
-
-    Args:
-        ids: (H, W) segment ids of a panoptic PNG.
-        segments: Of each segment ``id``, ``category`` in [0, K), ``is_thing`` and ``iscrowd``.
-        void_label: K.
-    """
-    drawn = np.full(ids.shape, void_label, dtype=np.int32)
-    for instance, segment in enumerate(segments, start=1):
-        if not segment.get('iscrowd', False):
-            drawn[ids == segment['id']] = segment['category'] + INSTANCE_OFFSET * instance * bool(
-                segment['is_thing'])
-    return drawn
 
 
 @VISUALIZERS.register_module()
@@ -56,7 +21,7 @@ class PanopticVisualizer(DetLocalVisualizer):
     (``seg_map_path`` and ``segments_info``). Data samples without anything panoptic are drawn by mmdet.
 
     The arguments are those of :class:`mmdet.visualization.DetLocalVisualizer`; ``alpha`` is the weight of the
-    colours. ``dataset_meta`` must hold ``classes``; its ``palette`` is used where it is a list of colours.
+    colors. ``dataset_meta`` must hold ``classes``; its ``palette`` is used where it is a list of colors.
     """
 
     @master_only

@@ -9,7 +9,8 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from remax_mm.analysis import (Complexity, PartComplexity, count_macs, count_parameters, format_complexity,
-                               inference_copy, measure_complexity, measure_config)
+                               measure_complexity, measure_config)
+from remax_mm.models.inference_copy import inference_copy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Table 12 of the ReMaX paper: parameters, GMACs counted there and on the reference code, at an input size.

@@ -181,9 +181,9 @@ def test_collect_query_balance__masks_that_say_nothing(family):
     assert outputs['final'].ratio.item() == pytest.approx(4 - 1, rel=1e-12)
     assert outputs['d0'].ratio.item() == outputs['d0.unrelaxed'].ratio.item() == pytest.approx(3, rel=1e-12)
     assert outputs['d0.all_queries'].ratio.item() == pytest.approx(NUM_QUERIES - 1, rel=1e-12)
-    labelled = 16 * 16 - 2 * 5  # cells of 4 x 4 pixels, read at their first pixel
+    labeled = 16 * 16 - 2 * 5  # cells of 4 x 4 pixels, read at their first pixel
     outputs = collect_query_balance(model, [drawn_batch(1)])
-    assert outputs['final'].ratio.item() == pytest.approx((4 * 256 - labelled) / labelled, rel=1e-12)
+    assert outputs['final'].ratio.item() == pytest.approx((4 * 256 - labeled) / labeled, rel=1e-12)
 
 
 def test_collect_query_balance__relaxed_masks_are_amplified():

@@ -7,8 +7,8 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
-from tests.colour_model import (CAT, CAT_2, DOG, GRASS, SKY, as_input, assert_same_segments,
-                                away_from_borders, colour_detector, paint, truth)
+from tests.color_model import (CAT, CAT_2, DOG, GRASS, SKY, as_input, assert_same_segments, away_from_borders,
+                               color_detector, paint, truth)
 
 S = slice
 
@@ -73,7 +73,7 @@ def test_panoptic_tta__result_of_the_cpu(with_scales, device):
         metainfo = dict(img_shape=view.shape[-2:], ori_shape=image.shape[:2], flip=direction is not None)
         batch['data_samples'].append([DetDataSample(metainfo=dict(metainfo, flip_direction=direction))])
 
-    config = dict(type='PanopticTTAModel', module=colour_detector())
+    config = dict(type='PanopticTTAModel', module=color_detector())
     expected, found = _on_both(config, batch, device)
     assert found.sem_seg.device.type == device.type
     inside = away_from_borders(image, 2) if with_scales else ...
@@ -87,7 +87,7 @@ def test_tiled_panoptic__result_of_the_cpu(stride, device):
                   (DOG, S(40, 60), S(160, None)))
     sample = DetDataSample(metainfo=dict(img_path='drawn', img_shape=size, ori_shape=size))
     batch = dict(inputs=[as_input(image)], data_samples=[sample])
-    module = colour_detector(stride=stride)
+    module = color_detector(stride=stride)
     config = dict(type='TiledPanopticModel', module=module, tile_size=65, overlap=16)
     expected, found = _on_both(config, batch, device)
     inside = ... if stride == 1 else away_from_borders(image, stride)

@@ -8,7 +8,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.structures import InstanceData, PixelData
 
 from remax_mm.analysis.training_overhead import peak_memory
-from remax_mm.structures import build_panoptic_targets
+from remax_mm.models.task_modules import build_panoptic_targets
 from tests.cuda.models import HEADS, build_model, training_batch
 
 SIDE, STRIDE = 1281, 4

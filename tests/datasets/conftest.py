@@ -1,4 +1,4 @@
-"""A small panoptic data set on disk, in COCO's format, with every case that matters."""
+"""A small panoptic dataset on disk, in COCO's format, with every case that matters."""
 import json
 from pathlib import Path
 from typing import Callable, Dict, Iterator, NamedTuple
@@ -68,14 +68,14 @@ def _mmdet_scope() -> Iterator[None]:
 
 @pytest.fixture
 def tiny_set(tmp_path: Path) -> TinySet:
-    """Image 1: things (one of a single pixel), stuff, crowd, unlabelled; 2: stuff; 3: crowd; 4: nothing."""
+    """Image 1: things (one of a single pixel), stuff, crowd, unlabeled; 2: stuff; 3: crowd; 4: nothing."""
     mixed = np.full((20, 30), 300000, np.int64)  # grass
     mixed[:8] = SKY
     mixed[2:6, 3:9] = 255  # cat
     mixed[2:6, 9:12] = 256  # cat, touching the other
     mixed[15, 15] = 77  # dog, a single pixel
     mixed[12:18, 20:28] = 1000  # crowd of dogs
-    mixed[19] = 0  # unlabelled
+    mixed[19] = 0  # unlabeled
     stuff = np.full((16, 24), 12, np.int64)
     crowd = np.zeros((12, 12), np.int64)
     crowd[3:9, 3:9] = 5

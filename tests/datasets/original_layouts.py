@@ -1,4 +1,4 @@
-"""Small data sets with the folders and file names of the originals, and what was drawn into them.
+"""Small datasets with the folders and file names of the originals, and what was drawn into them.
 
 Every function writes photos and annotation as a download has them, before any converter of
 ``tools/dataset_converters`` has run (:func:`run_converter` runs one), and returns the truth by image.
@@ -22,7 +22,7 @@ CONTENTS = ('mixed', 'things', 'stuff', 'crowd', 'void')
 
 # cityscapesScripts, helpers/labels.py: some labels that are evaluated, and some that are not.
 CITYSCAPES_IDS = dict(road=7, building=11, sky=23, person=24, car=26, bicycle=33)
-CITYSCAPES_IGNORED = (0, 3, 15, 29, 30003)  # unlabelled, out of roi, bridge, a group of caravans, a trailer
+CITYSCAPES_IGNORED = (0, 3, 15, 29, 30003)  # unlabeled, out of roi, bridge, a group of caravans, a trailer
 
 USER_CLASSES = (
     dict(name='lawn', value=9, isthing=0, color=[60, 130, 40]),
@@ -92,7 +92,7 @@ def draw_segments(rng: np.random.Generator, size: Sequence[int], things: Sequenc
 
 
 def draw_photo(rng: np.random.Generator, drawn: Drawn) -> np.ndarray:
-    """(H, W, 3) uint8: a colour for each class, a little another for each segment, and noise."""
+    """(H, W, 3) uint8: a color for each class, a little another for each segment, and noise."""
     photo = np.full((*drawn.size, 3), 128.0)
     for segment in drawn.segments:
         color = np.random.default_rng(list(segment.name.encode())).uniform(20, 235, 3)

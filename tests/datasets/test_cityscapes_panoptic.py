@@ -5,7 +5,7 @@ import pytest
 from mmdet.registry import DATASETS
 from mmseg.datasets import CityscapesDataset
 
-from remax_mm.datasets.cityscapes_panoptic import CityscapesPanopticDataset
+from remax_mm.datasets.cityscapes_panoptic import CityscapesPanopticMapDataset
 from tests.datasets.original_layouts import run_converter, write_cityscapes
 
 
@@ -13,7 +13,7 @@ def _build(folder, **kwargs):
     return DATASETS.build(
         dict(
             dict(
-                type='CityscapesPanopticDataset',
+                type='CityscapesPanopticMapDataset',
                 data_root=str(folder),
                 ann_file='gtFine/cityscapes_panoptic_val.json',
                 data_prefix=dict(img='leftImg8bit/val/', seg='gtFine/cityscapes_panoptic_val/')), **kwargs))
@@ -33,8 +33,8 @@ def _rewrite(folder, edit):
     path.write_text(json.dumps(content))
 
 
-def test_metainfo__things_first_with_the_colours_of_cityscapes():
-    metainfo = CityscapesPanopticDataset.METAINFO
+def test_metainfo__things_first_with_the_colors_of_cityscapes():
+    metainfo = CityscapesPanopticMapDataset.METAINFO
     assert metainfo['thing_classes'] == ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle',
                                          'bicycle')
     assert metainfo['classes'] == metainfo['thing_classes'] + metainfo['stuff_classes']

@@ -1,4 +1,4 @@
-"""The data set configs: they build, run, and agree with the numbers of deeplab2."""
+"""The dataset configs: they build, run, and agree with the numbers of deeplab2."""
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ def test_config__augmentation_of_the_paper(name, side, low, high):
     config = Config.fromfile(FOLDER / f'{name}.py')
     train = _steps(config.train_dataloader.dataset.pipeline)
     assert list(train) == [
-        'LoadIntactImage', 'LoadPanopticMap', 'RandomChoiceResize', *PAPER_STEPS, 'PanopticCopyPaste',
+        'LoadImageStrict', 'LoadPanopticMap', 'RandomChoiceResize', *PAPER_STEPS, 'PanopticCopyPaste',
         'PackPanopticInputs'
     ]
     partner = _steps(train['PanopticCopyPaste'].partner_pipeline)
@@ -60,7 +60,7 @@ def test_config__augmentation_of_cityscapes():
     train = _steps(config.train_dataloader.dataset.pipeline)
     partner = _steps(train['PanopticCopyPaste'].partner_pipeline)
     assert list(train)[:-2] == list(partner) == [
-        'LoadIntactImage', 'LoadPanopticMap', 'RandomChoice', *PAPER_STEPS
+        'LoadImageStrict', 'LoadPanopticMap', 'RandomChoice', *PAPER_STEPS
     ]
     np.random.seed(0)
     for steps, scales in ((train, _linspace(0.5, 2.0)), (partner, _linspace(0.25, 1.0))):

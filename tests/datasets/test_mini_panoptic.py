@@ -1,4 +1,4 @@
-"""The drawn set on disk is what COCO's panoptic format says, and what the data set class reads."""
+"""The drawn set on disk is what COCO's panoptic format says, and what the dataset class reads."""
 import json
 
 import cv2
@@ -7,7 +7,7 @@ import pytest
 from mmdet.registry import DATASETS
 
 from remax_mm.datasets.mini_drawing import STUFF, THINGS, draw_scene, draw_thing
-from remax_mm.datasets.mini_panoptic import SETTINGS_FILE, MiniPanopticDataset, write_mini_panoptic
+from remax_mm.datasets.mini_panoptic import SETTINGS_FILE, MiniPanopticMapDataset, write_mini_panoptic
 
 NUM_TRAIN, NUM_VAL = 24, 3
 
@@ -58,20 +58,20 @@ def test_write_mini_panoptic__categories(mini):
 
 
 def test_write_mini_panoptic__variety(mini):
-    """Every class, occlusion, crowds and unlabelled pixels come up; a stuff class is one segment at most."""
+    """Every class, occlusion, crowds and unlabeled pixels come up; a stuff class is one segment at most."""
     content = _content(mini, 'train')
     isthing = {c['id']: c['isthing'] for c in content['categories']}
-    seen, crowds, unlabelled = set(), 0, 0
+    seen, crowds, unlabeled = set(), 0, 0
     for annotation in content['annotations']:
         segments = annotation['segments_info']
         seen |= {segment['category_id'] for segment in segments}
         crowds += sum(segment['iscrowd'] for segment in segments)
-        unlabelled += 97 * 97 - sum(segment['area'] for segment in segments)
+        unlabeled += 97 * 97 - sum(segment['area'] for segment in segments)
         stuff = [segment['category_id'] for segment in segments if not isthing[segment['category_id']]]
         assert len(stuff) == len(set(stuff)) <= 4
         things = [s for s in segments if isthing[s['category_id']] and not s['iscrowd']]
         assert len(things) <= 7
-    assert seen == set(isthing) and crowds > 0 and unlabelled > 0
+    assert seen == set(isthing) and crowds > 0 and unlabeled > 0
 
 
 def test_write_mini_panoptic__same_settings_same_bytes(mini, tmp_path):
@@ -118,14 +118,14 @@ def test_write_mini_panoptic__numbers_out_of_range(tmp_path, wrong):
 def test_mini_panoptic_dataset__reads_it(mini):
     data = DATASETS.build(
         dict(
-            type='MiniPanopticDataset',
+            type='MiniPanopticMapDataset',
             data_root=str(mini),
             ann_file='annotations/panoptic_train.json',
             data_prefix=dict(img='images/train/', seg='annotations/panoptic_train/'),
             pipeline=[
                 dict(type=step) for step in ('LoadImageFromFile', 'LoadPanopticMap', 'PackPanopticInputs')
             ]))
-    assert isinstance(data, MiniPanopticDataset) and len(data) == NUM_TRAIN
+    assert isinstance(data, MiniPanopticMapDataset) and len(data) == NUM_TRAIN
     assert len(data.metainfo['classes']) == len(data.metainfo['palette']) == 12
     for i in range(NUM_TRAIN):
         sample = data[i]['data_samples']
@@ -147,11 +147,11 @@ def test_draw_thing__mask_is_where_the_image_changes(name):
 
 
 def test_draw_thing__partly_and_wholly_outside():
-    for centre in ((0, 0), (96, 50), (-60, 20), (50, 200)):
+    for center in ((0, 0), (96, 50), (-60, 20), (50, 200)):
         image = np.zeros((97, 97, 3))
-        mask = draw_thing(np.random.default_rng(0), image, 'disc', np.array(centre, float), 20.3)
+        mask = draw_thing(np.random.default_rng(0), image, 'disc', np.array(center, float), 20.3)
         rows, columns = np.mgrid[:97, :97]
-        assert np.array_equal(mask, np.hypot(rows - centre[1], columns - centre[0]) < 20.3)
+        assert np.array_equal(mask, np.hypot(rows - center[1], columns - center[0]) < 20.3)
 
 
 def test_draw_scene__segments_do_not_overlap():

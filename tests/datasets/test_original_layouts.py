@@ -1,4 +1,4 @@
-"""From the files of a download to PQ: converter, data set, pipeline and metric, exact to the pixel."""
+"""From the files of a download to PQ: converter, dataset, pipeline and metric, exact to the pixel."""
 import runpy
 from typing import Dict, NamedTuple
 
@@ -8,9 +8,10 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.registry import DefaultScope
 
-from remax_mm.datasets import PanopticDataset
+from remax_mm.datasets import PanopticMapDataset
 from remax_mm.evaluation import PanopticQualityMetric, mean_quality
-from remax_mm.evaluation.panoptic_files import count_pair, read_panoptic_files
+from remax_mm.evaluation.panoptic_pairs import count_pair
+from remax_mm.panoptic_format import read_panoptic_files
 from tests.conftest import REPOSITORY
 from tests.datasets.original_layouts import (CONTENTS, USER_VOID, Drawn, run_converter, write_ade20k,
                                              write_cityscapes, write_user_masks)
@@ -23,7 +24,7 @@ def _cityscapes(folder, split, train_ids=False):
     run_converter('cityscapes_panoptic', folder, *['--use-train-id'] * train_ids)
     stem = f'gtFine/cityscapes_panoptic_{split}' + '_trainId' * train_ids
     return truth[split], dict(
-        type='CityscapesPanopticDataset',
+        type='CityscapesPanopticMapDataset',
         ann_file=f'{stem}.json',
         data_prefix=dict(img=f'leftImg8bit/{split}/', seg=stem))
 
@@ -46,15 +47,15 @@ def _user(folder, split, source='--instances'):
                   folder / 'semantic' / split, source, instances, '--classes', folder / 'classes.json',
                   '--void', USER_VOID, '--out', folder / f'panoptic_{split}.json')
     return truth[split], dict(
-        type='PanopticDataset',
+        type='PanopticMapDataset',
         ann_file=f'panoptic_{split}.json',
         data_prefix=dict(img=f'images/{split}/', seg=f'panoptic_{split}/'))
 
 
 class Layout(NamedTuple):
-    """What was drawn, by the id of the image (its file name where that is a number), and the data set."""
+    """What was drawn, by the id of the image (its file name where that is a number), and the dataset."""
     truth: Dict[str, Drawn]
-    data: PanopticDataset
+    data: PanopticMapDataset
 
 
 LAYOUTS = dict(

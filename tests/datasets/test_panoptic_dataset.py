@@ -6,11 +6,11 @@ from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 
-from remax_mm.datasets.panoptic_dataset import PanopticDataset
+from remax_mm.datasets.panoptic_dataset import PanopticMapDataset
 
 
 def _records(tiny_set, **kwargs):
-    data = PanopticDataset(**tiny_set.arguments(**kwargs))
+    data = PanopticMapDataset(**tiny_set.arguments(**kwargs))
     return {data.get_data_info(i)['img_id']: data.get_data_info(i) for i in range(len(data))}
 
 
@@ -35,7 +35,7 @@ def test_dataset__record(tiny_set):
 
 
 def test_dataset__built_from_the_registry(tiny_set):
-    data = DATASETS.build(dict(type='PanopticDataset', **tiny_set.arguments()))
+    data = DATASETS.build(dict(type='PanopticMapDataset', **tiny_set.arguments()))
     assert len(data) == 4 and data.metainfo['classes'] == ('cat', 'dog', 'sky', 'grass')
     assert sorted(data.get_cat_ids(0)) == [0, 0, 1, 1, 2, 3]
 
@@ -53,7 +53,7 @@ def test_dataset__filter(tiny_set):
 
 def test_dataset__indices_and_lazy_init(tiny_set):
     assert sorted(_records(tiny_set, indices=2)) == [1, 2]
-    lazy = PanopticDataset(**tiny_set.arguments(lazy_init=True))
+    lazy = PanopticMapDataset(**tiny_set.arguments(lazy_init=True))
     lazy.full_init()
     assert len(lazy) == 4
 
@@ -145,7 +145,7 @@ def test_dataset__class_list_that_does_not_fit(tiny_set):
 
 
 def _from_file(tiny_set, **kwargs):
-    return PanopticDataset(**tiny_set.arguments(metainfo=None, **kwargs))
+    return PanopticMapDataset(**tiny_set.arguments(metainfo=None, **kwargs))
 
 
 def test_dataset__classes_of_the_file(tiny_set):
@@ -179,7 +179,7 @@ def test_dataset__palette_of_the_file(tiny_set):
     tiny_set.rewrite(add_colors)
     # In the file: grass, dog, cat, sky.
     assert _from_file(tiny_set).metainfo['palette'] == [(2, 0, 9), (1, 0, 9), (3, 0, 9), (0, 0, 9)]
-    mine = PanopticDataset(**tiny_set.arguments(metainfo=dict(palette=[(5, 5, 5)] * 4)))
+    mine = PanopticMapDataset(**tiny_set.arguments(metainfo=dict(palette=[(5, 5, 5)] * 4)))
     assert mine.metainfo['palette'] == [(5, 5, 5)] * 4 and mine.metainfo['classes'][0] == 'cat'
 
 
@@ -234,7 +234,7 @@ def test_dataset__annotation_of_an_image_that_is_not_listed(tiny_set):
 
 
 def test_dataset__classes_of_the_coco_file_are_those_of_mmdet(coco_sample):
-    data = PanopticDataset(
+    data = PanopticMapDataset(
         data_root=str(coco_sample),
         ann_file='annotations/panoptic_val2017.json',
         data_prefix=dict(img='val2017/', seg='annotations/panoptic_val2017/'))

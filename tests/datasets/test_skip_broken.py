@@ -4,9 +4,9 @@ from mmengine.dataset import DefaultSampler
 from torch.utils.data import DataLoader
 
 from remax_mm.datasets import CocoPanopticMapDataset, panoptic_dataset
-from remax_mm.datasets.image_files import BrokenFileError
+from remax_mm.panoptic_format import BrokenFileError
 
-PIPELINE = [dict(type='LoadIntactImage'), dict(type='LoadPanopticMap')]
+PIPELINE = [dict(type='LoadImageStrict'), dict(type='LoadPanopticMap')]
 
 
 def _cut(path) -> str:

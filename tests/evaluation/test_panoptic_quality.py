@@ -4,15 +4,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from remax_mm.evaluation import (class_quality, count_segments, mean_quality, number_segments,
-                                 write_segment_ids)
+from remax_mm.evaluation import class_quality, count_segments, mean_quality
+from remax_mm.panoptic_format import number_segments, write_segment_ids
 from tests.panoptic_cases import IS_THING, KINDS, NUM_CLASSES, VOID, perfect_case, random_case, segment
 
 
 def _reference_counts(prediction, ground_truth, segments):
     """The rules one by one, on boolean masks."""
     counts = np.zeros((NUM_CLASSES, 4))
-    unlabelled = ground_truth == 0
+    unlabeled = ground_truth == 0
     predicted = {v: prediction == v for v in np.unique(prediction).tolist() if v % 1000 != VOID}
     matched = set()
     for annotated in segments:
@@ -22,7 +22,7 @@ def _reference_counts(prediction, ground_truth, segments):
         for value, other in predicted.items():
             if value % 1000 != annotated['category']:
                 continue
-            iou = (mask & other).sum() / (mask | (other & ~unlabelled)).sum()
+            iou = (mask & other).sum() / (mask | (other & ~unlabeled)).sum()
             if iou > 0.5:
                 found = True
                 matched.add(value)
@@ -32,7 +32,7 @@ def _reference_counts(prediction, ground_truth, segments):
     for value, mask in predicted.items():
         if value in matched:
             continue
-        forgiving = unlabelled
+        forgiving = unlabeled
         crowds = [s['id'] for s in segments if s['iscrowd'] and s['category'] == value % 1000]
         if crowds:
             forgiving = forgiving | (ground_truth == crowds[-1])
@@ -63,7 +63,7 @@ def _reference_quality(counts, is_thing):
 def test_count_segments__reference():
     rng = np.random.default_rng(0)
     total = np.zeros((NUM_CLASSES, 4))
-    crowds = unlabelled = 0
+    crowds = unlabeled = 0
     for _ in range(400):
         case = random_case(rng)
         counts = count_segments(*case, NUM_CLASSES)
@@ -73,9 +73,9 @@ def test_count_segments__reference():
             _reference_quality(expected, IS_THING), rel=0, abs=1e-9)
         total += counts
         crowds += any(s['iscrowd'] for s in case.segments)
-        unlabelled += (case.ground_truth == 0).any()
+        unlabeled += (case.ground_truth == 0).any()
     # Every rule was at work: matches, extra and missed segments of every class, crowd and void.
-    assert (total[:, 1:] > 20).all() and min(crowds, unlabelled) > 200
+    assert (total[:, 1:] > 20).all() and min(crowds, unlabeled) > 200
 
 
 def _mmdet_counts(monkeypatch, folder, prediction, ground_truth, segments):
@@ -170,7 +170,7 @@ def test_count_segments__iou_of_exactly_one_half_is_no_match():
 
 
 def test_count_segments__void_leaves_the_union():
-    # 3 of 4 annotated pixels, and 4 unlabelled ones: IoU 3 / (7 + 4 - 3 - 4).
+    # 3 of 4 annotated pixels, and 4 unlabeled ones: IoU 3 / (7 + 4 - 3 - 4).
     counts = count_segments(np.array([[0] * 7 + [5]]), np.array([[0] * 4 + [1] * 4]), [segment(1, 0)], 5)
     assert counts[0].tolist() == [0.75, 1, 0, 0]
 

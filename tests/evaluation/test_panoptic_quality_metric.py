@@ -12,7 +12,8 @@ from mmdet.structures import DetDataSample
 from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 
-from remax_mm.evaluation import PanopticQualityMetric, read_segment_ids, write_segment_ids
+from remax_mm.evaluation import PanopticQualityMetric
+from remax_mm.panoptic_format import read_segment_ids, write_segment_ids
 
 META = dict(classes=('cat', 'dog', 'sky'), thing_classes=('cat', 'dog'), stuff_classes=('sky', ))
 VOID = 3

@@ -25,8 +25,8 @@ def test_joint_histogram__negative():
         joint_histogram(np.array([[1, 0]]), np.array([[0, -3]]))
 
 
-def test_segment_ious__unlabelled_pixels_are_cut_from_the_prediction():
-    # Prediction 8 has 10 pixels, 4 of them unlabelled; id 5 has 9, and they share 6: 6 / (10 + 9 - 6 - 4).
+def test_segment_ious__unlabeled_pixels_are_cut_from_the_prediction():
+    # Prediction 8 has 10 pixels, 4 of them unlabeled; id 5 has 9, and they share 6: 6 / (10 + 9 - 6 - 4).
     overlaps = {(0, 8): 4, (5, 8): 6, (5, 9): 3, (6, 9): 1}
     assert segment_ious(overlaps) == {(5, 8): 6 / 9, (5, 9): 3 / 10, (6, 9): 1 / 4}
 

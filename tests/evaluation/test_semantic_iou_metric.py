@@ -32,7 +32,7 @@ def _sample(folder, prediction, ground_truth, segments, name='a'):
 
 
 def _worked(folder):
-    # Annotated: 2 unlabelled pixels, 4 cat, 2 crowd of dogs, 4 sky.
+    # Annotated: 2 unlabeled pixels, 4 cat, 2 crowd of dogs, 4 sky.
     return _sample(
         folder, [[3, 0, 0, 0, 0, 3, 0, 0, 3, 3, 4, 4]], [[0, 0, 8, 8, 8, 8, 70000, 70000, 5, 5, 5, 5]],
         [segment(8, 0), segment(70000, 1, True), segment(5, 3)])

@@ -30,7 +30,7 @@ NONE = [0, 0]
 
 
 def test_convert__by_hand(tmp_path, capsys):
-    # Semantic: 1 wall, 3 sky, 8 bed, 13 person, 0 unlabelled. Instances: class 1 bed, 4 person.
+    # Semantic: 1 wall, 3 sky, 8 bed, 13 person, 0 unlabeled. Instances: class 1 bed, 4 person.
     semantic = [[1, 1, 3, 0], [8, 8, 1, 13], [8, 8, 1, 13]]
     instances = [[NONE, NONE, NONE, NONE], [[1, 20], [1, 9], [4, 30], NONE], [[1, 20], [1, 9], NONE, [4, 30]]]
     _write_one(tmp_path, semantic, instances)

@@ -1,4 +1,4 @@
-"""The command line around the look over a data set."""
+"""The command line around the look over a dataset."""
 import json
 import runpy
 

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.datasets.original_layouts import CONVERTERS, run_converter, write_cityscapes
 
-# Name: label id, train id, group, colour; of the labels that are evaluated, in the order of
+# Name: label id, train id, group, color; of the labels that are evaluated, in the order of
 # cityscapesScripts, helpers/labels.py.
 EVALUATED = {
     'road': (7, 0, 'flat', [128, 64, 128]),

@@ -7,10 +7,11 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from remax_mm.analysis.complexity import count_parameters, inference_copy
+from remax_mm.analysis.complexity import count_parameters
+from remax_mm.models.inference_copy import inference_copy
 from tests import deeplab2_network
 from tests.conftest import REPOSITORY
-from tests.deeplab2_variables import SMALL, convnext, kmax_deeplab, numbered, randomised, resnet
+from tests.deeplab2_variables import SMALL, convnext, kmax_deeplab, numbered, randomized, resnet
 from tests.reference_names import CONVERTERS
 
 sys.path.insert(0, str(CONVERTERS))
@@ -99,7 +100,7 @@ def image():
 
 @pytest.mark.parametrize('classes', [133, 19])
 def test_convert_variables__computes_what_deeplab2_computes(image, classes):
-    variables = randomised(kmax_deeplab(resnet('max_s', SMALL.base), classes, SMALL))
+    variables = randomized(kmax_deeplab(resnet('max_s', SMALL.base), classes, SMALL))
     model = _trained(variables, _small_config(classes))
     v = {name: array.astype(np.float64) for name, array in variables.items()}
     features = deeplab2_network.resnet(v, image)
@@ -126,7 +127,7 @@ def test_convert_variables__computes_what_deeplab2_computes(image, classes):
     (convnext(*TINY), deeplab2_network.convnext),
 ])
 def test_convert_variables__encoders_compute_what_deeplab2s_do(image, encoder, forward):
-    variables = randomised(encoder[0])
+    variables = randomized(encoder[0])
     converted = convert_variables({**variables, CLASS_HEAD: np.zeros(134)})
     backbone = converter.MODELS.build(converter.default_config(converted).model.backbone)
     weights = {f'backbone.{name}': value for name, value in backbone.state_dict().items()}
@@ -142,7 +143,7 @@ def test_convert_variables__encoders_compute_what_deeplab2s_do(image, encoder, f
 
 
 def _heads(class_outputs, semantic_outputs, mark='encoder/_stem/_conv/kernel'):
-    """As little as tells a data set and an encoder."""
+    """As little as tells a dataset and an encoder."""
     heads = {CLASS_HEAD: class_outputs, SEMANTIC_HEAD: semantic_outputs, mark: np.zeros((7, 7, 3, 64))}
     return {name: np.asarray(array, np.float32) for name, array in heads.items()}
 

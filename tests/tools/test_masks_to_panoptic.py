@@ -17,7 +17,7 @@ CLASSES = [
 
 
 class Folder:
-    """A data set of one photo, ``a.jpg``, and the converter's arguments for it."""
+    """A dataset of one photo, ``a.jpg``, and the converter's arguments for it."""
 
     def __init__(self, path):
         self.path = path
@@ -233,7 +233,7 @@ def test_convert__things_without_instances(folder):
     (dict(lawn=9), 'a list of entries with name, value and isthing in .*classes.json'),
     ([], 'a list of entries'),
     ([dict(name='lawn', value=9)], 'Expected name, value and isthing.*classes.json'),
-    ([dict(name='lawn', value=9, isthing=0, colour=[0, 0, 0])], "perhaps color and .*'colour'"),
+    ([dict(name='lawn', value=9, isthing=0, colors=[0, 0, 0])], "perhaps color and .*'colors'"),
     ([dict(name='lawn', value=-1, isthing=0)], 'a value from 0 on'),
     ([dict(name='lawn', value='9', isthing=0)], 'a value from 0 on'),
     ([dict(name='lawn', value=9, isthing='no')], '0 or 1 as isthing'),

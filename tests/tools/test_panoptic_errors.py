@@ -61,7 +61,7 @@ def test_panoptic_errors__a_data_set_that_knows_its_photos(options, tmp_path):
     MAIN([
         *options, '--img-folder',
         str(tmp_path / 'photos'), '--out-dir',
-        str(tmp_path / 'out'), '--dataset-type', 'CityscapesPanopticDataset'
+        str(tmp_path / 'out'), '--dataset-type', 'CityscapesPanopticMapDataset'
     ])
     picture = mmcv.imread(str(tmp_path / 'out' / 'worst' / '002_000001.png'))
     assert (picture[-24:, :24] == 80).all()

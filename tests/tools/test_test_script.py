@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 
 from remax_mm.datasets.mini_drawing import STUFF, THINGS
 from remax_mm.datasets.mini_panoptic import write_mini_panoptic
-from remax_mm.evaluation import read_segment_ids
+from remax_mm.panoptic_format import read_segment_ids
 from tests.conftest import REPOSITORY
 from tests.oracle_detector import OracleDetector
 

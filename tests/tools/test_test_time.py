@@ -1,4 +1,4 @@
-"""Views and tiles from the command line, evaluated and drawn, with a model that segments by colour."""
+"""Views and tiles from the command line, evaluated and drawn, with a model that segments by color."""
 import json
 import runpy
 import sys
@@ -11,8 +11,8 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.registry import DefaultScope
 
-from remax_mm.evaluation import write_segment_ids
-from tests.colour_model import CAT, CAT_2, DOG, GRASS, NUM_CLASSES, SKY, colour_detector, paint, truth
+from remax_mm.panoptic_format import write_segment_ids
+from tests.color_model import CAT, CAT_2, DOG, GRASS, NUM_CLASSES, SKY, color_detector, paint, truth
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 S = slice
@@ -25,7 +25,7 @@ PAINTINGS = (
 
 CONFIG = """
 _base_ = '{repository}/configs/_base_/default_runtime.py'
-custom_imports = dict(imports=['remax_mm', 'tests.colour_model'], allow_failed_imports=False)
+custom_imports = dict(imports=['remax_mm', 'tests.color_model'], allow_failed_imports=False)
 model = {model}
 test_dataloader = dict(
     batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
@@ -33,7 +33,7 @@ test_dataloader = dict(
         type='CocoPanopticMapDataset', data_root='{root}', ann_file='panoptic.json', test_mode=True,
         metainfo=dict(classes={names}, thing_classes={names}[:2], stuff_classes={names}[2:]),
         data_prefix=dict(img='images', seg='panoptic'),
-        pipeline=[dict(type='LoadIntactImage'), dict(type='Resize', scale=(65, 65), keep_ratio=True),
+        pipeline=[dict(type='LoadImageStrict'), dict(type='Resize', scale=(65, 65), keep_ratio=True),
                   dict(type='LoadPanopticMap'), dict(type='PackPanopticInputs')]))
 test_evaluator = dict(type='PanopticQualityMetric')
 test_cfg = dict(type='TestLoop')
@@ -64,10 +64,10 @@ def root(tmp_path_factory):
     (root / 'panoptic.json').write_text(
         json.dumps(dict(images=images, annotations=annotations, categories=categories)))
 
-    (root / 'colours.py').write_text(
-        CONFIG.format(repository=REPOSITORY, root=root, model=colour_detector(), names=NAMES))
+    (root / 'colors.py').write_text(
+        CONFIG.format(repository=REPOSITORY, root=root, model=color_detector(), names=NAMES))
     with DefaultScope.overwrite_default_scope('mmdet'):
-        torch.save(dict(state_dict=MODELS.build(colour_detector()).state_dict()), root / 'colours.pth')
+        torch.save(dict(state_dict=MODELS.build(color_detector()).state_dict()), root / 'colors.pth')
     return root
 
 
@@ -81,7 +81,7 @@ def _run(script, *arguments):
 
 def _test(root, *arguments):
     metrics = root / 'metrics.json'
-    _run('tools/test.py', root / 'colours.py', root / 'colours.pth', '--work-dir', root / 'work', '--out',
+    _run('tools/test.py', root / 'colors.py', root / 'colors.pth', '--work-dir', root / 'work', '--out',
          metrics, *arguments)
     return json.loads(metrics.read_text())
 
@@ -110,7 +110,7 @@ def test_test__tiles_give_no_instances(root):
 
 def test_test__submission_of_views(root):
     prefix = root / 'submission' / 'views'
-    _run('tools/test.py', root / 'colours.py', root / 'colours.pth', '--work-dir', root / 'work', '--tta',
+    _run('tools/test.py', root / 'colors.py', root / 'colors.pth', '--work-dir', root / 'work', '--tta',
          '--format-only', prefix)
     annotations = json.loads(Path(f'{prefix}.json').read_text())['annotations']
     assert [sorted(segment['category_id'] for segment in a['segments_info'])
@@ -120,7 +120,7 @@ def test_test__submission_of_views(root):
 @pytest.mark.parametrize('arguments', [['--tta'], ['--tile', 65, '--overlap', 20]])
 def test_image_demo__views_and_tiles(root, arguments):
     out = root / f'demo{arguments[0]}'
-    _run('demo/image_demo.py', root / 'images', root / 'colours.py', root / 'colours.pth', '--out-dir', out,
+    _run('demo/image_demo.py', root / 'images', root / 'colors.py', root / 'colors.pth', '--out-dir', out,
          '--device', 'cpu', *arguments)
     told = json.loads((out / '0.json').read_text())
     assert sorted(segment['class_name']

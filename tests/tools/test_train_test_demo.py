@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from remax_mm.evaluation import read_segment_ids, write_segment_ids
+from remax_mm.panoptic_format import read_segment_ids, write_segment_ids
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

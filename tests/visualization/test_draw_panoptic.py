@@ -11,7 +11,7 @@ def _image(height, width):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-def test_draw_panoptic__blends_colours_and_leaves_void_alone():
+def test_draw_panoptic__blends_colors_and_leaves_void_alone():
     image = _image(4, 6)
     panoptic_map = np.full((4, 6), 3)
     panoptic_map[:, 3:] = 2

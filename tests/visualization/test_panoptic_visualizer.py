@@ -9,8 +9,8 @@ from mmdet.registry import HOOKS, VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.evaluation import write_segment_ids
-from remax_mm.visualization import annotated_panoptic_map, draw_panoptic, to_panoptic_map
+from remax_mm.panoptic_format import annotated_panoptic_map, to_panoptic_map, write_segment_ids
+from remax_mm.visualization import draw_panoptic
 
 META = dict(classes=('cat', 'dog', 'sky'), palette=[(200, 0, 0), (0, 200, 0), (0, 0, 200)])
 VOID = 3

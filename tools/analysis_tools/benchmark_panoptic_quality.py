@@ -26,7 +26,8 @@ from mmengine.fileio import dump
 from mmengine.logging import MMLogger
 
 import remax_mm  # noqa: F401  (makes mmdet importable and registers the metric)
-from remax_mm.evaluation import class_quality, write_segment_ids
+from remax_mm.evaluation import class_quality
+from remax_mm.panoptic_format import write_segment_ids
 
 NUM_THINGS, NUM_CLASSES = 80, 133  # as COCO
 META = dict(

@@ -28,7 +28,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 from remax_mm.datasets import CocoPanopticMapDataset
-from remax_mm.datasets.panoptic_writer import ConvertedImage, SegmentLabel, write_split
+from remax_mm.panoptic_format import ConvertedImage, SegmentLabel, write_split
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 CONFIG_OF_CROP = {641: CONFIGS / 'coco_panoptic_641.py', 1281: CONFIGS / 'coco_panoptic.py'}
@@ -71,7 +71,7 @@ def _draw_image(folder: Path, segments: Tuple[int, int], number: int) -> Convert
     count = rng.integers(segments[0], segments[1] + 1)
     height, width = 480, 640
 
-    # Cells around random points, with borders that wave; each has a colour of its own under one texture.
+    # Cells around random points, with borders that wave; each has a color of its own under one texture.
     waves = cv2.GaussianBlur(np.dstack([_natural_noise(rng, height, width) for _ in range(2)]), (0, 0), 6)
     places = np.mgrid[:height, :width].transpose(1, 2, 0) + 25 * waves
     cell = np.zeros((height, width), np.int32)
@@ -127,7 +127,7 @@ def to_mmdet(steps: Sequence[dict]) -> List[dict]:
     """The same augmentation with the steps of mmdet's configs of Mask2Former."""
     size = next(step.crop_size for step in steps if step.type == 'RandomCrop')
     of_mmdet = dict(
-        LoadIntactImage=dict(type='LoadImageFromFile'),
+        LoadImageStrict=dict(type='LoadImageFromFile'),
         LoadPanopticMap=dict(type='LoadPanopticAnnotations', with_bbox=True, with_mask=True, with_seg=True),
         RandomPad=dict(type='Pad', size=size),
         RandomCrop=dict(type='RandomCrop', crop_size=size, recompute_bbox=True, allow_negative_crop=True),

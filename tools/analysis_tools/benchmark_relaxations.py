@@ -54,7 +54,7 @@ def check_inference(plain: Config, relaxed: Config) -> InferenceDifference:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
-    MMLogger.get_instance('benchmark').setLevel('WARNING')  # not a line for each initialised weight
+    MMLogger.get_instance('benchmark').setLevel('WARNING')  # not a line for each initialized weight
     configs = {name: read_config(getattr(args, name), args.cfg_options) for name in ('plain', 'relaxed')}
     steps = {name: build_training_step(config, args.num_batches) for name, config in configs.items()}
     costs = measure_steps(steps, args.rounds)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.structures import build_panoptic_targets
+from remax_mm.models.task_modules import build_panoptic_targets
 
 SIDE, STRIDE = 1281, 4
 THINGS, STUFF = 40, 20  # segments of the image

@@ -1,4 +1,4 @@
-"""Draw the images of a data set with their segments, as they leave the pipeline."""
+"""Draw the images of a dataset with their segments, as they leave the pipeline."""
 import argparse
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 
-import remax_mm  # noqa: F401  (registers data sets and visualizer)
+import remax_mm  # noqa: F401  (registers datasets and visualizer)
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Check a panoptic data set before training: files, ids, classes, areas; and count what it holds.
+"""Check a panoptic dataset before training: files, ids, classes, areas; and count what it holds.
 
     python tools/analysis_tools/check_panoptic_dataset.py --config CONFIG --split val
     python tools/analysis_tools/check_panoptic_dataset.py \
@@ -19,18 +19,18 @@ from mmengine.config import Config
 from mmengine.fileio import dump, load
 from mmengine.registry import init_default_scope
 
-import remax_mm  # noqa: F401  (registers the data sets)
-from remax_mm.analysis import (DatasetReport, check_classes, check_image, check_json, find_unused_pngs,
-                               format_report, report_as_dict, summarise_dataset)
+import remax_mm  # noqa: F401  (registers the datasets)
 from remax_mm.apis import tested_dataset
-from remax_mm.datasets import PanopticDataset
-from remax_mm.datasets.map_images import map_images
+from remax_mm.datasets import PanopticMapDataset
+from remax_mm.datasets.checks import (DatasetReport, check_classes, check_image, check_json, find_unused_pngs,
+                                      format_report, report_as_dict, summarize_dataset)
+from remax_mm.panoptic_format import map_images
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--config', help='take the data set from this config')
+    parser.add_argument('--config', help='take the dataset from this config')
     parser.add_argument('--split', choices=['train', 'val', 'test'], default='train', help='of the config')
     parser.add_argument('--json', help='panoptic annotations')
     parser.add_argument('--pngs', help='folder of the panoptic PNGs')
@@ -48,25 +48,25 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def find_dataset(args: argparse.Namespace) -> PanopticDataset:
-    """The data set that the arguments name, its JSON unread.
+def find_dataset(args: argparse.Namespace) -> PanopticMapDataset:
+    """The dataset that the arguments name, its JSON unread.
 
     Raises:
-        ValueError: the config's data set is none of this package, or its ground truth is not named.
+        ValueError: the config's dataset is none of this package, or its ground truth is not named.
     """
     if args.config is None:
-        return PanopticDataset(
+        return PanopticMapDataset(
             ann_file=args.json, data_prefix=dict(img=args.images, seg=args.pngs), lazy_init=True)
     config = Config.fromfile(args.config)
     init_default_scope(config.get('default_scope', 'mmdet'))
     dataset = DATASETS.build(dict(tested_dataset(config, args.split), pipeline=[], lazy_init=True))
-    if not isinstance(dataset, PanopticDataset) or not dataset.data_prefix.get('seg'):
-        raise ValueError(f'Expected a panoptic data set with ground truth as {args.split} split of '
+    if not isinstance(dataset, PanopticMapDataset) or not dataset.data_prefix.get('seg'):
+        raise ValueError(f'Expected a panoptic dataset with ground truth as {args.split} split of '
                          f'{args.config}, but got {type(dataset).__name__} with {dataset.data_prefix}')
     return dataset
 
 
-def check_dataset(dataset: PanopticDataset, processes: int) -> DatasetReport:
+def check_dataset(dataset: PanopticMapDataset, processes: int) -> DatasetReport:
     """Look at the JSON, then at every image."""
     png_dir, image_dir = dataset.data_prefix['seg'], dataset.data_prefix['img']
     content = load(dataset.ann_file, file_format='json')
@@ -79,7 +79,7 @@ def check_dataset(dataset: PanopticDataset, processes: int) -> DatasetReport:
 
     check = partial(check_image, categories={category.id: category for category in found.categories})
     reports = list(map_images(check, found.tasks, processes))
-    return summarise_dataset(found.categories, reports, findings)
+    return summarize_dataset(found.categories, reports, findings)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

@@ -14,11 +14,10 @@ from typing import Any, Dict, Optional, Sequence
 import numpy as np
 from mmengine.fileio import dump
 
-from remax_mm.datasets.map_images import map_images
-from remax_mm.evaluation.panoptic_files import (PanopticFiles, add_file_arguments, count_pair,
-                                                read_panoptic_files)
+from remax_mm.evaluation.panoptic_pairs import add_file_arguments, count_pair
 from remax_mm.evaluation.panoptic_quality import class_quality, group_quality
 from remax_mm.evaluation.quality_tables import class_table, summary_table
+from remax_mm.panoptic_format import PanopticFiles, map_images, read_panoptic_files
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:

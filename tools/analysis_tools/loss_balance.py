@@ -104,7 +104,7 @@ def draw(runs: Dict[str, Dict[str, LossParts]], edges: np.ndarray, path: Path) -
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
-    MMLogger.get_instance('loss_balance').setLevel('WARNING')  # not a line for each initialised weight
+    MMLogger.get_instance('loss_balance').setLevel('WARNING')  # not a line for each initialized weight
     runs = {}
     for label, (path, checkpoint) in check_runs(args).items():
         config = Config.fromfile(path)

@@ -17,25 +17,23 @@ import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.fileio import dump
 
-from remax_mm.analysis.panoptic_error_report import errors_as_dict, format_errors, summarise_image
-from remax_mm.analysis.panoptic_errors import ImageErrors, inspect_pair, worst_images
-from remax_mm.datasets.map_images import map_images
-from remax_mm.evaluation.panoptic_files import (PanopticFiles, PanopticPair, add_file_arguments,
-                                                read_panoptic_files)
-from remax_mm.evaluation.panoptic_png import read_segment_ids
+from remax_mm.evaluation.panoptic_error_report import errors_as_dict, format_errors, summarize_image
+from remax_mm.evaluation.panoptic_errors import ImageErrors, inspect_pair, worst_images
+from remax_mm.evaluation.panoptic_pairs import add_file_arguments
+from remax_mm.panoptic_format import (PanopticFiles, PanopticPair, annotated_panoptic_map, map_images,
+                                      read_panoptic_files, read_segment_ids)
 from remax_mm.visualization.draw_panoptic import draw_panoptic, label_panels
-from remax_mm.visualization.panoptic_visualizer import annotated_panoptic_map
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_file_arguments(parser)
-    parser.add_argument('--img-folder', type=Path, help='photos (default: the maps are drawn on grey)')
+    parser.add_argument('--img-folder', type=Path, help='photos (default: the maps are drawn on gray)')
     parser.add_argument(
         '--dataset-type',
-        default='PanopticDataset',
-        help='knows the names of the photos, such as CityscapesPanopticDataset (default: those of the JSON)')
+        default='PanopticMapDataset',
+        help='class that finds the photos, such as CityscapesPanopticMapDataset (default: names of the JSON)')
     parser.add_argument(
         '--out-dir', type=Path, default=Path('work_dirs/panoptic_errors'), help='a new folder')
     parser.add_argument('--worst', type=int, default=10, help='images to list and to draw (default: 10)')
@@ -73,7 +71,7 @@ def draw_image(files: PanopticFiles,
                image: ImageErrors,
                quality: float,
                photo: Optional[np.ndarray] = None) -> np.ndarray:
-    """Input (grey without a photo), ground truth and prediction, under their numbers of errors, in RGB."""
+    """Input (gray without a photo), ground truth and prediction, under their numbers of errors, in RGB."""
     annotated, predicted = read_segment_ids(pair.gt_png), read_segment_ids(pair.pred_png)
     if photo is None:
         photo = np.full((*annotated.shape, 3), 128, dtype=np.uint8)
@@ -88,7 +86,7 @@ def draw_image(files: PanopticFiles,
                                        ('prediction', predicted, pred_segments, False)):
         panoptic_map = annotated_panoptic_map(ids, segments, len(files.classes))
         drawn = draw_panoptic(photo, panoptic_map, files.classes)
-        panels.append((f'{title}: {summarise_image(image, side)}', drawn))
+        panels.append((f'{title}: {summarize_image(image, side)}', drawn))
     return label_panels(panels)
 
 

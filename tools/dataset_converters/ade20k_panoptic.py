@@ -19,13 +19,13 @@ from typing import List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from remax_mm.datasets import SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset
-from remax_mm.datasets.label_maps import read_channels, read_label_map, read_photo_size
-from remax_mm.datasets.panoptic_writer import ConvertedImage, SegmentLabel, number_keys, write_split
+from remax_mm.panoptic_format import (ConvertedImage, SegmentLabel, number_keys, read_channels,
+                                      read_label_map, read_photo_size, write_split)
 
 FOLDER_OF_SPLIT = dict(train='training', val='validation')
 CLASSES = ADE20KPanopticMapDataset.METAINFO['classes']
 NUM_THINGS = len(ADE20KPanopticMapDataset.METAINFO['thing_classes'])
-# Label of each value of the semantic annotation; 0, which is unlabelled, gets the one after the last.
+# Label of each value of the semantic annotation; 0, which is unlabeled, gets the one after the last.
 LABEL_OF_VALUE = np.array([len(CLASSES), *map(CLASSES.index, SCENE_PARSING_CLASSES)])
 
 INSTANCE_KEY = 1000
@@ -59,7 +59,7 @@ def combine_annotations(semantic: np.ndarray, instances: np.ndarray) -> Segments
     """Lay the instances over the stuff.
 
     Args:
-        semantic: (H, W), 0 where unlabelled, or v for the class v - 1 of :data:`SCENE_PARSING_CLASSES`.
+        semantic: (H, W), 0 where unlabeled, or v for the class v - 1 of :data:`SCENE_PARSING_CLASSES`.
         instances: (H, W, 3) R, G, B of the instance annotation: R is the number of the thing class from 1 on,
             G that of the instance in the image, 0 for none.
 

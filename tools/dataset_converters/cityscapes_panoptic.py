@@ -14,9 +14,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from remax_mm.datasets import CityscapesPanopticDataset
-from remax_mm.datasets.label_maps import read_label_map
-from remax_mm.datasets.panoptic_writer import ConvertedImage, SegmentLabel, write_split
+from remax_mm.datasets import CityscapesPanopticMapDataset
+from remax_mm.panoptic_format import ConvertedImage, SegmentLabel, read_label_map, write_split
 
 SOURCE_SUFFIX = '_gtFine_instanceIds.png'
 MAX_LABEL = 33
@@ -52,12 +51,15 @@ LABELS = (
     Label(32, 'motorcycle', 'vehicle'),
     Label(33, 'bicycle', 'vehicle'),
 )
-THINGS = {label.id for label in LABELS if label.name in CityscapesPanopticDataset.METAINFO['thing_classes']}
+THINGS = {
+    label.id
+    for label in LABELS if label.name in CityscapesPanopticMapDataset.METAINFO['thing_classes']
+}
 
 
 def list_categories(use_train_id: bool) -> List[dict]:
     """Categories of the JSON, with label ids or with train ids."""
-    color_of = dict(zip(*(CityscapesPanopticDataset.METAINFO[key] for key in ('classes', 'palette'))))
+    color_of = dict(zip(*(CityscapesPanopticMapDataset.METAINFO[key] for key in ('classes', 'palette'))))
     return [
         dict(
             id=train_id if use_train_id else label.id,
@@ -123,7 +125,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--use-train-id',
         action='store_true',
-        help='category ids are train ids, and names end in _trainId; the data set reads both')
+        help='category ids are train ids, and names end in _trainId; the dataset reads both')
     parser.add_argument('--processes', type=int, default=1, help='number of processes (default: 1)')
     parser.add_argument('--overwrite', action='store_true', help='replace files that differ')
     return parser.parse_args(argv)

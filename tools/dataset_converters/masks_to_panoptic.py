@@ -15,7 +15,7 @@ The class file is JSON or YAML, a list of entries such as
 
     {"name": "car", "value": 13, "isthing": 1, "color": [0, 0, 142], "supercategory": "vehicle"}
 
-whose colour and supercategory may be left out. Values without a class are an error unless ``--void`` names
+whose color and supercategory may be left out. Values without a class are an error unless ``--void`` names
 them. Writes the JSON and, beside it, a folder of PNGs of the same name. A run that was interrupted can be
 started again.
 """
@@ -30,9 +30,8 @@ import yaml
 from mmengine.fileio import load
 from pycocotools import mask as coco_mask
 
-from remax_mm.datasets.coco_categories import check_unique, list_some
-from remax_mm.datasets.label_maps import read_label_map, read_photo_size
-from remax_mm.datasets.panoptic_writer import ConvertedImage, SegmentLabel, number_keys, write_split
+from remax_mm.panoptic_format import (ConvertedImage, SegmentLabel, check_unique, list_some, number_keys,
+                                      read_label_map, read_photo_size, write_split)
 
 CLASS_KEYS = {'name', 'value', 'isthing', 'color', 'supercategory'}
 KEY_BASE = 2**32
@@ -119,7 +118,7 @@ def combine_masks(semantic: np.ndarray, numbers: np.ndarray,
     unknown = [value for value in present if value not in is_thing and value not in classes.void_values]
     if unknown:
         raise ValueError(f'Expected the values of the class file, but got also {unknown[:5]}; if these are '
-                         f'unlabelled, say `--void {" ".join(map(str, unknown))}`')
+                         f'unlabeled, say `--void {" ".join(map(str, unknown))}`')
     if numbers.min() < 0:
         raise ValueError(f'Expected instance numbers from 0 on, but got {numbers.min()}')
 
@@ -274,7 +273,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     source.add_argument('--instances-json', type=Path, help='COCO annotations of instances in their place')
     parser.add_argument('--classes', type=Path, required=True, help='class file, see above')
     parser.add_argument('--out', type=Path, required=True, help='JSON to write, the PNGs go beside it')
-    parser.add_argument('--void', type=int, nargs='+', default=[], help='semantic values that are unlabelled')
+    parser.add_argument('--void', type=int, nargs='+', default=[], help='semantic values that are unlabeled')
     parser.add_argument('--image-suffix', default='.jpg', help='ending of photos, default .jpg')
     parser.add_argument('--semantic-suffix', default='.png', help='ending of semantic PNGs, default .png')
     parser.add_argument('--instance-suffix', default='.png', help='ending of instance PNGs, default .png')

@@ -9,7 +9,7 @@ from kmax_release import SEMANTIC_HEAD, ReleaseDataset
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from remax_mm.analysis import inference_copy
+from remax_mm.models.inference_copy import inference_copy
 from remax_mm.version import __version__
 
 

@@ -198,7 +198,7 @@ class Converted(NamedTuple):
 
 
 def name_here(name: str, encoder: Encoder) -> str:
-    """Name in a ``KMaXDeepLab`` of ours of a variable of deeplab2's, without :data:`SUFFIX`.
+    """Name in a ``MaskTransformer`` of ours of a variable of deeplab2's, without :data:`SUFFIX`.
 
     An unknown name comes back as it is.
     """
@@ -226,7 +226,7 @@ def convert_variables(variables: Mapping[str, np.ndarray]) -> Converted:
             :data:`NOT_WEIGHTS` matches.
 
     Raises:
-        ValueError: they are not of kMaX-DeepLab, or of an encoder or a data set that is not known, or two of
+        ValueError: they are not of kMaX-DeepLab, or of an encoder or a dataset that is not known, or two of
             them are the same weight here.
     """
     short = {name: name[:-len(SUFFIX)] if name.endswith(SUFFIX) else name for name in variables}

@@ -14,7 +14,7 @@ ResNet-50, MaX-S and ConvNeXt on COCO, ADE20K and Cityscapes are known. TensorFl
 network than the usual one and comes as `DeepLab2ResNet`. The auxiliary semantic head, which only the training
 has, takes the features of strides 4 and 8 activated in TensorFlow, and as they are here.
 
-Class outputs are put into the order of our data sets.
+Class outputs are put into the order of our datasets.
 """
 from pathlib import Path
 from typing import Any, Dict, Optional

@@ -1,9 +1,9 @@
 """Names and class orders of the public PyTorch kMaX-DeepLab (bytedance/kmax-deeplab), and ours.
 
-Class columns follow the class order of the data sets here. The release's auxiliary semantic head for COCO and
+Class columns follow the class order of the datasets here. The release's auxiliary semantic head for COCO and
 ADE20K has a row for void, which no pixel is ever trained towards (kmax_deeplab/modeling/criterion.py ignores
 it); ours has none, so the row is dropped. It is the last one, but the first in files from TensorFlow, whose
-rows are the ids of the data set (convert-tf-weights-to-d2.py reorders the class heads alone).
+rows are the ids of the dataset (convert-tf-weights-to-d2.py reorders the class heads alone).
 """
 import re
 from typing import Any, Dict, Mapping, NamedTuple, Tuple
@@ -11,7 +11,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Tuple
 import torch
 from torch import Tensor
 
-from remax_mm.datasets import (SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset, CityscapesPanopticDataset,
+from remax_mm.datasets import (SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset, CityscapesPanopticMapDataset,
                                CocoPanopticMapDataset)
 
 SEMANTIC_HEAD = 'panoptic_head.semantic_head.'
@@ -81,12 +81,12 @@ NAME_RULES = (
 
 
 class ReleaseDataset(NamedTuple):
-    """A data set that the release was trained on.
+    """A dataset that the release was trained on.
 
     Attributes:
         name: for people.
         classes: in the order of the release's outputs, void not among them.
-        metainfo: of the data set here; its ``classes`` are the order here.
+        metainfo: of the dataset here; its ``classes`` are the order here.
         config: below ``configs``, of the model that the release trained with ResNet-50.
     """
     name: str
@@ -100,7 +100,7 @@ COCO = ReleaseDataset('COCO', CocoPanopticMapDataset.METAINFO['classes'], CocoPa
 # kmax_deeplab/data/datasets/register_ade20k_panoptic.py has the order of the annotations.
 ADE20K = ReleaseDataset('ADE20K', SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset.METAINFO,
                         '_base_/models/kmax_r50_ade20k.py')
-_CITYSCAPES = CityscapesPanopticDataset.METAINFO
+_CITYSCAPES = CityscapesPanopticMapDataset.METAINFO
 # detectron2/data/datasets/cityscapes_panoptic.py of facebookresearch/detectron2 counts train ids.
 CITYSCAPES = ReleaseDataset('Cityscapes', _CITYSCAPES['stuff_classes'] + _CITYSCAPES['thing_classes'],
                             _CITYSCAPES, 'kmax/kmax_r50-os4_8xb4-60k_cityscapes-1025x2049.py')
@@ -108,7 +108,7 @@ DATASET_OF_CLASS_OUTPUTS = {134: COCO, 151: ADE20K, 20: CITYSCAPES}
 
 
 def name_here(name: str) -> str:
-    """Name of a parameter of the release in a ``KMaXDeepLab`` of ours; an unknown name comes back as such."""
+    """Our name of a parameter of the release; an unknown name is returned unchanged."""
     for pattern, replacement in NAME_RULES:
         name = re.sub(pattern, replacement, name)
     return name
@@ -121,10 +121,10 @@ def convert_weights(weights: Mapping[str, Tensor]) -> Tuple[Dict[str, Tensor], R
         weights: of the release, by its names.
 
     Returns:
-        Weights by our names, all that were given, and the data set they were trained on.
+        Weights by our names, all that were given, and the dataset they were trained on.
 
     Raises:
-        ValueError: the weights are not those of kMaX-DeepLab, or their number of classes is of no data set
+        ValueError: the weights are not those of kMaX-DeepLab, or their number of classes is of no dataset
             that is supported.
     """
     dataset = _dataset_of(weights)

@@ -8,7 +8,7 @@ the whole file. Batch norms may lack `num_batches_tracked`, as in files that the
 convert-tf-weights-to-d2.py made of TensorFlow's checkpoints. TensorFlow's ResNet-50 is another network than
 the release's and ours: it has no max-pool, and the pixel decoder takes its features before their activation.
 
-Class outputs are put into the order of the data sets here. On Cityscapes the release's ResNet-50 is that of
+Class outputs are put into the order of the datasets here. On Cityscapes the release's ResNet-50 is that of
 configs/kmax/kmax_r50-os4_8xb4-60k_cityscapes-1025x2049.py, TensorFlow's has the pixel decoder of
 configs/kmax/kmax_r50_8xb4-60k_cityscapes-1025x2049.py.
 """

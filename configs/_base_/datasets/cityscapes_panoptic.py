@@ -1,13 +1,13 @@
 # Cityscapes panoptic, crop 1025x2049, augmented as in deeplab2's configs of kMaX-DeepLab.
 # A model's data_preprocessor.pad_size must be the same.
-dataset_type = 'CityscapesPanopticDataset'
+dataset_type = 'CityscapesPanopticMapDataset'
 data_root = 'data/cityscapes/'
 backend_args = None
 
 image_size = (1025, 2049)  # height, width
 
 load_steps = [
-    dict(type='LoadIntactImage', backend_args=backend_args),
+    dict(type='LoadImageStrict', backend_args=backend_args),
     dict(type='LoadPanopticMap', backend_args=backend_args),
 ]
 crop_steps = [

@@ -7,7 +7,7 @@ backend_args = None
 image_size = (1281, 1281)
 
 load_steps = [
-    dict(type='LoadIntactImage', backend_args=backend_args),
+    dict(type='LoadImageStrict', backend_args=backend_args),
     dict(type='LoadPanopticMap', backend_args=backend_args),
 ]
 crop_steps = [

@@ -1,5 +1,5 @@
 # The drawn mini set (tools/dataset_converters/make_mini_panoptic.py data/mini_panoptic), crop 129.
-dataset_type = 'MiniPanopticDataset'
+dataset_type = 'MiniPanopticMapDataset'
 data_root = 'data/mini_panoptic/'
 
 image_size = (129, 129)

@@ -6,7 +6,7 @@ crop_size = (1281, 1281)
 norm_cfg = dict(type='BN', eps=1e-3, momentum=0.01)
 
 model = dict(
-    type='KMaXDeepLab',
+    type='MaskTransformer',
     data_preprocessor=dict(type='PanopticDataPreprocessor', pad_size=crop_size),
 
     # ======================= Frequently modified =======================

@@ -7,7 +7,7 @@ norm_cfg = dict(type='BN', eps=1e-3, momentum=0.01)
 act_cfg = dict(type='ReLU')
 
 model = dict(
-    type='KMaXDeepLab',  # The detector is the same; what is MaX-DeepLab's is in its parts.
+    type='MaskTransformer',  # The detector is the same; what is MaX-DeepLab's is in its parts.
     data_preprocessor=dict(type='PanopticDataPreprocessor', pad_size=crop_size),
 
     # ======================= Frequently modified =======================

@@ -1,7 +1,7 @@
 # Views for `tools/test.py --tta` of Cityscapes: three scales, each with its mirror image.
 tta_model = dict(type='PanopticTTAModel')
 tta_pipeline = [
-    dict(type='LoadIntactImage'),
+    dict(type='LoadImageStrict'),
     dict(
         type='TestTimeAug',
         transforms=[

@@ -1,11 +1,11 @@
 from .color_policy import ColorPolicy
-from .load_intact_image import LoadIntactImage
+from .load_image_strict import LoadImageStrict
 from .load_panoptic_map import LoadPanopticMap
 from .pack_panoptic_inputs import PackPanopticInputs
 from .panoptic_copy_paste import PanopticCopyPaste
 from .random_pad import RandomPad
 
 __all__ = [
-    'ColorPolicy', 'LoadIntactImage', 'LoadPanopticMap', 'PackPanopticInputs', 'PanopticCopyPaste',
+    'ColorPolicy', 'LoadImageStrict', 'LoadPanopticMap', 'PackPanopticInputs', 'PanopticCopyPaste',
     'RandomPad'
 ]

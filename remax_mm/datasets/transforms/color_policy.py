@@ -1,4 +1,4 @@
-"""The fixed colour policy of kMaX-DeepLab: five pairs of AutoAugment's colour operations."""
+"""The fixed color policy of kMaX-DeepLab: five pairs of AutoAugment's color operations."""
 from typing import Callable, Dict, List, NamedTuple
 
 import cv2
@@ -44,7 +44,7 @@ def adjust_brightness(image: np.ndarray, level: float) -> np.ndarray:
 
 
 def adjust_contrast(image: np.ndarray, level: float) -> np.ndarray:
-    """Blend with the mean grey of the image.
+    """Blend with the mean gray of the image.
 
     As in PIL. deeplab2 takes a 256th of the number of pixels for the mean, at most 255: white for any photo.
     """
@@ -53,7 +53,7 @@ def adjust_contrast(image: np.ndarray, level: float) -> np.ndarray:
 
 
 def adjust_color(image: np.ndarray, level: float) -> np.ndarray:
-    """Blend with the image in grey."""
+    """Blend with the image in gray."""
     return mmcv.adjust_color(image, _factor(level), backend='cv2')
 
 
@@ -121,7 +121,7 @@ class ColorPolicy(BaseTransform):
         """Replace the image."""
         image = results['img']
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f'Expected an image (H, W, 3) uint8 for the colour policy, but '
+            raise ValueError(f'Expected an image (H, W, 3) uint8 for the color policy, but '
                              f'{results.get("img_path")} is {image.shape} {image.dtype}')
         for step in self._draw_steps():
             image = COLOR_OPERATIONS[step.operation](image, step.level * self.magnitude_scale)

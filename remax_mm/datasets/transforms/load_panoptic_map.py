@@ -1,67 +1,13 @@
 """From a panoptic PNG to one map of segment indices and a small table."""
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
-from ..image_files import read_image
+from remax_mm.panoptic_format import decode_segment_ids, index_segments, read_image
 
 _MAX_SEGMENTS = np.iinfo(np.uint16).max
-
-
-def decode_segment_ids(png: np.ndarray) -> np.ndarray:
-    """Ids R + 256 G + 256² B, (H, W) int32, of a (H, W, 3) uint8 PNG in OpenCV's channel order B, G, R."""
-    # The bytes R, G, B, A of a pixel are a little-endian number with the id in its lower three.
-    rgba = cv2.cvtColor(png, cv2.COLOR_BGR2RGBA)
-    return rgba.view('<i4')[..., 0] & 0xFFFFFF
-
-
-class SegmentIndex(NamedTuple):
-    """A map of segment ids, turned into indices of a table.
-
-    Attributes:
-        index: (H, W) in [0, S], 0 is void; uint8 up to 255 segments, otherwise uint16.
-        unknown_ids: Ids of the map that the table lacks; their pixels are void.
-        unseen_ids: Ids of the table that the map lacks.
-        areas: (S,) int64, pixels of each row of the table.
-    """
-    index: np.ndarray
-    unknown_ids: List[int]
-    unseen_ids: List[int]
-    areas: np.ndarray
-
-
-def index_segments(ids: np.ndarray, table_ids: Sequence[int], void_ids: Sequence[int] = ()) -> SegmentIndex:
-    """Replace segment ids by indices into a table, with one look-up for the whole map.
-
-    Args:
-        ids: (H, W) int32, 0 where unlabelled.
-        table_ids: S ids, none twice; row i of the table becomes index i + 1.
-        void_ids: Further known ids, which become 0 as unlabelled pixels do.
-    """
-    known = np.array([0, *void_ids, *table_ids], np.int64)
-    index_of_known = np.zeros(len(known), np.uint8 if len(table_ids) < 256 else np.uint16)
-    index_of_known[1 + len(void_ids):] = np.arange(1, len(table_ids) + 1)
-
-    # Segments are runs of equal ids along the rows, so that one pixel per run is looked up.
-    flat = ids.ravel()
-    starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
-    run_ids = flat[starts]
-    order = np.argsort(known)
-    place = np.searchsorted(known[order], run_ids)
-    row = order[np.minimum(place, len(known) - 1)]
-
-    is_known = known[row] == run_ids
-    run_index = np.where(is_known, index_of_known[row], 0).astype(index_of_known.dtype)
-    run_length = np.diff(starts, append=len(flat))
-    areas = np.bincount(run_index, weights=run_length, minlength=len(table_ids) + 1)[1:]
-    return SegmentIndex(
-        index=np.repeat(run_index, run_length).reshape(ids.shape),
-        unknown_ids=np.unique(run_ids[~is_known]).tolist(),
-        unseen_ids=np.setdiff1d(known[1:], run_ids).tolist(),
-        areas=areas.astype(np.int64))
 
 
 @TRANSFORMS.register_module()
@@ -69,7 +15,7 @@ class LoadPanopticMap(BaseTransform):
     """Load the ground truth of a panoptic record as one index map; needs no panopticapi.
 
     In a test pipeline it stands after ``Resize``, so that the ground truth keeps the original size. An image
-    that is no record of a data set, as mmdet's ``DetInferencer`` sends, has no ``seg_map_path`` at all and
+    that is no record of a dataset, as mmdet's ``DetInferencer`` sends, has no ``seg_map_path`` at all and
     passes through.
 
     Required keys: ``seg_map_path``, ``segments_info`` (``id``, ``category``, ``is_thing``, ``iscrowd``, and
@@ -78,7 +24,7 @@ class LoadPanopticMap(BaseTransform):
 
     Added keys:
 
-    - ``gt_seg_map``: (H, W) uint8, uint16 above 255 segments; 0 is void (unlabelled or crowd), i >= 1 is row
+    - ``gt_seg_map``: (H, W) uint8, uint16 above 255 segments; 0 is void (unlabeled or crowd), i >= 1 is row
       i - 1 of the tables.
     - ``gt_segment_labels``: (S,) int64 in [0, K).
     - ``gt_segment_is_thing``: (S,) bool.

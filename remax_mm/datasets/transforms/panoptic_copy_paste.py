@@ -91,20 +91,20 @@ def choose_segments(labels: np.ndarray, is_thing: np.ndarray) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class PanopticCopyPaste(BaseTransform):
-    """Paste all things and some stuff of another image of the data set (kMaX-DeepLab, ECCV 2022).
+    """Paste all things and some stuff of another image of the dataset (kMaX-DeepLab, ECCV 2022).
 
     It is the last augmentation: image and partner have been resized, cropped and flipped, each with random
     numbers of its own. deeplab2 takes half the range of scales for the partner, and pastes on every image
     (data/sample_generator.py). Crowds, which deeplab2 pastes as void, stay behind.
 
     Required keys: ``img``, ``gt_seg_map``, ``gt_segment_labels``, ``gt_segment_is_thing``, ``sample_idx``,
-    and ``dataset``, which :class:`PanopticDataset` adds in training. Changes the first four.
+    and ``dataset``, which :class:`PanopticMapDataset` adds in training. Changes the first four.
 
     Args:
-        partner_pipeline: Steps from a record of the data set to an image of the same size with ground truth.
+        partner_pipeline: Steps from a record of the dataset to an image of the same size with ground truth.
 
     Raises:
-        ValueError: the data set is missing or holds a single image, or the partner is of another size.
+        ValueError: the dataset is missing or holds a single image, or the partner is of another size.
     """
 
     def __init__(self, partner_pipeline: Sequence[dict]) -> None:
@@ -120,7 +120,7 @@ class PanopticCopyPaste(BaseTransform):
         return choose_segments(source.labels, source.is_thing)
 
     def transform(self, results: dict) -> Optional[dict]:
-        """Paste on the image; None, for which the data set draws another sample, if the partner is None."""
+        """Paste on the image; None, for which the dataset draws another sample, if the partner is None."""
         partner = self._load_partner(results)
         if partner is None:
             return None
@@ -139,7 +139,7 @@ class PanopticCopyPaste(BaseTransform):
         if dataset is None or len(dataset) < 2:
             count = 'none' if dataset is None else f'one of {len(dataset)} image'
             raise ValueError(
-                'Expected a data set of at least two images in `dataset`, as PanopticDataset adds '
+                'Expected a dataset of at least two images in `dataset`, as PanopticMapDataset adds '
                 f'it in training, for PanopticCopyPaste, but got {count}')
         return self.partner_pipeline(
             dataset.get_data_info(self._draw_other(len(dataset), results['sample_idx'])))

@@ -20,7 +20,7 @@ class RandomPad(BaseTransform):
 
     Args:
         size: (width, height) in pixels, as in mmcv's ``Pad`` and mmdet's ``RandomCrop``.
-        img_value: Value of padded pixels. deeplab2 takes 127.5, which uint8 cannot hold; after normalising
+        img_value: Value of padded pixels. deeplab2 takes 127.5, which uint8 cannot hold; after normalizing
             with 127.5 the default is 0.004.
         seg_value: Value of padded pixels in the index map, 0 is void.
     """

@@ -1,4 +1,4 @@
-"""Whether the model and the data sets mean the same classes."""
+"""Whether the model and the datasets mean the same classes."""
 from itertools import zip_longest
 from typing import Mapping, Tuple
 
@@ -13,11 +13,11 @@ CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
 
 
 def check_class_counts(model: nn.Module, metainfo: Mapping, source: str) -> None:
-    """Compare the parts of a model with the classes of a data set.
+    """Compare the parts of a model with the classes of a dataset.
 
     Args:
         model: Its parts with ``num_things_classes`` or ``num_stuff_classes`` are looked at, losses too.
-        metainfo: Of the data set, with ``thing_classes`` and ``stuff_classes``.
+        metainfo: Of the dataset, with ``thing_classes`` and ``stuff_classes``.
         source: Where its classes come from, for the message.
 
     Raises:
@@ -38,11 +38,11 @@ def check_class_counts(model: nn.Module, metainfo: Mapping, source: str) -> None
 class CheckClassesHook(Hook):
     """Stop before the first iteration if model, training and validation set disagree on the classes.
 
-    mmdet's ``NumClassCheckHook`` compares the number of all classes alone, and not the data sets with each
+    mmdet's ``NumClassCheckHook`` compares the number of all classes alone, and not the datasets with each
     other.
 
     Raises:
-        ValueError: the numbers of things or stuff differ, or the names or their order, or a data set does not
+        ValueError: the numbers of things or stuff differ, or the names or their order, or a dataset does not
             name its things and stuff.
     """
 
@@ -66,7 +66,7 @@ class CheckClassesHook(Hook):
         self._check(runner, runner.test_dataloader.dataset)
 
     def _check(self, runner: Runner, dataset: Dataset) -> Tuple[Mapping, str]:
-        """Check one data set; its metainfo, and its file or the name of its class."""
+        """Check one dataset; its metainfo, and its file or the name of its class."""
         metainfo, source = dataset.metainfo, getattr(dataset, 'ann_file', '') or type(dataset).__name__
         missing = [key for key in CLASS_LISTS if key not in metainfo]
         if missing:

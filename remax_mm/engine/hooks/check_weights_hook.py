@@ -7,7 +7,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from remax_mm.analysis import inference_copy
+from remax_mm.models.inference_copy import inference_copy
 
 
 def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -49,7 +49,7 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
 class CheckWeightsHook(Hook):
     """Stop before a test on weights that are not all from the checkpoint.
 
-    mmengine logs which weights do not fit and goes on with those that the model was initialised with.
+    mmengine logs which weights do not fit and goes on with those that the model was initialized with.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

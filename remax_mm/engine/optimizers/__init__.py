@@ -1,4 +1,4 @@
-"""Optimiser settings that mmengine lacks."""
+"""Optimizer settings that mmengine lacks."""
 from .kernel_decay_constructor import KernelDecayOptimWrapperConstructor, group_parameters, takes_decay
 
 __all__ = ['KernelDecayOptimWrapperConstructor', 'group_parameters', 'takes_decay']

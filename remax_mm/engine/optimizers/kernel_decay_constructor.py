@@ -1,4 +1,4 @@
-"""Optimiser groups: weight decay for kernels alone, and a smaller learning rate for some parts."""
+"""Optimizer groups: weight decay for kernels alone, and a smaller learning rate for some parts."""
 from typing import Dict, List, Mapping, Optional
 
 from mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 def takes_decay(module: nn.Module, name: str, parameter: Tensor) -> bool:
     """Whether a parameter is a kernel: of a convolution, a linear layer or an attention projection.
 
-    Norms, biases, layer scale, relative position tables, cluster centres and embeddings are none. (deeplab2
+    Norms, biases, layer scale, relative position tables, cluster centers and embeddings are none. (deeplab2
     goes by names that end in `kernel` or `weight`.)
 
     Args:
@@ -25,9 +25,9 @@ def takes_decay(module: nn.Module, name: str, parameter: Tensor) -> bool:
 
 def group_parameters(model: nn.Module, lr: float, weight_decay: float, lr_mult: Mapping[str,
                                                                                         float]) -> List[dict]:
-    """Optimiser groups of the trainable parameters, at most two for each learning rate.
+    """Optimizer groups of the trainable parameters, at most two for each learning rate.
 
-    Few groups let the optimiser update many tensors in one call; mmengine makes a group of each parameter.
+    Few groups let the optimizer update many tensors in one call; mmengine makes a group of each parameter.
 
     Args:
         model: Each of its parameters is taken once, also where modules share it.
@@ -65,17 +65,17 @@ def group_parameters(model: nn.Module, lr: float, weight_decay: float, lr_mult: 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class KernelDecayOptimWrapperConstructor:
-    """Builds the optimiser of kMaX-DeepLab and ReMaX.
+    """Builds the optimizer of kMaX-DeepLab and ReMaX.
 
     mmengine's default constructor cannot: where one of its ``custom_keys`` fits a parameter, its rules for
     norms and biases do not apply, so that a backbone with its own learning rate would decay its norms.
 
     Args:
-        optim_wrapper_cfg: Optimiser wrapper, with ``optimizer=dict(type=..., lr=..., weight_decay=...)``.
+        optim_wrapper_cfg: Optimizer wrapper, with ``optimizer=dict(type=..., lr=..., weight_decay=...)``.
         paramwise_cfg: ``dict(lr_mult={'backbone': 0.1})``, see :func:`group_parameters`; no other key.
 
     Raises:
-        ValueError: ``paramwise_cfg`` has another key, or the optimiser no ``lr`` or ``weight_decay``.
+        ValueError: ``paramwise_cfg`` has another key, or the optimizer no ``lr`` or ``weight_decay``.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None) -> None:
@@ -91,7 +91,7 @@ class KernelDecayOptimWrapperConstructor:
                 f'Expected `lr` and `weight_decay` in `optimizer`, but {sorted(missing)} are missing')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimiser for a model and wrap it."""
+        """Build the optimizer for a model and wrap it."""
         model = getattr(model, 'module', model)
         groups = group_parameters(model, self.optimizer_cfg['lr'], self.optimizer_cfg['weight_decay'],
                                   self.lr_mult)

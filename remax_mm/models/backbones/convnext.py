@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..layers import ChannelLayerNorm, truncated_normal_
+from ..layers import LayerNorm2d, truncated_normal_
 
 NORM_EPS = 1e-6
 LAYER_SCALE = 1e-6
@@ -130,10 +130,10 @@ class KMaXConvNeXt(BaseModule):
 
         self.downsample_layers = nn.ModuleList()
         self.downsample_layers.append(
-            nn.Sequential(nn.Conv2d(3, channels[0], 4, 4), ChannelLayerNorm(channels[0], eps=NORM_EPS)))
+            nn.Sequential(nn.Conv2d(3, channels[0], 4, 4), LayerNorm2d(channels[0], eps=NORM_EPS)))
         for fine, coarse in zip(channels, channels[1:]):
             self.downsample_layers.append(
-                nn.Sequential(ChannelLayerNorm(fine, eps=NORM_EPS), nn.Conv2d(fine, coarse, 2, 2)))
+                nn.Sequential(LayerNorm2d(fine, eps=NORM_EPS), nn.Conv2d(fine, coarse, 2, 2)))
 
         last = sum(depths) - 1
         rates = iter(drop_path_rate * i / last for i in range(last + 1))

@@ -18,7 +18,7 @@ STRIDES = (2, 2, 2, 2)
 """Of the four stages: the first one halves the size in place of the max-pool."""
 
 
-class SumBottleneck(Bottleneck):
+class PreActBottleneck(Bottleneck):
     """ResNet's bottleneck that activates its input and returns the sum as it is.
 
     In a row such blocks compute what others do; only what the last one returns is not activated.
@@ -47,7 +47,7 @@ class DeepLab2ResNet(ResNet):
         out_indices: which features to return, 0 for stride 4 to 3 for stride 32.
         with_stem: return the stem's output before them, at stride 2 and not activated either.
     """
-    arch_settings = {DEPTH: (SumBottleneck, NUM_BLOCKS)}
+    arch_settings = {DEPTH: (PreActBottleneck, NUM_BLOCKS)}
 
     def __init__(self,
                  out_indices: Sequence[int] = (0, 1, 2, 3),

@@ -12,7 +12,7 @@ from torch import Tensor
 from .panoptic_data_preprocessor import pad_with_void
 
 VOID_CLASS = 255
-"""mmdet's value of unlabelled pixels in ``gt_sem_seg``."""
+"""mmdet's value of unlabeled pixels in ``gt_sem_seg``."""
 
 
 class DeviceMasks:

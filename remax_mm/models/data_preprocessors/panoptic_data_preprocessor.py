@@ -1,4 +1,4 @@
-"""Normalised images on one canvas of 32k + 1 pixels, in training and at test."""
+"""Normalized images on one canvas of 32k + 1 pixels, in training and at test."""
 from typing import List, Optional, Sequence, Tuple, Union
 
 import torch.nn.functional as F
@@ -20,9 +20,9 @@ def next_aligned_size(size: int) -> int:
 
 @MODELS.register_module()
 class PanopticDataPreprocessor(DetDataPreprocessor):
-    """Normalise and pad at the bottom and the right, to the same size in training and at test.
+    """Normalize and pad at the bottom and the right, to the same size in training and at test.
 
-    mmdet's class pads to a fixed size in training alone. The padding is 0 after normalising, the mean grey.
+    mmdet's class pads to a fixed size in training alone. The padding is 0 after normalizing, the mean gray.
     Segment maps are padded with void in training; at test the ground truth keeps its original size.
 
     Sets the metainfo ``batch_input_shape`` and ``pad_shape`` to the padded (H, W).

@@ -1,3 +1,3 @@
-from .kmax_deeplab import KMaXDeepLab
+from .mask_transformer import MaskTransformer
 
-__all__ = ['KMaXDeepLab']
+__all__ = ['MaskTransformer']

@@ -15,7 +15,7 @@ Losses = Mapping[str, Union[Tensor, Sequence[Tensor]]]
 def check_finite_losses(losses: Losses, data_samples: Sequence[Any]) -> None:
     """Raise one clear error where a loss term is infinite or NaN; the terms are left as they are.
 
-    Costs one synchronisation with the device: the terms are judged there and only one flag is read.
+    Costs one synchronization with the device: the terms are judged there and only one flag is read.
     A loss scaler does not excuse such a term, it multiplies the sum only afterwards.
 
     Args:

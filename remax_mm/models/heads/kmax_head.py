@@ -8,7 +8,8 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from remax_mm.structures import MaskPrediction, PanopticTargets, build_panoptic_targets
+from remax_mm.structures import MaskPrediction, PanopticTargets
+from ..task_modules import build_panoptic_targets
 
 
 @MODELS.register_module()

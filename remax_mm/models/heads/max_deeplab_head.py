@@ -7,9 +7,9 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from remax_mm.structures import DualPathFeatures, MaskPrediction, build_panoptic_targets
+from remax_mm.structures import DualPathFeatures, MaskPrediction, StageContext
 from ..layers import KMAX_NORM, MAX_ACT, ActConfig, MaskPredictor, NormConfig
-from ..relaxations import StageContext
+from ..task_modules import build_panoptic_targets
 
 
 @MODELS.register_module()

@@ -25,10 +25,9 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from remax_mm.structures import MaskPrediction
-from ..layers import full_precision
+from remax_mm.structures import MaskPrediction, StageContext, full_precision
 from ..losses import SoftTargetCrossEntropyLoss
-from ..relaxations import StageContext, class_coverage, relax_class_targets
+from ..relaxations import class_coverage, relax_class_targets
 
 
 class RelaxedOutputs(NamedTuple):
@@ -148,7 +147,7 @@ class RelaxationMixin:
             class_logits = [prediction.class_logits for prediction in outputs.predictions]
             losses = self.loss_by_feat(class_logits, outputs.predictions, outputs.gt_instances, metas)
             if outputs.sem_logits is not None:
-                # Where no segment is, a panoptic map is unlabelled; beside instances there is background.
+                # Where no segment is, a panoptic map is unlabeled; beside instances there is background.
                 ignored = self.num_classes if self.num_stuff_classes else None
                 losses['loss_sem'] = self.loss_sem(
                     full_precision(outputs.sem_logits), outputs.sem_seg, ignore_index=ignored)

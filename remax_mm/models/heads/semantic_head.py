@@ -13,19 +13,19 @@ from mmseg.models.decode_heads.aspp_head import ASPPModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..layers.conv_norm_act import (KMAX_ACT, KMAX_NORM, ActConfig, ConvNormAct, DepthwiseSeparableConv,
-                                    NormConfig, fit_norm, resize_to, truncated_normal_)
+from ..layers import (KMAX_ACT, KMAX_NORM, ActConfig, ConvNormAct, DepthwiseSeparableConv, NormConfig,
+                      fit_norm, resize_to, truncated_normal_)
 
 DROPOUT = 0.1
 CLASSIFIER_STD = 0.01
 
 
-def normalise_single_value(norm: nn.Module, x: Tensor) -> Tensor:
+def normalize_single_value(norm: nn.Module, x: Tensor) -> Tensor:
     """Apply ``norm`` to a pooled feature (B, C, 1, 1), also where a batch holds a single image.
 
     Batch statistics of one value per channel do not exist, and torch raises for them. A batch norm then takes
     its running statistics, which stay as they are: at batch size 1 throughout it is a learned affine map in
-    training and evaluation alike. A synchronised batch norm sees the other devices' values and is left alone.
+    training and evaluation alike. A synchronized batch norm sees the other devices' values and is left alone.
     """
     if not (norm.training and isinstance(norm, _BatchNorm) and x.shape[0] == 1):
         return norm(x)
@@ -49,7 +49,7 @@ class ImagePool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, h, w) -> (B, channels, h, w)."""
         pooled = self.project.conv(x.mean(dim=(2, 3), keepdim=True))
-        pooled = self.project.act(normalise_single_value(self.project.norm, pooled))
+        pooled = self.project.act(normalize_single_value(self.project.norm, pooled))
         return pooled.expand(-1, -1, *x.shape[-2:])
 
 

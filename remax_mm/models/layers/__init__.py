@@ -1,16 +1,17 @@
+from .attention import attend
 from .axial_attention import AxialAttention1d, AxialAttention2d, RelativePosition
-from .channel_layer_norm import ChannelLayerNorm
 from .conv_norm_act import (KMAX_ACT, KMAX_NORM, MAX_ACT, ActConfig, ConvNormAct, DepthwiseSeparableConv,
-                            NormConfig, build_norm, fit_norm, resize_to, truncated_normal_)
-from .dual_path_attention import DualPathLayer, PathAttention, PathProjection, attend
-from .full_precision import full_precision
+                            NormConfig, build_norm, fit_norm, truncated_normal_)
+from .dual_path_attention import DualPathLayer, PathAttention, PathProjection
+from .layer_norm import LayerNorm2d
 from .mask_predictor import MaskPredictor, add_void_prior
 from .residual_blocks import EXPANSION, AxialBlock, BasicBlock, BottleneckBlock, build_block_group
+from .resize import resize_to
 
 __all__ = [
-    'AxialAttention1d', 'AxialAttention2d', 'RelativePosition', 'ChannelLayerNorm', 'KMAX_ACT', 'KMAX_NORM',
-    'MAX_ACT', 'ActConfig', 'ConvNormAct', 'DepthwiseSeparableConv', 'NormConfig', 'build_norm', 'fit_norm',
-    'resize_to', 'truncated_normal_', 'DualPathLayer', 'PathAttention', 'PathProjection', 'attend',
-    'full_precision', 'MaskPredictor', 'add_void_prior', 'EXPANSION', 'AxialBlock', 'BasicBlock',
-    'BottleneckBlock', 'build_block_group'
+    'attend', 'AxialAttention1d', 'AxialAttention2d', 'RelativePosition', 'KMAX_ACT', 'KMAX_NORM', 'MAX_ACT',
+    'ActConfig', 'ConvNormAct', 'DepthwiseSeparableConv', 'NormConfig', 'build_norm', 'fit_norm',
+    'truncated_normal_', 'DualPathLayer', 'PathAttention', 'PathProjection', 'LayerNorm2d', 'MaskPredictor',
+    'add_void_prior', 'EXPANSION', 'AxialBlock', 'BasicBlock', 'BottleneckBlock', 'build_block_group',
+    'resize_to'
 ]

@@ -6,8 +6,8 @@ model/layers/axial_layers.py): batch norms in place of the scaling by sqrt(depth
 import torch
 from torch import Tensor, nn
 
+from remax_mm.structures import full_precision
 from .conv_norm_act import KMAX_NORM, ConvNormAct, NormConfig, build_norm, truncated_normal_
-from .full_precision import full_precision
 
 
 class RelativePosition(nn.Module):
@@ -76,14 +76,14 @@ class AxialAttention1d(nn.Module):
         key = key.unflatten(1, (self.num_heads, -1))
         value = value.unflatten(1, (self.num_heads, -1))
 
-        # Three kinds of similarity, each normalised by head, then summed: query l, key m.
+        # Three kinds of similarity, each normalized by head, then summed: query l, key m.
         content = torch.einsum('bhdl,bhdm->bhlm', query, key)
         query_position = torch.einsum('bhdl,lmd->bhlm', query, self.query_relative_position(length))
         key_position = torch.einsum('bhdm,lmd->bhlm', key, self.key_relative_position(length))
         similarity = self.similarity_norm(torch.cat([content, query_position, key_position], dim=1))
         weights = full_precision(similarity).unflatten(1, (3, self.num_heads)).sum(1).softmax(-1)
 
-        # What is retrieved, values and their positions, each normalised by channel, then summed.
+        # What is retrieved, values and their positions, each normalized by channel, then summed.
         weights = weights.to(value.dtype)
         content = torch.einsum('bhlm,bhdm->bhdl', weights, value)
         value_position = self.value_relative_position(length).to(value.dtype)

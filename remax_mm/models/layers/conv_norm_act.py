@@ -1,8 +1,7 @@
-"""Convolution, norm and activation with kMaX-DeepLab's initialisations, and our one way to resize."""
+"""Convolution, norm and activation with kMaX-DeepLab's initializations, and our one way to resize."""
 import math
-from typing import Optional, Tuple, Union
+from typing import Optional, Union
 
-import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
@@ -18,19 +17,6 @@ KMAX_ACT: dict = dict(type='GELU')
 
 MAX_ACT: dict = dict(type='ReLU')
 """MaX-DeepLab's activation."""
-
-
-def resize_to(x: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Bilinear resize with aligned corners, as all features and logits of sizes 32k + 1 are resized.
-
-    Args:
-        x: (B, C, h, w).
-        size: wanted (height, width).
-    """
-    size = (int(size[0]), int(size[1]))
-    if tuple(x.shape[-2:]) == size:
-        return x
-    return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
 
 
 def fit_norm(norm_cfg: NormConfig, channels: int, dim: int = 2) -> dict:
@@ -51,7 +37,7 @@ def build_norm(norm_cfg: NormConfig, channels: int, dim: int = 2) -> nn.Module:
 
 
 def truncated_normal_(weight: Tensor, std: float) -> None:
-    """Fill with a normal distribution cut at two standard deviations, as TensorFlow's initialiser does."""
+    """Fill with a normal distribution cut at two standard deviations, as TensorFlow's initializer does."""
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 

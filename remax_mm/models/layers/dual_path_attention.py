@@ -11,27 +11,8 @@ from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from .attention import attend
 from .conv_norm_act import KMAX_ACT, KMAX_NORM, ActConfig, ConvNormAct, NormConfig, build_norm
-from .full_precision import full_precision
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, similarity_norm: nn.Module,
-           value_norm: nn.Module) -> Tensor:
-    """Softmax attention by head, with norms on the similarities and on what is retrieved.
-
-    Args:
-        query: (B, heads, depth, Q).
-        key: (B, heads, depth, S).
-        value: (B, heads, value depth, S).
-        similarity_norm: of (B, heads, Q, S).
-        value_norm: of (B, heads * value depth, Q).
-
-    Returns:
-        (B, heads * value depth, Q).
-    """
-    similarity = similarity_norm(query.transpose(2, 3) @ key)
-    weights = full_precision(similarity).softmax(-1).to(value.dtype)
-    return value_norm((value @ weights.transpose(2, 3)).flatten(1, 2))
 
 
 class Projection(NamedTuple):

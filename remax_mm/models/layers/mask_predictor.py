@@ -5,10 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from remax_mm.structures import MaskPrediction
+from remax_mm.structures import MaskPrediction, full_precision
 from .conv_norm_act import (KMAX_ACT, KMAX_NORM, ActConfig, ConvNormAct, DepthwiseSeparableConv, NormConfig,
                             build_norm)
-from .full_precision import full_precision
 
 
 def add_void_prior(class_logits: Tensor, prior: float = 0.9) -> Tensor:

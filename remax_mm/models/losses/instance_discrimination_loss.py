@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from remax_mm.structures import MaskPrediction, SlotTargets
-from .pixel_sampling import PixelSampler, mean_over_nonzero, take_pixels
+from .pixel_sampling import PixelSampler, gather_pixels, mean_over_nonzero
 
 
 def pixel_contrast(features: Tensor, masks: Tensor, temperature: float) -> Tensor:
@@ -29,10 +29,10 @@ def pixel_contrast(features: Tensor, masks: Tensor, temperature: float) -> Tenso
     attraction = torch.einsum('bnd,bds->bns', prototypes, features)
     attraction = torch.einsum('bns,bns->bs', masks, attraction) / temperature
     positives = torch.einsum('bns,bn->bs', masks, masks.sum(-1))
-    normaliser = positives.clamp(min=1)
+    normalizer = positives.clamp(min=1)
 
     log_partition = _RowLogSumExp.apply(features.transpose(1, 2).contiguous(), temperature)
-    return (positives * log_partition - attraction) / normaliser
+    return (positives * log_partition - attraction) / normalizer
 
 
 class _RowLogSumExp(torch.autograd.Function):
@@ -66,7 +66,7 @@ class InstanceDiscriminationLoss(nn.Module):
 
     Args:
         num_samples: pixels drawn of each image, anew at each call; all if there are fewer, or if 0.
-        sampling_temperature: how much small segments are favoured, see :func:`.sample_pixels`.
+        sampling_temperature: how much small segments are favored, see :func:`.sample_pixels`.
         temperature: tau of the softmax over pixels.
         loss_weight: factor on the mean over sampled non-void pixels.
 
@@ -87,6 +87,6 @@ class InstanceDiscriminationLoss(nn.Module):
     def forward(self, prediction: MaskPrediction, targets: SlotTargets) -> Tensor:
         """Scalar from pixel features (B, D, h, w)."""
         pixels = self.sampler(targets)
-        features = take_pixels(prediction.pixel_feature, pixels)  # (B, D, S)
-        masks = take_pixels(targets.masks, pixels)  # (B, N, S)
+        features = gather_pixels(prediction.pixel_feature, pixels)  # (B, D, S)
+        masks = gather_pixels(targets.masks, pixels)  # (B, N, S)
         return self.loss_weight * mean_over_nonzero(pixel_contrast(features, masks, self.temperature))

@@ -6,8 +6,9 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from remax_mm.models.layers import full_precision, resize_to
-from remax_mm.structures import MaskPrediction, PanopticTargets, SlotTargets, assign_targets_to_slots
+from remax_mm.structures import MaskPrediction, PanopticTargets, SlotTargets, full_precision
+from ..layers import resize_to
+from ..task_modules import assign_targets_to_slots
 
 
 @MODELS.register_module()
@@ -136,7 +137,7 @@ def _which_is_missing(loss: Optional[nn.Module], loss_is: str, logits_are: str) 
 def _to_resolution(prediction: MaskPrediction, size: torch.Size) -> MaskPrediction:
     """Class and semantic logits as they are, masks and pixel feature at ``size``, all in float32 or more.
 
-    The feature is not normalised again, so that it may be shorter than 1 (as in the reference).
+    The feature is not normalized again, so that it may be shorter than 1 (as in the reference).
     """
     prediction = MaskPrediction(*(None if part is None else full_precision(part) for part in prediction))
     relaxed = prediction.relaxed_mask_logits

@@ -54,7 +54,7 @@ class PixelSampler:
         return sample_pixels(targets.inverse_area, targets.void, self.num_samples, self.temperature)
 
 
-def take_pixels(values: Tensor, indices: Optional[Tensor]) -> Tensor:
+def gather_pixels(values: Tensor, indices: Optional[Tensor]) -> Tensor:
     """Pixels at ``indices`` (B, S), or all (None), of maps (B, h, w) or (B, C, h, w): (B, S) or (B, C, S)."""
     values = values.flatten(-2)
     if indices is None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from remax_mm.models.layers import resize_to
 from remax_mm.structures import SlotTargets
-from .pixel_sampling import PixelSampler, mean_over_nonzero, take_pixels
+from .pixel_sampling import PixelSampler, gather_pixels, mean_over_nonzero
 
 
 def stride_targets(targets: SlotTargets, size: Tuple[int, int]) -> SlotTargets:
@@ -44,7 +44,7 @@ def pick_semantic_pixels(sem_logits: Tensor, targets: SlotTargets,
                          f'{sem_logits.shape[1]}')
     targets = stride_targets(targets, sem_logits.shape[-2:])
     pixels = sampler(targets)
-    return take_pixels(sem_logits, pixels), take_pixels(targets.sem_seg, pixels)
+    return gather_pixels(sem_logits, pixels), gather_pixels(targets.sem_seg, pixels)
 
 
 @MODELS.register_module()
@@ -53,7 +53,7 @@ class SemanticLoss(nn.Module):
 
     Args:
         num_samples: pixels drawn of each image, anew at each call; all if there are fewer, or if 0.
-        sampling_temperature: how much small segments are favoured, see :func:`.sample_pixels`.
+        sampling_temperature: how much small segments are favored, see :func:`.sample_pixels`.
         loss_weight: factor on the mean over sampled non-void pixels.
 
     Raises:

@@ -5,8 +5,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..layers import (EXPANSION, KMAX_NORM, ChannelLayerNorm, ConvNormAct, NormConfig, build_block_group,
-                      resize_to)
+from ..layers import EXPANSION, KMAX_NORM, ConvNormAct, LayerNorm2d, NormConfig, build_block_group, resize_to
 
 
 class ResizedFuse(nn.Module):
@@ -72,7 +71,7 @@ class KMaXPixelDecoder(BaseModule):
         in_channels = list(in_channels)[::-1]
 
         self.out_channels = [EXPANSION * base for base in channels]
-        self.input_norms = nn.ModuleList(ChannelLayerNorm(width, eps=1e-6) for width in in_channels)
+        self.input_norms = nn.ModuleList(LayerNorm2d(width, eps=1e-6) for width in in_channels)
         self.fuses = nn.ModuleList(
             ResizedFuse(coarse, fine, base, norm_cfg)
             for coarse, fine, base in zip(self.out_channels, in_channels[1:], channels[1:]))

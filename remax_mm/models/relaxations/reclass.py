@@ -38,7 +38,7 @@ def relax_class_targets(class_targets: Tensor, coverage: Tensor, smoothing: floa
 
     .. math:: \hat y = \eta y_m + (1 - \eta y_m) \odot y
 
-    The labelled class stays at 1, so that a row may sum to more than 1.
+    The labeled class stays at 1, so that a row may sum to more than 1.
 
     Args:
         class_targets: (B, N, K + 1); the void column stays as it is.

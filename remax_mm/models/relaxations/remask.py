@@ -1,31 +1,15 @@
 """ReMask: semantics relax the panoptic masks, in training only (ReMaX, arXiv 2306.17319, Sec. 3.1)."""
-from typing import NamedTuple, Optional, Tuple
+from typing import Tuple
 
 import torch
-import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from remax_mm.structures import MaskPrediction
-from ..layers import full_precision
+from remax_mm.structures import MaskPrediction, StageContext, full_precision
 
 ACTIVATIONS = ('sigmoid', 'softmax')
 SOURCES = ('pixel_space', 'pixel_decoder', 'embedding')
-
-
-class StageContext(NamedTuple):
-    """What a decoder stage shows to ReMask beside its prediction.
-
-    Attributes:
-        pixel_space: (B, C, h, w), the feature that the stage's slots are compared with.
-        pixel_decoder: (B, C', h, w), the pixel decoder's feature that ``pixel_space`` was made from.
-        sem_seg: (B, h', w') int64 in [0, K], K for void, semantic ground truth at ``h' = (h - 1) * s + 1``
-            for some stride s, likewise w'; training only.
-    """
-    pixel_space: Tensor
-    pixel_decoder: Optional[Tensor] = None
-    sem_seg: Optional[Tensor] = None
 
 
 def semantic_gate(sem_logits: Tensor, class_logits: Tensor, activation: str = 'sigmoid') -> Tensor:
@@ -50,22 +34,6 @@ def semantic_gate(sem_logits: Tensor, class_logits: Tensor, activation: str = 's
     sem_logits = full_precision(sem_logits)
     semantic = sem_logits.sigmoid() if activation == 'sigmoid' else sem_logits.softmax(dim=1)
     return _gate(semantic[:, :num_classes], class_logits, activation)
-
-
-def ground_truth_gate(sem_seg: Tensor, class_logits: Tensor, activation: str = 'sigmoid') -> Tensor:
-    """Eq. 1 of ReMaX with the true class of each pixel for the activated semantic logits (Table 7, row 2).
-
-    Args:
-        sem_seg: (B, h, w) int64 in [0, K], K for void, where the gate is 0.
-        class_logits: (B, N, K + 1), void last.
-        activation: of the class logits, see :func:`semantic_gate`.
-
-    Returns:
-        (B, N, h, w) in [0, 1], at least float32.
-    """
-    class_logits = full_precision(class_logits)
-    is_class = F.one_hot(sem_seg, class_logits.shape[-1])[..., :-1]  # (B, h, w, K)
-    return _gate(is_class.permute(0, 3, 1, 2).to(class_logits), class_logits, activation)
 
 
 def _gate(semantic: Tensor, class_logits: Tensor, activation: str) -> Tensor:
@@ -111,21 +79,6 @@ def relax_mask_logits(mask_logits: Tensor,
 def _amplify(mask_logits: Tensor, gate: Tensor, identity: bool) -> Tensor:
     """Eq. 2 of ReMaX, with or without its leading identity."""
     return full_precision(mask_logits) * (gate + 1 if identity else gate)
-
-
-def stride_to(sem_seg: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Every s-th pixel of (B, h', w') ground truth, so that it has ``size``; never interpolated.
-
-    Raises:
-        ValueError: no single stride leads from one size to the other.
-    """
-    height, width = sem_seg.shape[-2:]
-    stride = max((height - 1) // max(size[0] - 1, 1), 1)
-    strided = sem_seg[:, ::stride, ::stride]
-    if strided.shape[-2:] != tuple(size):
-        raise ValueError(f'Expected ground truth of ((x - 1) * stride + 1) pixels on both axes for a decoder '
-                         f'stage of size {tuple(size)}, but got {(height, width)}')
-    return strided
 
 
 @MODELS.register_module()
@@ -180,63 +133,6 @@ class ReMask(nn.Module):
         relaxed = relax_mask_logits(prediction.mask_logits, prediction.class_logits, sem_logits,
                                     **self.options)
         return prediction._replace(relaxed_mask_logits=relaxed, sem_logits=sem_logits)
-
-
-@MODELS.register_module()
-class ReMaskAtTest(ReMask):
-    """ReMask that stays at test, semantic head and all (Table 5 of ReMaX); takes the weights of ReMask.
-
-    The relaxed masks assign pixels to slots as in training. The final output is not relaxed in either.
-    """
-    training_only = False
-
-    def forward(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
-        """As :meth:`ReMask.forward` in training, in eval too."""
-        return self.relax(prediction, context)
-
-
-@MODELS.register_module()
-class GroundTruthReMask(nn.Module):
-    """ReMask by the true semantics of each pixel, with no semantic head (Table 7 of ReMaX); identity in eval.
-
-    It shows that a perfect filter is not what helps: the paper's PQ falls from 52.4 to 45.1.
-
-    Args:
-        activation, identity, detach_class: see :func:`relax_mask_logits`. Without the identity no mask is
-            left outside the true area of the slot's classes.
-
-    Raises:
-        ValueError: unknown activation.
-    """
-    training_only = True
-
-    def __init__(self, activation: str = 'sigmoid', identity: bool = True, detach_class: bool = True) -> None:
-        super().__init__()
-        _check_choice('activation', activation, ACTIVATIONS)
-        self.activation = activation
-        self.identity = identity
-        self.detach_class = detach_class
-
-    def forward(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
-        """
-        Args:
-            prediction: of a decoder stage at its native resolution.
-            context: of the same stage.
-
-        Raises:
-            ValueError: training without ``context.sem_seg``, or that does not fit the masks.
-        """
-        if not self.training:
-            return prediction
-        if context.sem_seg is None:
-            raise ValueError('Expected the semantic ground truth in training with GroundTruthReMask, but the '
-                             'decoder got none; `KMaXHead.loss` passes it')
-        mask_logits, class_logits = prediction.mask_logits, prediction.class_logits
-        with torch.autocast(mask_logits.device.type, enabled=False):
-            gate = ground_truth_gate(
-                stride_to(context.sem_seg, mask_logits.shape[-2:]),
-                class_logits.detach() if self.detach_class else class_logits, self.activation)
-            return prediction._replace(relaxed_mask_logits=_amplify(mask_logits, gate, self.identity))
 
 
 def _check_choice(name: str, value: str, choices: Tuple[str, ...]) -> None:

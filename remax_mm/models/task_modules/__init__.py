@@ -1,3 +1,8 @@
-from .pq_similarity_assigner import PQSimilarityAssigner, class_similarity, mask_similarity, match_segments
+from .pq_similarity_assigner import PQSimilarityAssigner, class_similarity, mask_dice, solve_assignment
+from .targets_from_samples import build_panoptic_targets
+from .targets_to_slots import MIN_WEIGHT, assign_targets_to_slots
 
-__all__ = ['PQSimilarityAssigner', 'class_similarity', 'mask_similarity', 'match_segments']
+__all__ = [
+    'MIN_WEIGHT', 'assign_targets_to_slots', 'build_panoptic_targets', 'PQSimilarityAssigner',
+    'class_similarity', 'mask_dice', 'solve_assignment'
+]

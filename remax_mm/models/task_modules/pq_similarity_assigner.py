@@ -7,11 +7,10 @@ from mmdet.registry import TASK_UTILS
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from remax_mm.models.layers import full_precision
-from remax_mm.structures import MaskPrediction, Match, PanopticTargets
+from remax_mm.structures import MaskPrediction, Match, PanopticTargets, full_precision
 
 
-def mask_similarity(mask_logits: Tensor, masks: Tensor, void: Tensor, mask_void: bool = True) -> Tensor:
+def mask_dice(mask_logits: Tensor, masks: Tensor, void: Tensor, mask_void: bool = True) -> Tensor:
     """Dice of every segment with every slot, softmax over the slots.
 
     Args:
@@ -48,7 +47,7 @@ def class_similarity(class_logits: Tensor, labels: Tensor) -> Tensor:
     return probability.gather(1, labels.unsqueeze(-1).expand(-1, -1, class_logits.shape[1]))
 
 
-def match_segments(similarity: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def solve_assignment(similarity: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Pairs with the largest total similarity, no row and no column used twice.
 
     Args:
@@ -62,7 +61,7 @@ def match_segments(similarity: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 @TASK_UTILS.register_module()
 class PQSimilarityAssigner:
-    """One-to-one matching of segments and slots that maximises the sum of Dice x class probability.
+    """One-to-one matching of segments and slots that maximizes the sum of Dice x class probability.
 
     Follows bytedance/kmax-deeplab, kmax_deeplab/modeling/matcher.py, whose own switch for void pixels has no
     effect.
@@ -89,7 +88,7 @@ class PQSimilarityAssigner:
             FloatingPointError: a similarity is not finite.
         """
         with torch.autocast(prediction.mask_logits.device.type, enabled=False):
-            mask_sim = mask_similarity(
+            mask_sim = mask_dice(
                 full_precision(prediction.mask_logits), targets.masks, targets.void, self.mask_void)
             class_sim = class_similarity(full_precision(prediction.class_logits), targets.labels)
 
@@ -115,5 +114,5 @@ def _match_image(table: np.ndarray, image: int) -> np.ndarray:
             raise FloatingPointError(
                 f'Expected finite similarities, but the {part} similarity of image {image} of the '
                 f'batch is not: the {part} logits hold NaN or infinity')
-    segment, slot = match_segments(mask_sim * class_sim)
+    segment, slot = solve_assignment(mask_sim * class_sim)
     return np.stack([real[segment], slot])

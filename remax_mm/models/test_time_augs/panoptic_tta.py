@@ -1,7 +1,7 @@
 """Test-time augmentation: one panoptic prediction from several scaled and flipped views of an image.
 
 Dense models average what they say of each pixel: mmseg's ``SegTTAModel`` softmax scores, Panoptic-DeepLab
-class probabilities, centres and offsets (bowenc0221/panoptic-deeplab, segmentation/utils/test_utils.py).
+class probabilities, centers and offsets (bowenc0221/panoptic-deeplab, segmentation/utils/test_utils.py).
 Mask slots cannot be averaged by their number, because slot 7 of one view need not be slot 7 of the next. So
 the slots of each view are first matched, one to one, to those of the mean so far, by class and by mask.
 Ways not taken:

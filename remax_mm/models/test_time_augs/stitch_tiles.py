@@ -4,7 +4,7 @@ Where tiles overlap, each speaks for the pixels on its side of the middle, away 
 has no instances that would need joining. Things of one class are one if they agree in what both tiles see:
 by their IoU there, as ViP-DeepLab joins the things of two frames (deeplab2
 model/post_processor/vip_deeplab.py). From a threshold of 0.5 on, a thing agrees with at most one thing of a
-neighbour, so that two things that touch stay two.
+neighbor, so that two things that touch stay two.
 """
 from collections import Counter
 from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -76,7 +76,7 @@ def split_axis(length: int, tile: int, overlap: int) -> List[Span]:
     Args:
         length: of the axis.
         tile: length of each tile.
-        overlap: least pixels that neighbours share.
+        overlap: least pixels that neighbors share.
     """
     if length <= tile:
         return [Span(0, length, 0, length)]
@@ -143,7 +143,7 @@ def stitch_tiles(tiles: Iterable[TilePrediction],
     panoptic_map = np.full(size, num_classes, np.int32)
     things = DisjointSet()
     visible: List[VisiblePart] = []
-    neighbours: List[TilePrediction] = []
+    neighbors: List[TilePrediction] = []
     for tile in tiles:
         # Tiles share no instance until things are seen to agree.
         tile, new_things = _number_instances(tile, first=len(things) + 1)
@@ -151,11 +151,11 @@ def stitch_tiles(tiles: Iterable[TilePrediction],
             things.add(value)
 
         # Only tiles that reach this row, or a later one, can be overlapped any more.
-        neighbours = [other for other in neighbours if other.window.rows.stop > tile.window.rows.start]
-        for other in neighbours:
+        neighbors = [other for other in neighbors if other.window.rows.stop > tile.window.rows.start]
+        for other in neighbors:
             for pair in agreeing_things(*_shared_pixels(other, tile), iou_threshold):
                 things.merge(*pair)
-        neighbours.append(tile)
+        neighbors.append(tile)
         visible += _paste(panoptic_map, tile, num_classes)
 
     new_values = _join_values(visible, things)

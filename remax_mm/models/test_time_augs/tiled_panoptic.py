@@ -28,7 +28,7 @@ class TiledPanopticModel(BaseTTAModel):
     Args:
         module: config of a detector, or the detector. The pipeline must leave images at their original size.
         tile_size: side of a tile, or (height, width): the crop that the detector was trained on.
-        overlap: least pixels that neighbouring tiles share, from 1 to half a tile.
+        overlap: least pixels that neighboring tiles share, from 1 to half a tile.
         iou_threshold: see :func:`stitch_tiles`.
         data_preprocessor: replaces the detector's where given.
 
@@ -54,7 +54,7 @@ class TiledPanopticModel(BaseTTAModel):
         if not 0.5 <= iou_threshold < 1:
             raise ValueError(
                 f'Expected an IoU threshold in [0.5, 1), but got {iou_threshold}: below, a thing '
-                'could be joined with two of a neighbouring tile')
+                'could be joined with two of a neighboring tile')
 
     def test_step(self, data: dict) -> SampleList:
         """Predict a batch: ``inputs``, images (3, H, W), and their ``data_samples``."""

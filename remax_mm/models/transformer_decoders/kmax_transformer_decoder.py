@@ -12,10 +12,8 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from remax_mm.structures import MaskPrediction
-from ..layers import (KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, attend, build_norm, full_precision,
-                      truncated_normal_)
-from ..relaxations import StageContext
+from remax_mm.structures import MaskPrediction, StageContext, full_precision
+from ..layers import KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, attend, build_norm, truncated_normal_
 
 
 def kmeans_update(mask_logits: Tensor, pixel_value: Tensor) -> Tensor:
@@ -60,7 +58,7 @@ class SlotSelfAttention(nn.Module):
 
 
 class KMaXDecoderLayer(nn.Module):
-    """One layer: predict masks, (relax them,) reassign the pixels, update the cluster centres.
+    """One layer: predict masks, (relax them,) reassign the pixels, update the cluster centers.
 
     Args:
         in_channels: channels of the pixel feature.
@@ -106,7 +104,7 @@ class KMaXDecoderLayer(nn.Module):
                 sem_seg: Optional[Tensor] = None) -> Tuple[Tensor, MaskPrediction]:
         """
         Args:
-            slots: (B, channels, N), the cluster centres.
+            slots: (B, channels, N), the cluster centers.
             feature: (B, in_channels, h, w), not activated.
             sem_seg: (B, h', w') semantic ground truth, shown to ReMask in training.
 
@@ -123,8 +121,8 @@ class KMaXDecoderLayer(nn.Module):
 
         # Both updates start from the same slots: they are parallel, not one after the other.
         assigning = prediction.supervised_mask_logits if self.relax_assignment else prediction.mask_logits
-        centres = self.update_norm(kmeans_update(assigning, self.pixel_value(pixel_space)))
-        slots = slots + self.drop_path(self.update(centres)) + self.drop_path(self.self_attention(slot_space))
+        centers = self.update_norm(kmeans_update(assigning, self.pixel_value(pixel_space)))
+        slots = slots + self.drop_path(self.update(centers)) + self.drop_path(self.self_attention(slot_space))
         slots = F.gelu(slots)
 
         slots = F.gelu(slots + self.drop_path(self.ffn(slots)))
@@ -138,7 +136,7 @@ class KMaXDecoderLayer(nn.Module):
 
 @MODELS.register_module()
 class KMaXTransformerDecoder(BaseModule):
-    """Cluster centres, refined layer by layer from coarse to fine pixel features, then the final prediction.
+    """Cluster centers, refined layer by layer from coarse to fine pixel features, then the final prediction.
 
     Args:
         in_channels: channels of the pixel decoder's outputs, coarse to fine; the last one feeds the final

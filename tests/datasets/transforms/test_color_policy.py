@@ -1,4 +1,4 @@
-"""Colours by hand, against PIL, and the policy against deeplab2's flat numbers."""
+"""Colors by hand, against PIL, and the policy against deeplab2's flat numbers."""
 import cv2
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def _decode(numbers):
 
 
 def _photo(height=40, width=30):
-    """Smooth colours over the whole range, B, G, R."""
+    """Smooth colors over the whole range, B, G, R."""
     cells = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -61,7 +61,7 @@ def test_adjust_brightness__by_hand():
 
 
 def test_adjust_contrast__by_hand():
-    # Greys 50 and 150: mean 100. Factor 1.9: 100 - 95 and 100 + 95. Factor 1.4 / 10 * 1.8 + 0.1 = 0.352.
+    # Grays 50 and 150: mean 100. Factor 1.9: 100 - 95 and 100 + 95. Factor 1.4 / 10 * 1.8 + 0.1 = 0.352.
     image = _pixels([50, 50, 50], [150, 150, 150])
     assert adjust_contrast(image, 10)[0, :, 0].tolist() == [5, 195]
     assert adjust_contrast(image, 1.4)[0, :, 0].tolist() == [82, 118]
@@ -69,21 +69,21 @@ def test_adjust_contrast__by_hand():
 
 
 def test_adjust_color__by_hand():
-    # Grey of (B, G, R) = (200, 100, 50): 0.114 * 200 + 0.587 * 100 + 0.299 * 50 = 96.45, so 96.
+    # Gray of (B, G, R) = (200, 100, 50): 0.114 * 200 + 0.587 * 100 + 0.299 * 50 = 96.45, so 96.
     # Level 9: factor 1.72, 96 + 1.72 * (104, 4, -46) = 274.9, 102.9, 16.9.
     assert adjust_color(_pixels([200, 100, 50]), 9).tolist() == [[[255, 103, 17]]]
     assert adjust_color(_pixels([77, 77, 77]), 9).tolist() == [[[77, 77, 77]]]
 
 
 def test_adjust_sharpness__by_hand():
-    # A centre of 130 among 0: smoothed to 50. Level 7: factor 1.36, 50 + 1.36 * 80 = 158.8.
+    # A center of 130 among 0: smoothed to 50. Level 7: factor 1.36, 50 + 1.36 * 80 = 158.8.
     image = np.zeros((3, 3, 3), np.uint8)
     image[1, 1] = 130
     expected = np.zeros((3, 3, 3), np.uint8)
     expected[1, 1] = 159
     assert np.array_equal(adjust_sharpness(image, 7), expected)
     # Level 1: factor 0.28, 50 + 0.28 * 80 = 72.4. The outermost pixels stay.
-    image[0, 0] = 255  # smoothed centre 905 / 13 = 69.6, so 70: 70 + 0.28 * 60 = 86.8
+    image[0, 0] = 255  # smoothed center 905 / 13 = 69.6, so 70: 70 + 0.28 * 60 = 86.8
     assert adjust_sharpness(image, 1)[..., 0].tolist() == [[255, 0, 0], [0, 87, 0], [0, 0, 0]]
 
 
@@ -97,7 +97,7 @@ def test_equalize__by_hand():
 
 @pytest.mark.parametrize('level', [0, 0.2, 1, 1.4, 2, 7, 9, 10])
 def test_operations__equal_pil(level):
-    """PIL cuts a blend where OpenCV rounds, and its grey may differ by one."""
+    """PIL cuts a blend where OpenCV rounds, and its gray may differ by one."""
     image = _photo()
     pil = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     factor = level / 10 * 1.8 + 0.1
@@ -180,7 +180,7 @@ def test_color_policy__map_stays_and_seed_decides():
 
 @pytest.mark.parametrize('image', [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8)])
 def test_color_policy__images_of_another_kind(image):
-    with pytest.raises(ValueError, match='uint8 for the colour policy, but a.png is'):
+    with pytest.raises(ValueError, match='uint8 for the color policy, but a.png is'):
         ColorPolicy()(dict(img=image, img_path='a.png'))
 
 

@@ -7,7 +7,8 @@ import pytest
 from mmdet.registry import TRANSFORMS
 
 from remax_mm.datasets.coco_panoptic import CocoPanopticMapDataset
-from remax_mm.datasets.transforms.load_panoptic_map import LoadPanopticMap, decode_segment_ids, index_segments
+from remax_mm.datasets.transforms.load_panoptic_map import LoadPanopticMap
+from remax_mm.panoptic_format import decode_segment_ids, index_segments
 
 
 def _load(tiny_set, image_id, load=dict(type='LoadPanopticMap'), **changes):
@@ -61,7 +62,7 @@ def test_index_segments__wide_tables(count, dtype):
 
 def test_load_panoptic_map__tables_and_void(tiny_set):
     results = _load(tiny_set, 1)
-    # The crowd (id 1000) has no row; it is void, as the unlabelled last row of pixels is.
+    # The crowd (id 1000) has no row; it is void, as the unlabeled last row of pixels is.
     table_ids = [300000, 65536 * 7 + 256 * 5 + 3, 255, 256, 77]
     assert np.array_equal(results['gt_seg_map'], _reference_index(tiny_set.ids[1], table_ids))
     assert results['gt_segment_labels'].tolist() == [3, 2, 0, 0, 1]
@@ -153,8 +154,8 @@ def test_load_panoptic_map__coco_sample_areas(coco_sample):
         assert index.shape == results['img'].shape[:2]
         areas = np.bincount(index.ravel(), minlength=len(expected) + 1)
         assert areas[1:].tolist() == [segment['area'] for segment in expected]
-        # What is left is void: unlabelled pixels and crowds.
+        # What is left is void: unlabeled pixels and crowds.
         png = cv2.imread(results['seg_map_path'])
-        unlabelled = (png == 0).all(-1).sum()
-        assert areas[0] == unlabelled + sum(segment['area'] for segment in crowds[results['img_id']])
+        unlabeled = (png == 0).all(-1).sum()
+        assert areas[0] == unlabeled + sum(segment['area'] for segment in crowds[results['img_id']])
     assert sum(len(s) for s in segments.values()) + sum(len(s) for s in crowds.values()) == 50

@@ -1,4 +1,4 @@
-"""Pasting against a loop over pixels, its properties, and the transform in data sets and loaders."""
+"""Pasting against a loop over pixels, its properties, and the transform in datasets and loaders."""
 from functools import partial
 
 import numpy as np
@@ -7,8 +7,8 @@ from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.dataset import pseudo_collate, worker_init_fn
 from torch.utils.data import DataLoader
 
-from remax_mm.datasets.image_files import BrokenFileError
 from remax_mm.datasets.transforms.panoptic_copy_paste import SegmentedImage, choose_segments, paste_segments
+from remax_mm.panoptic_format import BrokenFileError
 
 NUM_THINGS = 4  # labels below are things
 
@@ -183,9 +183,9 @@ def test_choose_segments__without_stuff():
     assert choose_segments(np.zeros(0, int), np.zeros(0, bool)).shape == (0, )
 
 
-# The transform, on the small data set of conftest.py.
+# The transform, on the small dataset of conftest.py.
 
-LOAD = [dict(type='LoadIntactImage'), dict(type='LoadPanopticMap')]
+LOAD = [dict(type='LoadImageStrict'), dict(type='LoadPanopticMap')]
 CROP = [
     dict(type='RandomPad', size=(24, 20)),
     dict(type='RandomCrop', crop_size=(24, 20)),
@@ -229,7 +229,7 @@ def test_panoptic_copy_paste__pixels_are_those_of_the_two_images(tiny_set, monke
 
 
 def test_panoptic_copy_paste__packed_and_filtered(tiny_set):
-    """`filter_cfg` leaves the images 1 and 2; serialised records or not, partners are from these."""
+    """`filter_cfg` leaves the images 1 and 2; serialized records or not, partners are from these."""
     for serialize in (True, False):
         np.random.seed(0)
         dataset = _dataset(
@@ -282,7 +282,7 @@ def test_panoptic_copy_paste__broken_partner(tiny_set):
         with pytest.raises(BrokenFileError, match='003.png cannot be decoded'):
             dataset[index]
 
-    # A sample whose partner is broken is drawn anew where the data set leaves broken files out.
+    # A sample whose partner is broken is drawn anew where the dataset leaves broken files out.
     dataset = _dataset(tiny_set, skip_broken=True)
     assert all(dataset[0]['img_id'] != 3 for _ in range(20))
     assert dataset.num_skipped > 0
@@ -300,7 +300,7 @@ def test_panoptic_copy_paste__no_partner(tiny_set):
         _dataset(tiny_set, indices=1)[0]
     record = _dataset(tiny_set, LOAD)[0]
     record.pop('dataset')
-    with pytest.raises(ValueError, match='PanopticDataset adds it in training.*got none'):
+    with pytest.raises(ValueError, match='PanopticMapDataset adds it in training.*got none'):
         TRANSFORMS.build(PASTE)(record)
     with pytest.raises(ValueError, match='got none'):
         _dataset(tiny_set, test_mode=True)[0]

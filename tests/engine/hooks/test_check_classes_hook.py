@@ -1,4 +1,4 @@
-"""Model and data sets that mean different classes are told before the first iteration."""
+"""Model and datasets that mean different classes are told before the first iteration."""
 from types import SimpleNamespace
 
 import pytest

@@ -131,7 +131,7 @@ def test_rename_imagenet_weights__names_every_weight_once(release, backbone):
         assert value.flatten()[0] == _mark(key), key
 
 
-def test_convnext__initialises_from_a_file(release, tmp_path):
+def test_convnext__initializes_from_a_file(release, tmp_path):
     # facebookresearch/ConvNeXt saves the weights under `model`, the others at the top.
     nested = 'head.weight' in release and 'norm.weight' in release
     torch.save(dict(model=release) if nested else release, tmp_path / 'convnext.pth')
@@ -175,7 +175,7 @@ def test_convnext__rejects_another_network():
 
 
 def _empty(**kwargs):
-    """ConvNeXt-T without the time that its initialisation takes."""
+    """ConvNeXt-T without the time that its initialization takes."""
     with torch.device('meta'):
         model = MODELS.build(dict(type='KMaXConvNeXt', arch='tiny', **kwargs))
     return model.to_empty(device='cpu')

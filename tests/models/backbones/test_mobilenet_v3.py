@@ -57,7 +57,7 @@ def test_mobilenet_v3__is_the_network_of_torchvision(arch, gate, size):
         torch.testing.assert_close(feature, reference, rtol=1e-4, atol=1e-5)
 
 
-def test_mobilenet_v3__initialises_from_a_file_of_torchvision(tmp_path):
+def test_mobilenet_v3__initializes_from_a_file_of_torchvision(tmp_path):
     weights = _torchvision_weights('small')
     torch.save(weights, tmp_path / 'mobilenet_v3_small.pth')
     backbone = MODELS.build(

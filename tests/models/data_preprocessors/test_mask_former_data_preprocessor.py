@@ -13,7 +13,7 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.datasets.mini_panoptic import MiniPanopticDataset, write_mini_panoptic
+from remax_mm.datasets.mini_panoptic import MiniPanopticMapDataset, write_mini_panoptic
 from remax_mm.models.data_preprocessors import MaskFormerDataPreprocessor, split_segment_map
 
 LABELS, IS_THING = torch.tensor([2, 0, 2, 1, 0]), torch.tensor([False, True, False, True, True])
@@ -126,7 +126,7 @@ def _targets(preprocessor, data: dict, num_things: int, num_stuff: int):
 @pytest.mark.parametrize('num_stuff', [5, 0])
 def test_preprocessor__equals_mmdets_loader_on_drawn_images(tmp_path, _panopticapi, num_stuff):
     write_mini_panoptic(tmp_path, 6, 1, 65, 0)
-    dataset = MiniPanopticDataset(
+    dataset = MiniPanopticMapDataset(
         data_root=str(tmp_path),
         ann_file='annotations/panoptic_train.json',
         data_prefix=dict(img='images/train/', seg='annotations/panoptic_train/'))
@@ -142,7 +142,7 @@ def test_preprocessor__equals_mmdets_loader_on_drawn_images(tmp_path, _panoptica
     found = 0
     for index in range(6):
         record = dataset.get_data_info(index)
-        # mmdet's own data set gives no crowd a mask, and keeps the labels of the rest.
+        # mmdet's own dataset gives no crowd a mask, and keeps the labels of the rest.
         mmdet_record = dict(record, segments_info=[
             dict(info, is_thing=info['is_thing'] and not info['iscrowd'])
             for info in record['segments_info']])  # yapf: disable

@@ -1,4 +1,4 @@
-"""Normalising and padding against a loop over pixels, in training and at test."""
+"""Normalizing and padding against a loop over pixels, in training and at test."""
 import numpy as np
 import pytest
 import torch

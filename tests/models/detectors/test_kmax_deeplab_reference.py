@@ -8,7 +8,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
-from remax_mm.analysis import count_parameters, inference_copy
+from remax_mm.analysis import count_parameters
+from remax_mm.models.inference_copy import inference_copy
 from tests.conftest import REPOSITORY
 from tests.reference_names import convert_file
 from tests.reference_weights import reference_weight

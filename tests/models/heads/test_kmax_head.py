@@ -8,7 +8,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
-from remax_mm.structures import build_panoptic_targets
+from remax_mm.models.task_modules import build_panoptic_targets
 from tests.random_statistics import randomise_norms
 from tests.tiny_model import head_config
 
@@ -55,8 +55,8 @@ def test_kmax_head__permuting_slots_permutes_the_outputs():
     with torch.no_grad():
         predictions = head(features)
         slots = torch.randperm(6)
-        centres = head.transformer_decoder.cluster_centers
-        centres.copy_(centres[:, slots].clone())
+        centers = head.transformer_decoder.cluster_centers
+        centers.copy_(centers[:, slots].clone())
         permuted = head(features)
     for before, after in zip(predictions, permuted):
         torch.testing.assert_close(after.class_logits, before.class_logits[:, slots])
@@ -201,7 +201,7 @@ def test_kmax_head__without_criterion_has_no_losses():
         head.loss(_features(), _data_samples())
 
 
-def test_kmax_head__weights_survive_the_runners_initialisation():
+def test_kmax_head__weights_survive_the_runners_initialization():
     head = _head(relaxed=True)
     before = copy.deepcopy(head.state_dict())
     head.init_weights()
@@ -223,15 +223,15 @@ def test_kmax_head__mixed_precision_ends_in_float32():
     assert all(part.isfinite().all() and part.dtype == torch.float32 for part in predicted)
 
 
-def test_kmax_head__synchronised_norms_are_batch_norms_in_eval():
+def test_kmax_head__synchronized_norms_are_batch_norms_in_eval():
     head = randomise_norms(_head())
-    synchronised = _head(norm_cfg=dict(type='SyncBN', eps=1e-3, momentum=0.01))
-    synchronised.load_state_dict(head.state_dict())
+    synchronized = _head(norm_cfg=dict(type='SyncBN', eps=1e-3, momentum=0.01))
+    synchronized.load_state_dict(head.state_dict())
     norms = [module for module in head.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    replaced = [module for module in synchronised.modules() if isinstance(module, nn.SyncBatchNorm)]
+    replaced = [module for module in synchronized.modules() if isinstance(module, nn.SyncBatchNorm)]
     assert len(replaced) == len(norms)
     features = _features()
-    for ours, theirs in zip(synchronised.eval().predict(features, None), head.eval().predict(features, None)):
+    for ours, theirs in zip(synchronized.eval().predict(features, None), head.eval().predict(features, None)):
         torch.testing.assert_close(ours, theirs)
 
 

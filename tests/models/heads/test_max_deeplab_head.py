@@ -8,7 +8,8 @@ from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 from remax_mm.models.relaxations import relax_mask_logits
-from remax_mm.structures import DualPathFeatures, build_panoptic_targets
+from remax_mm.models.task_modules import build_panoptic_targets
+from remax_mm.structures import DualPathFeatures
 from tests.random_statistics import randomise_norms
 
 NUM_CLASSES = 5
@@ -226,7 +227,7 @@ def test_drop_training_parts__keeps_a_remask_for_the_test():
     assert head.eval()(_features())[0].relaxed_mask_logits is not None
 
 
-def test_max_deeplab_head__weights_survive_the_runners_initialisation():
+def test_max_deeplab_head__weights_survive_the_runners_initialization():
     head = _head(relaxed=True)
     before = copy.deepcopy(head.state_dict())
     head.init_weights()

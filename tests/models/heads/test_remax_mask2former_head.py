@@ -11,8 +11,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from remax_mm.analysis.complexity import inference_copy
 from remax_mm.models.heads.remax_mask2former_head import semantic_map
+from remax_mm.models.inference_copy import inference_copy
 from remax_mm.models.losses import SoftTargetCrossEntropyLoss
 from tests.mask_former_config import FAMILIES, NUM_QUERIES, SIDE, detector_config, drawn_batch, mmdet_samples
 

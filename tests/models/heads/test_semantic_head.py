@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from torch import nn
 
 from remax_mm.models.heads.semantic_head import (ASPP, ASPPSemanticHead, SimpleSemanticHead,
-                                                 StageSemanticHead, normalise_single_value, uniform_bias)
+                                                 StageSemanticHead, normalize_single_value, uniform_bias)
 from tests.reference_weights import reference_state_dict
 
 PREFIX = 'sem_seg_head.predictor._auxiliary_semantic_predictor.'
@@ -130,22 +130,22 @@ def test_uniform_bias__one_class():
     assert uniform_bias(1) == 0
 
 
-def test_normalise_single_value__batch_of_one_takes_running_statistics():
+def test_normalize_single_value__batch_of_one_takes_running_statistics():
     norm = torch.nn.BatchNorm2d(2, eps=0.0).train()
     norm.running_mean.copy_(torch.tensor([1.0, 2.0]))
     norm.running_var.copy_(torch.tensor([4.0, 9.0]))
     norm.weight.data.copy_(torch.tensor([1.0, 10.0]))
     norm.bias.data.copy_(torch.tensor([0.0, 1.0]))
-    value = normalise_single_value(norm, torch.tensor([5.0, 8.0]).view(1, 2, 1, 1))
+    value = normalize_single_value(norm, torch.tensor([5.0, 8.0]).view(1, 2, 1, 1))
     assert value.flatten().tolist() == pytest.approx([2.0, 21.0])  # (5 - 1) / 2, 10 (8 - 2) / 3 + 1
     assert norm.running_mean.tolist() == [1.0, 2.0]
     value.sum().backward()
     assert norm.weight.grad.tolist() == pytest.approx([2.0, 2.0])
 
 
-def test_normalise_single_value__larger_batch_takes_its_own_statistics():
+def test_normalize_single_value__larger_batch_takes_its_own_statistics():
     norm = torch.nn.BatchNorm2d(1, eps=1e-12, momentum=0.5).train()
-    value = normalise_single_value(norm, torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
+    value = normalize_single_value(norm, torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
     assert value.flatten().tolist() == pytest.approx([-1.0, 1.0])
     assert norm.running_mean.tolist() == pytest.approx([1.0])
 

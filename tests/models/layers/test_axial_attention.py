@@ -89,13 +89,13 @@ def test_axial_attention_2d__any_size_in_training(size):
 
 def test_axial_attention_1d__training_uses_statistics_of_the_batch():
     attention = AxialAttention1d(6, key_channels=4, value_channels=8, num_heads=2).double()
-    normalised = []
-    attention.output_norm.register_forward_hook(lambda module, args, result: normalised.append(result))
+    normalized = []
+    attention.output_norm.register_forward_hook(lambda module, args, result: normalized.append(result))
     output = attention(torch.randn(4, 6, 5, dtype=torch.float64))
 
-    # Contents and positions are normalised apart from each other, then summed.
-    torch.testing.assert_close(normalised[0].mean((0, 2)), torch.zeros(16, dtype=torch.float64))
-    torch.testing.assert_close(normalised[0][:, :8] + normalised[0][:, 8:], output)
+    # Contents and positions are normalized apart from each other, then summed.
+    torch.testing.assert_close(normalized[0].mean((0, 2)), torch.zeros(16, dtype=torch.float64))
+    torch.testing.assert_close(normalized[0][:, :8] + normalized[0][:, 8:], output)
 
 
 @pytest.mark.parametrize('norms', [True, False])
@@ -141,7 +141,7 @@ def test_relative_position__axis_too_long():
         RelativePosition(1, max_length=4)(5)
 
 
-def test_relative_position__initialisation():
+def test_relative_position__initialization():
     table = RelativePosition(64).table
     assert table.shape == (509, 64)
     assert table.abs().max() <= 2
@@ -154,7 +154,7 @@ def test_axial_attention_1d__heads_must_divide_channels():
         AxialAttention1d(4, 12, 16)
 
 
-def test_axial_attention_1d__initialisation():
+def test_axial_attention_1d__initialization():
     attention = AxialAttention1d(256, 128, 256)
     weight = attention.qkv.conv.weight
     assert weight.abs().max() <= 2 / 16  # truncated at two standard deviations of 256 ** -0.5

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from remax_mm.models.layers import (KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, build_norm,
-                                    full_precision, resize_to, truncated_normal_)
+from remax_mm.models.layers import (KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, build_norm, resize_to,
+                                    truncated_normal_)
+from remax_mm.structures import full_precision
 from tests.random_statistics import randomise_norms
 
 TRUNCATED_STD = 0.8796
@@ -123,7 +124,7 @@ def test_conv_norm_act__strides_and_paddings():
     assert ConvNormAct(2, 2, 3, padding=0)(x).shape == (1, 2, 7, 3)
 
 
-def test_conv_norm_act__initialisations():
+def test_conv_norm_act__initializations():
     # "He" ignores the kernel's area; a number is the standard deviation itself.
     for layer, std in ((ConvNormAct(128, 256, 3), math.sqrt(2 / 128)), (ConvNormAct(64, 4096,
                                                                                     init=0.01), 0.01)):

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from remax_mm.models.layers import attend
 from remax_mm.models.layers.dual_path_attention import (DualPathLayer, PathAttention, PathProjection,
-                                                        Projection, attend)
+                                                        Projection)
 from tests.random_statistics import randomise_norms
 
 SMALL = dict(channels=8, ffn_channels=12, num_heads=2)
@@ -168,7 +169,7 @@ def test_dual_path_layer__widths_of_max_deeplab():
     assert len(layer.pixel_attention.similarity_norm.weight) == 8
 
 
-def test_dual_path_layer__initialisation():
+def test_dual_path_layer__initialization():
     for projection in (module for module in DualPathLayer(64, 32).modules()
                        if isinstance(module, PathProjection)):
         weight = projection.qkv.conv.weight

@@ -70,7 +70,7 @@ def test_mask_predictor__one_scale_for_all_slots_and_pixels():
     torch.testing.assert_close(mask_logits, expected)
 
 
-def test_mask_predictor__initialisation():
+def test_mask_predictor__initialization():
     predictor = MaskPredictor(64, 64, 133)
     assert (predictor.mask_norm.weight == 0.1).all() and (predictor.mask_norm.bias == 0).all()
     for layer, std in ((predictor.pixel_embedding, 0.01), (predictor.class_head, 0.01),

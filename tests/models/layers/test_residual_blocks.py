@@ -10,7 +10,7 @@ BLOCKS = [BottleneckBlock, AxialBlock]
 
 
 def _branch(block, x):
-    """The residual branch, spelt out."""
+    """The residual branch, spelled out."""
     if isinstance(block, BasicBlock):
         return block.second(block.first(x))
     x = block.reduce(x)

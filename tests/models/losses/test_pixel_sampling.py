@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from remax_mm.models.losses.pixel_sampling import PixelSampler, mean_over_nonzero, sample_pixels, take_pixels
+from remax_mm.models.losses.pixel_sampling import (PixelSampler, gather_pixels, mean_over_nonzero,
+                                                   sample_pixels)
 from tests.worked_example import random_prediction, random_slot_targets, random_targets, worked_example
 
 
@@ -51,11 +52,11 @@ def test_pixel_sampler__negative_number():
 def test_take_pixels__maps_and_channels():
     values = torch.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
     indices = torch.tensor([[3, 0], [1, 1]])
-    assert take_pixels(values, indices).tolist() == [[[3, 0], [7, 4], [11, 8]], [[13, 13], [17, 17], [21,
-                                                                                                      21]]]
-    assert take_pixels(values[:, 0], indices).tolist() == [[3, 0], [13, 13]]
-    assert torch.equal(take_pixels(values, None), values.flatten(2))
-    assert torch.equal(take_pixels(values[:, 0], None), values[:, 0].flatten(1))
+    assert gather_pixels(values, indices).tolist() == [[[3, 0], [7, 4], [11, 8]],
+                                                       [[13, 13], [17, 17], [21, 21]]]
+    assert gather_pixels(values[:, 0], indices).tolist() == [[3, 0], [13, 13]]
+    assert torch.equal(gather_pixels(values, None), values.flatten(2))
+    assert torch.equal(gather_pixels(values[:, 0], None), values[:, 0].flatten(1))
 
 
 def test_mean_over_nonzero__by_hand():

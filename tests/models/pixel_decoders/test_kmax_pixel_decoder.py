@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from remax_mm.models.layers import AxialBlock, BottleneckBlock
-from remax_mm.models.pixel_decoders.kmax_pixel_decoder import ChannelLayerNorm, KMaXPixelDecoder, ResizedFuse
+from remax_mm.models.layers import AxialBlock, BottleneckBlock, LayerNorm2d
+from remax_mm.models.pixel_decoders.kmax_pixel_decoder import KMaXPixelDecoder, ResizedFuse
 from tests.random_statistics import randomise_norms
 from tests.reference_names import reference_names
 from tests.reference_weights import reference_state_dict
@@ -118,7 +118,7 @@ def test_resized_fuse__equal_channels_are_neither_activated_nor_projected():
 
 
 def test_channel_layer_norm__each_pixel_for_itself():
-    norm = randomise_norms(ChannelLayerNorm(5, eps=1e-6)).double()
+    norm = randomise_norms(LayerNorm2d(5, eps=1e-6)).double()
     x = torch.randn(2, 5, 3, 4, dtype=torch.float64)
     pixel = x[1, :, 2, 3]
     expected = (pixel - pixel.mean()) / (pixel.var(unbiased=False) + 1e-6).sqrt() * norm.weight + norm.bias

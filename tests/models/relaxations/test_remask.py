@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
-from remax_mm.models.relaxations.remask import ReMask, StageContext, relax_mask_logits, semantic_gate
-from remax_mm.structures import MaskPrediction
+from remax_mm.models.relaxations import ReMask, relax_mask_logits, semantic_gate
+from remax_mm.structures import MaskPrediction, StageContext
 
 HEAD = dict(type='Conv2d', in_channels=4, out_channels=3, kernel_size=1)
 

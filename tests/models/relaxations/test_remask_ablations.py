@@ -9,11 +9,10 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
-from remax_mm.analysis.complexity import inference_copy
-from remax_mm.models.relaxations import (GroundTruthReMask, ReMask, ReMaskAtTest, StageContext,
-                                         ground_truth_gate, relax_mask_logits)
-from remax_mm.models.relaxations.remask import stride_to
-from remax_mm.structures import MaskPrediction
+from remax_mm.models.inference_copy import inference_copy
+from remax_mm.models.relaxations import (GroundTruthReMask, ReMask, ReMaskAtTest, ground_truth_gate,
+                                         relax_mask_logits, stride_to)
+from remax_mm.structures import MaskPrediction, StageContext
 from tests.random_statistics import randomise_norms
 from tests.tiny_model import head_config
 

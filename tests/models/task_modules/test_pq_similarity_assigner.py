@@ -6,14 +6,13 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from remax_mm.models.task_modules import (PQSimilarityAssigner, class_similarity, mask_similarity,
-                                          match_segments)
+from remax_mm.models.task_modules import PQSimilarityAssigner, class_similarity, mask_dice, solve_assignment
 from remax_mm.structures import MaskPrediction
 from tests.loss_reference import CASES, load_inputs, load_outputs, load_targets, to_predictions
 from tests.worked_example import random_prediction, random_targets, worked_example
 
 
-def _reference_mask_similarity(mask_logits: Tensor, masks: Tensor, void: Tensor, mask_void: bool) -> Tensor:
+def _reference_mask_dice(mask_logits: Tensor, masks: Tensor, void: Tensor, mask_void: bool) -> Tensor:
     probability = mask_logits.softmax(1)
     result = torch.zeros(len(masks), masks.shape[1], probability.shape[1], dtype=probability.dtype)
     for b, m, n in itertools.product(*map(range, result.shape)):
@@ -30,13 +29,13 @@ def _reference_mask_similarity(mask_logits: Tensor, masks: Tensor, void: Tensor,
 def test_mask_similarity__loops(mask_void, overlap):
     prediction, targets = random_prediction(), random_targets(overlap=overlap)
     args = (prediction.mask_logits, targets.masks, targets.void, mask_void)
-    torch.testing.assert_close(mask_similarity(*args), _reference_mask_similarity(*args))
+    torch.testing.assert_close(mask_dice(*args), _reference_mask_dice(*args))
 
 
 def test_mask_similarity__worked_example():
     prediction, targets, _ = worked_example()
     expected = torch.tensor([[[.721303, .225941, .144053], [.108409, .769719, .290294]]], dtype=torch.float64)
-    similarity = mask_similarity(prediction.mask_logits, targets.masks, targets.void)
+    similarity = mask_dice(prediction.mask_logits, targets.masks, targets.void)
     torch.testing.assert_close(similarity, expected, rtol=0, atol=6e-7)
 
 
@@ -55,14 +54,14 @@ def test_class_similarity__worked_example():
         ([[1, 3, 4], [0, 5, 2], [2, 2, 3]], [0, 2, 1]),
     ])
 def test_match_segments__deeplab2(cost, columns):
-    segment, slot = match_segments(-np.array(cost))
+    segment, slot = solve_assignment(-np.array(cost))
     assert segment.tolist() == [0, 1, 2] and slot.tolist() == columns
 
 
 @pytest.mark.parametrize('num_segments, num_slots', [(3, 5), (5, 3), (4, 4), (0, 3)])
 def test_match_segments__no_pairing_is_better(num_segments, num_slots):
     similarity = np.random.RandomState(0).rand(num_segments, num_slots)
-    segment, slot = match_segments(similarity)
+    segment, slot = solve_assignment(similarity)
     assert len(segment) == min(num_segments, num_slots) == len(set(slot.tolist()))
     assert segment.tolist() == sorted(set(segment.tolist()))
 
@@ -76,8 +75,7 @@ def test_assign__worked_example():
     prediction, targets, _ = worked_example()
     match, = PQSimilarityAssigner().assign(prediction, targets)
     assert match.segment.tolist() == [0, 1] and match.slot.tolist() == [0, 1]
-    torch.testing.assert_close(
-        match.mask_similarity, torch.tensor([.721303, .769719]).double(), rtol=0, atol=6e-7)
+    torch.testing.assert_close(match.mask_dice, torch.tensor([.721303, .769719]).double(), rtol=0, atol=6e-7)
     torch.testing.assert_close(
         match.class_similarity, torch.tensor([.786986, .576117]).double(), rtol=0, atol=6e-7)
 
@@ -96,7 +94,7 @@ def test_assign__reference(reference_dir, case):
             order = np.argsort(expected['gt'])
             assert match.segment.tolist() == np.array(expected['gt'])[order].tolist()
             assert match.slot.tolist() == np.array(expected['query'])[order].tolist()
-            for ours, theirs in ((match.mask_similarity, 'dice'), (match.class_similarity, 'cls_prob')):
+            for ours, theirs in ((match.mask_dice, 'dice'), (match.class_similarity, 'cls_prob')):
                 torch.testing.assert_close(ours, torch.tensor(expected[theirs])[order].to(ours))
 
 
@@ -174,7 +172,7 @@ def test_assign__full_precision_under_autocast():
         assert all(torch.equal(part, other) for part, other in zip(match, expected_match))
 
     half = MaskPrediction(prediction.class_logits.bfloat16(), prediction.mask_logits.bfloat16(), None)
-    assert PQSimilarityAssigner().assign(half, targets)[0].mask_similarity.dtype == torch.float32
+    assert PQSimilarityAssigner().assign(half, targets)[0].mask_dice.dtype == torch.float32
 
 
 @pytest.mark.parametrize('part', ['mask', 'class'])

@@ -10,8 +10,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
 from remax_mm.models.test_time_augs import SlotProbabilities, add_view, match_slots, scaled_canvas
-from tests.colour_model import (CAT, CAT_2, CAT_3, DOG, GRASS, NUM_CLASSES, SKY, as_input,
-                                assert_same_segments, away_from_borders, colour_detector, paint, truth)
+from tests.color_model import (CAT, CAT_2, CAT_3, DOG, GRASS, NUM_CLASSES, SKY, as_input,
+                               assert_same_segments, away_from_borders, color_detector, paint, truth)
 from tests.random_statistics import randomise_norms
 from tests.tiny_model import detector_config
 
@@ -158,8 +158,8 @@ PAINTING = paint((48, 60), (SKY, S(0, 20), S(None)), (GRASS, S(20, 40), S(None))
 @pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
 @pytest.mark.parametrize('flips', [(False, True), (True, ), (True, False)])
 def test_panoptic_tta__flips_of_an_equivariant_model(direction, flips):
-    """Slots that know their colour see the same in every view, in any order and with padding anywhere."""
-    model = _tta(colour_detector())
+    """Slots that know their color see the same in every view, in any order and with padding anywhere."""
+    model = _tta(color_detector())
     batch = _views(PAINTING, sides=(60, ), flips=flips, direction=direction)
     result = _panoptic(model, batch)
     panoptic_map = result.pred_panoptic_seg.sem_seg[0].numpy()
@@ -171,7 +171,7 @@ def test_panoptic_tta__flips_of_an_equivariant_model(direction, flips):
 
 
 def test_panoptic_tta__scales_of_an_equivariant_model():
-    result = _panoptic(_tta(colour_detector()), _views(PAINTING, sides=(60, 30, 90, 120)))
+    result = _panoptic(_tta(color_detector()), _views(PAINTING, sides=(60, 30, 90, 120)))
     inside = away_from_borders(PAINTING, 2)  # which a resized image blurs
     assert inside.mean() > 0.4
     assert_same_segments(result.pred_panoptic_seg.sem_seg[0].numpy(), truth(PAINTING), inside)
@@ -181,7 +181,7 @@ def test_panoptic_tta__every_image_of_a_batch_has_its_own():
     paintings = [PAINTING, paint((48, 60), (GRASS, S(None), S(None)), (DOG, S(10, 40), S(10, 30)))]
     batches = [_views(painting, sides=(60, )) for painting in paintings]
     batch = {key: [sum(images, []) for images in zip(*(one[key] for one in batches))] for key in batches[0]}
-    results = _tta(colour_detector()).test_step(batch)
+    results = _tta(color_detector()).test_step(batch)
     for result, painting in zip(results, paintings):
         assert_same_segments(result.pred_panoptic_seg.sem_seg[0].numpy(), truth(painting))
 
@@ -189,7 +189,7 @@ def test_panoptic_tta__every_image_of_a_batch_has_its_own():
 def test_panoptic_tta__a_majority_of_views_decides():
     """Worked by hand: with 1 of 2 views, SKY has half of CAT's pixels as well, and comes first; with 2 of 3,
     it has a third of them, below the threshold of 0.4, and CAT two thirds."""
-    model = _tta(colour_detector(pad_size=None))
+    model = _tta(color_detector(pad_size=None))
     blank = paint((33, 33), (SKY, S(None), S(None)))
     seen = paint((33, 33), (SKY, S(None), S(None)), (CAT, S(5, 20), S(5, 20)))
 
@@ -223,7 +223,7 @@ def test_panoptic_tta__a_majority_of_views_decides():
 
 
 def test_panoptic_tta__padding_of_each_view():
-    model = _tta(colour_detector())
+    model = _tta(color_detector())
     shapes = []
     model.module.backbone.register_forward_pre_hook(lambda module, inputs: shapes.append(inputs[0].shape))
     _panoptic(model, _views(PAINTING, sides=(65, 33, 97)))
@@ -232,7 +232,7 @@ def test_panoptic_tta__padding_of_each_view():
 
 
 def test_panoptic_tta__two_views_are_alive_at_most():
-    model = _tta(colour_detector())
+    model = _tta(color_detector())
     alive, counts = [], []
     softmax = torch.Tensor.softmax
 
@@ -254,7 +254,7 @@ def test_panoptic_tta__two_views_are_alive_at_most():
 
 
 def test_panoptic_tta__needs_slots_that_compete():
-    detector = colour_detector()
+    detector = color_detector()
     detector['panoptic_fusion_head']['type'] = 'MaskFormerFusionHead'
     with pytest.raises(TypeError, match='PanopticFusionHead.*MaskFormerFusionHead'):
         _tta(detector)
@@ -263,5 +263,5 @@ def test_panoptic_tta__needs_slots_that_compete():
 def test_panoptic_tta__keeps_the_ground_truth_and_names_of_the_first_view():
     batch = _views(PAINTING, sides=(60, ))
     batch['data_samples'][0][0].set_metainfo(dict(img_path='first.jpg'))
-    result = _panoptic(_tta(colour_detector()), batch)
+    result = _panoptic(_tta(color_detector()), batch)
     assert result.img_path == 'first.jpg' and not result.flip

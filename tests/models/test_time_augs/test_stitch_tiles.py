@@ -5,7 +5,7 @@ import pytest
 
 from remax_mm.models.test_time_augs import (Span, TilePrediction, agreeing_things, plan_tiles, split_axis,
                                             stitch_tiles)
-from tests.colour_model import assert_same_segments
+from tests.color_model import assert_same_segments
 
 CAT, DOG = 0, 1
 SKY, GRASS, VOID = 2, 3, 4
@@ -195,7 +195,7 @@ def test_stitch_tiles__memory_beside_the_map_does_not_grow_with_its_height():
 
 
 def _naive_stitch(image, windows):
-    """Parts of things in neighbouring windows are one where both windows see a pixel of the thing."""
+    """Parts of things in neighboring windows are one where both windows see a pixel of the thing."""
     parts = {}
     for index, (rows, cols) in enumerate(windows):
         for value in np.unique(image[rows.start:rows.stop, cols.start:cols.stop]).tolist():

@@ -8,8 +8,8 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import DefaultScope
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.colour_model import (CAT, CAT_2, DOG, GRASS, SKY, as_input, assert_same_segments,
-                                away_from_borders, colour_detector, labels_of, paint, truth)
+from tests.color_model import (CAT, CAT_2, DOG, GRASS, SKY, as_input, assert_same_segments, away_from_borders,
+                               color_detector, labels_of, paint, truth)
 from tests.random_statistics import randomise_norms
 from tests.tiny_model import NUM_SLOTS, detector_config
 
@@ -64,7 +64,7 @@ def test_tiled_panoptic__a_painting(size, stride):
     """A thing across tiles is one, two that touch are two, stuff is one; also on masks of coarser cells."""
     image = paint(size, (SKY, S(0, size[0] // 2), S(None)), (CAT, S(8, 36), S(4, size[1] - 8)),
                   (CAT_2, S(36, size[0] - 4), S(4, 32)), (DOG, S(40, 60), S(size[1] - 40, None)))
-    model = _tiled(colour_detector(stride=stride))
+    model = _tiled(color_detector(stride=stride))
     result, = _run(model, _batch(as_input(image)))
     panoptic = result.pred_panoptic_seg
     assert panoptic.sem_seg.shape == (1, *size) and panoptic.sem_seg.dtype == torch.int32
@@ -95,7 +95,7 @@ def test_tiled_panoptic__every_image_of_a_batch_has_its_own():
     images[1][5:20, 5:20] = DOG.rgb[::-1]
     batch = _batch(*map(as_input, images))
     batch['data_samples'][0].gt = 'kept'
-    results = _run(_tiled(colour_detector()), batch)
+    results = _run(_tiled(color_detector()), batch)
     for result, image, name in zip(results, images, ('0.png', '1.png')):
         assert_same_segments(result.pred_panoptic_seg.sem_seg[0].numpy(), truth(image))
         assert result.img_path == name
@@ -104,20 +104,20 @@ def test_tiled_panoptic__every_image_of_a_batch_has_its_own():
 
 def test_tiled_panoptic__bad_input():
     with pytest.raises(ValueError, match='overlap from 1 to 32'):
-        _tiled(colour_detector(), overlap=40)
+        _tiled(color_detector(), overlap=40)
     with pytest.raises(ValueError, match='height and width, but got .*1, 2, 3'):
-        _tiled(colour_detector(), tile_size=[1, 2, 3])
+        _tiled(color_detector(), tile_size=[1, 2, 3])
     with pytest.raises(ValueError, match='but got 0.4'):
-        _tiled(colour_detector(), iou_threshold=0.4)
+        _tiled(color_detector(), iou_threshold=0.4)
     large = torch.zeros(3, 80, 80, dtype=torch.uint8)
     with pytest.raises(ValueError, match='pred_instances.*instance_on=False'):
-        _run(_tiled(colour_detector(instance_on=True)), _batch(large))
+        _run(_tiled(color_detector(instance_on=True)), _batch(large))
     resized = _batch(large)
     resized['data_samples'][0].set_metainfo(dict(ori_shape=(40, 40)))
     with pytest.raises(ValueError, match=r'0.png of \(40, 40\).*\(80, 80\)'):
-        _run(_tiled(colour_detector()), resized)
+        _run(_tiled(color_detector()), resized)
     with pytest.raises(ValueError, match='at most .65, 65.'):
-        _run(_tiled(colour_detector(), tile_size=97), _batch(large))
+        _run(_tiled(color_detector(), tile_size=97), _batch(large))
 
 
 class LargestTensor(TorchDispatchMode):

@@ -114,9 +114,9 @@ def test_kmax_decoder_layer__both_updates_start_from_the_input():
     for part, expected_part in zip(prediction[:3], expected[:3]):
         torch.testing.assert_close(part, expected_part)
 
-    centres = _reference_kmeans_update(expected.mask_logits, layer.pixel_value(pixel_space))
-    centres = layer.update(layer.update_norm(centres))
-    middle = F.gelu(slots + centres + layer.self_attention(slot_space))
+    centers = _reference_kmeans_update(expected.mask_logits, layer.pixel_value(pixel_space))
+    centers = layer.update(layer.update_norm(centers))
+    middle = F.gelu(slots + centers + layer.self_attention(slot_space))
     torch.testing.assert_close(updated, F.gelu(middle + layer.ffn(middle)))
 
 
@@ -183,11 +183,11 @@ def test_kmax_transformer_decoder__slots_pass_from_layer_to_layer():
             torch.testing.assert_close(part, reference_part)
 
 
-def test_kmax_transformer_decoder__cluster_centres_are_truncated_normal():
-    centres = _decoder(channels=256, num_slots=128, num_heads=8).cluster_centers
-    assert centres.shape == (256, 128)
-    assert centres.abs().max() <= 2
-    assert abs(centres.std().item() - 0.8796) < 0.01  # of a standard normal distribution cut at 2
+def test_kmax_transformer_decoder__cluster_centers_are_truncated_normal():
+    centers = _decoder(channels=256, num_slots=128, num_heads=8).cluster_centers
+    assert centers.shape == (256, 128)
+    assert centers.abs().max() <= 2
+    assert abs(centers.std().item() - 0.8796) < 0.01  # of a standard normal distribution cut at 2
 
 
 def test_kmax_transformer_decoder__trains_every_parameter():

@@ -1,0 +1,12 @@
+"""ReMaX-B with semantic heads on the unit-length embedding that the masks are products with.
+
+Paper:     arXiv 2306.17319, Sec. 3.1: another reading of "the key in each k-means cross-attention"
+Train:     tools/dist_train.sh configs/ablations/interpretation_embedding_r50_8xb8-50k_coco-1281.py 8
+Hardware:  batch 64
+Expected:  the paper gives no number
+"""
+_base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
+
+model = dict(
+    panoptic_head=dict(
+        transformer_decoder=dict(remask=dict(source='embedding', semantic_head=dict(in_channels=128)))))

@@ -1,0 +1,19 @@
+"""ReMaX-B with semantic heads on the pixel decoder's features, before the decoder layers project them.
+
+Paper:     arXiv 2306.17319, Sec. 3.1: another reading of "the key in each k-means cross-attention"
+Train:     tools/dist_train.sh configs/ablations/interpretation_stage-feature_r50_8xb8-50k_coco-1281.py 8
+Hardware:  batch 64
+Expected:  the paper gives no number
+"""
+_base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
+
+# Two layers each at strides 32 and 16
+model = dict(
+    panoptic_head=dict(
+        transformer_decoder=dict(remask=[
+            dict(
+                type='ReMask',
+                source='pixel_decoder',
+                semantic_head=dict(type='StageSemanticHead', in_channels=channels, num_classes=133))
+            for channels in (2048, 2048, 1024, 1024)
+        ])))

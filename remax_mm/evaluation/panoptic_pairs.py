@@ -1,0 +1,64 @@
+"""Evaluation of one image from its annotated and its predicted PNG."""
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Dict, Tuple
+
+import numpy as np
+
+from remax_mm.evaluation.panoptic_quality import check_annotated_segments, count_matching
+from remax_mm.evaluation.segment_matching import joint_histogram, match_segments, segment_areas
+from remax_mm.panoptic_format import VOID_ID, PanopticPair, read_segment_ids
+
+
+def add_file_arguments(parser: ArgumentParser) -> None:
+    """Arguments of tools that compare the files: those of :func:`read_panoptic_files`, and how to compare."""
+    parser.add_argument('--gt-json', required=True, type=Path, help='annotations')
+    parser.add_argument('--gt-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
+    parser.add_argument('--pred-json', required=True, type=Path, help='predictions')
+    parser.add_argument('--pred-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
+    parser.add_argument('--processes', type=int, default=1, help='number of processes (default: 1)')
+    parser.add_argument(
+        '--allow-unlisted-ids',
+        action='store_true',
+        help='count annotated ids that stand in the PNG or in the JSON alone as panopticapi does: pixels of '
+        'an unlisted id as wrong, a segment without pixels as missed')
+
+
+def overlap_pair(pair: PanopticPair, num_classes: int, check_ids: bool = True) -> Dict[Tuple[int, int], int]:
+    """Pixels that each annotated and each predicted id of an image share, after a check of the PNGs.
+
+    Args:
+        pair: The image.
+        num_classes: K.
+        check_ids: Whether an annotated id that stands in the PNG or in the JSON alone is an error, as a
+            predicted one is; see :func:`count_segments`.
+
+    Raises:
+        FileNotFoundError: a PNG is missing.
+        ValueError: a PNG is no image, the sizes differ, or ids of a PNG and of its JSON differ.
+    """
+    annotated, predicted = read_segment_ids(pair.gt_png), read_segment_ids(pair.pred_png)
+    if annotated.shape != predicted.shape:
+        raise ValueError(f'Expected {pair.pred_png} to have the size {annotated.shape} (height, width) of '
+                         f'{pair.gt_png}, but it has {predicted.shape}')
+    overlaps = joint_histogram(annotated, predicted)
+    annotated_area, predicted_area = segment_areas(overlaps)
+    missing = sorted(set(pair.pred_labels) - set(predicted_area))
+    unknown = sorted(set(predicted_area) - set(pair.pred_labels) - {VOID_ID})
+    if missing or unknown:
+        raise ValueError(
+            f'Expected the same segment ids in {pair.pred_png} and in the entry of the image '
+            f'{pair.image_id!r} in its JSON, but the PNG lacks the ids {missing} and the JSON lacks '
+            f'the ids {unknown}')
+    try:
+        check_annotated_segments(pair.gt_segments, annotated_area, num_classes, check_ids)
+    except ValueError as error:
+        raise ValueError(f'Cannot evaluate the image {pair.image_id!r} on {pair.gt_png}: {error}') from error
+    return overlaps
+
+
+def count_pair(pair: PanopticPair, num_classes: int, check_ids: bool = True) -> np.ndarray:
+    """Counts (K, 4) of the segments of one image, see :func:`count_segments` and :func:`overlap_pair`."""
+    overlaps = overlap_pair(pair, num_classes, check_ids)
+    matching = match_segments(overlaps, pair.gt_segments, pair.pred_labels)
+    return count_matching(matching, pair.gt_segments, pair.pred_labels, num_classes)

@@ -1,0 +1,57 @@
+"""kMaX-DeepLab (arXiv 2207.04044), and with the relaxations in its head ReMaX (arXiv 2306.17319)."""
+from typing import Dict, List, Optional
+
+from mmdet.models.detectors import MaskFormer
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmengine.config import ConfigDict
+from torch import Tensor
+
+from .finite_losses import check_finite_losses, image_names
+
+
+@MODELS.register_module()
+class MaskTransformer(MaskFormer):
+    """mmdet's ``MaskFormer`` that also gives semantic results, and stops at the first non-finite loss.
+
+    ``model(inputs, mode='tensor')`` with normalized (B, 3, H, W) returns the list of
+    :class:`MaskPrediction`, the last one final.
+
+    Args:
+        backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as of ``MaskFormer``.
+        test_cfg: see :class:`PanopticFusionHead`.
+    """
+
+    def __init__(self,
+                 backbone: ConfigDict,
+                 panoptic_head: ConfigDict,
+                 panoptic_fusion_head: ConfigDict,
+                 neck: Optional[ConfigDict] = None,
+                 train_cfg: Optional[ConfigDict] = None,
+                 test_cfg: Optional[ConfigDict] = None,
+                 data_preprocessor: Optional[ConfigDict] = None,
+                 init_cfg: Optional[ConfigDict] = None) -> None:
+        # The parent calls a method of ConfigDict on both, so that plain dicts need wrapping.
+        super().__init__(backbone, neck, ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head),
+                         train_cfg, test_cfg, data_preprocessor, init_cfg)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
+        """Losses of a batch, already weighted.
+
+        Raises:
+            FloatingPointError: a loss, or a prediction that it is made from, is not finite; names the terms
+                and the images.
+        """
+        try:
+            losses = super().loss(batch_inputs, batch_data_samples)
+        except FloatingPointError as error:
+            raise FloatingPointError(f'{error}, on the images {image_names(batch_data_samples)}') from error
+        check_finite_losses(losses, batch_data_samples)
+        return losses
+
+    def add_pred_to_datasample(self, data_samples: SampleList, results_list: List[dict]) -> SampleList:
+        """Put panoptic, instance and semantic results into their fields of the data samples."""
+        for data_sample, results in zip(data_samples, results_list):
+            if 'sem_results' in results:
+                data_sample.pred_sem_seg = results.pop('sem_results')
+        return super().add_pred_to_datasample(data_samples, results_list)

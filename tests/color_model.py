@@ -1,0 +1,123 @@
+"""A detector that knows what it sees: every mask slot is a color, so that flips and scales change nothing.
+
+Its slots come in another order at every call, as those of two views of an image may.
+"""
+from typing import Any, List, NamedTuple, Sequence, Tuple
+
+import cv2
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor
+
+NUM_THINGS, NUM_STUFF = 2, 2
+NUM_CLASSES = NUM_THINGS + NUM_STUFF
+MEAN = 128.
+"""Of the data preprocessor: a gray that images come to exactly."""
+
+
+class Color(NamedTuple):
+    rgb: Tuple[int, int, int]
+    label: int
+
+
+SKY = Color((0, 0, 255), 2)
+GRASS = Color((0, 255, 0), 3)
+CAT = Color((255, 0, 0), 0)
+CAT_2 = Color((255, 255, 0), 0)
+CAT_3 = Color((255, 0, 255), 0)
+DOG = Color((0, 255, 255), 1)
+VOID = Color((128, 128, 128), NUM_CLASSES)  # the padding, too
+COLORS = (SKY, GRASS, CAT, CAT_2, CAT_3, DOG, VOID)
+
+
+@MODELS.register_module(force=True)
+class ImageItself(BaseModule):
+    """A backbone whose feature is the image, every ``stride``-th pixel."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, images: Tensor) -> Tuple[Tensor]:
+        return (images[..., ::self.stride, ::self.stride], )
+
+
+@MODELS.register_module(force=True)
+class ColorHead(BaseModule):
+    """Slots that want pixels of their own color."""
+
+    def __init__(self, train_cfg: Any = None, test_cfg: Any = None) -> None:
+        super().__init__()
+        self.num_things_classes, self.num_stuff_classes = NUM_THINGS, NUM_STUFF
+        self.num_classes = NUM_CLASSES
+        self.register_buffer('colors', torch.tensor([color.rgb for color in COLORS]) / MEAN - 1)
+        self.register_buffer('labels', torch.tensor([color.label for color in COLORS]))
+        self.scale = torch.nn.Parameter(torch.tensor(10.))
+
+    def predict(self, features: Sequence[Tensor], batch_data_samples: Any) -> Tuple[Tensor, Tensor]:
+        order = torch.randperm(len(COLORS))
+        difference = features[0][:, None] - self.colors[order, :, None, None]  # (B, N, 3, h, w)
+        classes = torch.nn.functional.one_hot(self.labels[order], NUM_CLASSES + 1)
+        return (self.scale * classes).expand(len(difference), -1,
+                                             -1), -self.scale * difference.square().sum(2)
+
+
+def color_detector(pad_size: Any = 65, stride: int = 1, **test_cfg: Any) -> dict:
+    """Config of a ``MaskTransformer`` that segments by color; needs the default scope ``mmdet``."""
+    return dict(
+        type='MaskTransformer',
+        data_preprocessor=dict(
+            type='PanopticDataPreprocessor',
+            pad_size=pad_size,
+            mean=[MEAN] * 3,
+            std=[MEAN] * 3,
+            bgr_to_rgb=True),
+        backbone=dict(type='ImageItself', stride=stride),
+        panoptic_head=dict(type='ColorHead'),
+        panoptic_fusion_head=dict(
+            type='KMaXFusionHead', num_things_classes=NUM_THINGS, num_stuff_classes=NUM_STUFF),
+        test_cfg=test_cfg)
+
+
+def paint(size: Tuple[int, int], *areas: Tuple[Color, slice, slice]) -> np.ndarray:
+    """An image (H, W, 3) uint8 in BGR of rectangles on void; later ones lie on top."""
+    image = np.full((*size, 3), VOID.rgb[0], np.uint8)
+    for color, rows, cols in areas:
+        image[rows, cols] = color.rgb[::-1]
+    return image
+
+
+def truth(image: np.ndarray) -> np.ndarray:
+    """The panoptic map (H, W) of a painting: label + 1000 * (1 + index of the color), stuff without."""
+    panoptic_map = np.full(image.shape[:2], NUM_CLASSES)
+    for index, color in enumerate(COLORS):
+        value = color.label + (1000 * (index + 1) if color.label < NUM_THINGS else 0)
+        panoptic_map[(image == color.rgb[::-1]).all(-1)] = value
+    return panoptic_map
+
+
+def assert_same_segments(panoptic_map: np.ndarray, expected: np.ndarray, where: Any = ...) -> None:
+    """Equal but for the numbers of instances: one value of one map for each value of the other."""
+    pairs = set(zip(np.asarray(panoptic_map)[where].ravel().tolist(), expected[where].ravel().tolist()))
+    assert len({one for one, _ in pairs}) == len({other for _, other in pairs}) == len(pairs), pairs
+    assert all(one % 1000 == other % 1000 and (one >= 1000) == (other >= 1000) for one, other in pairs), pairs
+
+
+def away_from_borders(image: np.ndarray, pixels: int) -> np.ndarray:
+    """Where (H, W) a painting has one color for some pixels around, and no border of its own either."""
+    distance = [
+        cv2.distanceTransform(np.pad((image == color.rgb[::-1]).all(-1), 1).astype(np.uint8), cv2.DIST_C, 3)
+        for color in COLORS
+    ]
+    return np.max(distance, axis=0)[1:-1, 1:-1] > pixels
+
+
+def as_input(image: np.ndarray) -> Tensor:
+    """(3, H, W) uint8."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def labels_of(segments_info: List[dict]) -> List[int]:
+    return sorted(info['label'] for info in segments_info)
