@@ -8,9 +8,9 @@ from torch import nn
 
 from remax_mm.models.layers import AxialBlock, BottleneckBlock, LayerNorm2d
 from remax_mm.models.pixel_decoders.kmax_pixel_decoder import KMaXPixelDecoder, ResizedFuse
-from tests.golden import golden_state_dict
 from tests.random_statistics import randomise_norms
 from tests.reference_names import reference_names
+from tests.reference_weights import reference_state_dict
 
 IN_CHANNELS = (4, 6, 10, 12)
 
@@ -28,21 +28,21 @@ def _features(height=33, width=65, batch_size=2, dtype=torch.float32):
 
 
 def test_kmax_pixel_decoder__is_the_reference(reference_dir):
-    golden = reference_dir / 'golden'
     decoder = KMaXPixelDecoder([256, 512, 1024, 2048], num_blocks=[1, 1, 1, 1])
     weights = decoder.state_dict()
-    listed = json.loads((golden / 'head_weights_spec.json').read_text())
+    listed = json.loads((reference_dir / 'head_weights_spec.json').read_text())
     names = reference_names(weights, listed, prefix='panoptic_head.pixel_decoder.')
-    decoder.load_state_dict(golden_state_dict(names, weights))
+    decoder.load_state_dict(reference_state_dict(names, weights))
     decoder.double().eval()
-    inputs = np.load(golden / 'head_inputs.npz')
+    inputs = np.load(reference_dir / 'head_inputs.npz')
     with torch.no_grad():
         outputs = decoder(
             [torch.from_numpy(inputs[name]).double() for name in ('res2', 'res3', 'res4', 'res5')])
 
     # Ours has no rounding, so that no more than the reference's own is left.
-    rounding = json.loads((golden / 'head_eval_info.json').read_text())['max_abs_error_float32_vs_float64']
-    expected = np.load(golden / 'head_eval_features.npz')
+    rounding = json.loads(
+        (reference_dir / 'head_eval_info.json').read_text())['max_abs_error_float32_vs_float64']
+    expected = np.load(reference_dir / 'head_eval_features.npz')
     for name, output, error in zip(('os32', 'os16', 'os8', 'os4'), outputs,
                                    [*rounding['ms'], rounding['pan']]):
         assert np.abs(expected[name] - output.numpy()).max() <= 1.05 * error
