@@ -220,7 +220,7 @@ class DualPathAxialResNet(BaseModule):
         # Pixel path: what is pretrained, up to the inner decoder, then what is not.
         self.act = build_activation_layer(act_cfg)
         self.stem = build_stem(stem_channels, **cfgs)
-        self.dual_path_layers = nn.ModuleList()
+        self.dual_path_layers = nn.ModuleList()  # here for the order of parameters, filled below
         self.stages = builder.stages(num_blocks, stem_channels[-1])
         self.inner_decoder = builder.decoder(inner_decoder_strides, 1)
         self.stage5_extra = builder.group(EXPANSION * channels[-1], LAST_STAGE, LAST_STAGE, decoder_blocks)
