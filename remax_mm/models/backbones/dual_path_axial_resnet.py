@@ -134,7 +134,7 @@ class BlockBuilder(NamedTuple):
         """Build blocks of ``stage``; the first one reads ``in_channels`` of ``input_stage``."""
         base, blocks, layers = self.base_channels[stage], [], []
         for _ in range(num_blocks):
-            resnet_stride = 2**input_stage
+            resnet_stride = 2**input_stage  # 32 for input from stage 5, although it has stride 16
             rate = self.drop_path_rate(resnet_stride)
             block = self.axial_block if resnet_stride >= ATTENTION_STRIDE else self.conv_block
             stride = 2 if input_stage < stage < LAST_STAGE else 1
