@@ -1,5 +1,5 @@
 """Whether a checkpoint fills the model that is tested."""
-from typing import Dict, Mapping, Sequence
+from typing import Mapping, Sequence
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -17,7 +17,7 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
 
     Args:
         model: left as it is; what wraps it is no part of the names.
-        weights: by name, also by a former name that the model renames when it loads.
+        weights: by name.
         source: where they come from, for the message.
 
     Raises:
@@ -25,7 +25,6 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    weights = _after_load_hooks(model, weights)
     wanted = {
         name: value.shape
         for name, value in inference_copy(model).state_dict().items()
@@ -40,15 +39,6 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
         raise ValueError(f'Expected the weights in {source} to fill the {len(wanted)} of the model, but '
                          f'{len(missing)} are missing{_listed(missing)} and '
                          f'{len(misshapen)} have another shape{_listed(misshapen)}')
-
-
-def _after_load_hooks(model: nn.Module, weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:
-    """The weights by the names that they have in ``model``, as ``load_state_dict`` renames them."""
-    renamed = dict(weights)
-    for name, module in model.named_modules():
-        for hook in module._load_state_dict_pre_hooks.values():
-            hook(renamed, f'{name}.' if name else '', {}, True, [], [], [])
-    return renamed
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:

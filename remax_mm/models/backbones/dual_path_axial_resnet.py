@@ -5,7 +5,7 @@ axial_resnet_instances.py, model/layers/axial_block_groups.py and resized_fuse.p
 """
 from functools import partial
 from itertools import zip_longest
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmcv.cnn import build_activation_layer
@@ -233,7 +233,6 @@ class DualPathAxialResNet(BaseModule):
         truncated_normal_(self.memory, std=1.0)
         self.class_embedding = ConvNormAct(memory_channels, memory_channels, dim=1, **cfgs)
         self.mask_embedding = ConvNormAct(memory_channels, memory_channels, dim=1, **cfgs)
-        self._register_load_state_dict_pre_hook(_rename_extra_blocks)
 
     def forward(self, image: Tensor) -> DualPathFeatures:
         """From the normalized image (B, 3, H, W); H and W are best 32k + 1."""
@@ -268,12 +267,6 @@ class DualPathAxialResNet(BaseModule):
             semantic=tuple(self.act(feature) for feature in (res2, res3, res4, semantic)),
             class_embedding=self.class_embedding(memory),
             mask_embedding=self.mask_embedding(memory))
-
-
-def _rename_extra_blocks(state_dict: Dict[str, Any], prefix: str, *_: Any) -> None:
-    """Accept checkpoints in which ``stage5_extra`` has its former name, ``extra``."""
-    for key in [key for key in state_dict if key.startswith(f'{prefix}extra.')]:
-        state_dict[f'{prefix}stage5_{key[len(prefix):]}'] = state_dict.pop(key)
 
 
 def _check_stages(num_blocks: Sequence[int], channels: Sequence[int], conv_block: str,

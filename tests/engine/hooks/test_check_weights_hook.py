@@ -49,23 +49,6 @@ def test_check_weights__another_shape():
         check_weights(Head(), Head(4).state_dict(), 'a.pth')
 
 
-def test_check_weights__former_names():
-
-    def rename(state_dict, prefix, *_):
-        if f'{prefix}former' in state_dict:
-            state_dict[f'{prefix}weight'] = state_dict.pop(f'{prefix}former')
-
-    head = Head()
-    head.both[0]._register_load_state_dict_pre_hook(rename)
-    weights = head.state_dict()
-    weights['both.0.former'] = weights.pop('both.0.weight')
-    names = list(weights)
-    check_weights(head, weights, 'a.pth')
-    assert list(weights) == names  # they are loaded later
-    with pytest.raises(ValueError, match=r'1 are missing \(both.0.weight\)'):
-        check_weights(Head(), weights, 'a.pth')
-
-
 class Views(BaseTTAModel):
 
     def merge_preds(self, data_samples_list):

@@ -13,7 +13,7 @@ from remax_mm.models.inference_copy import inference_copy
 from remax_mm.models.relaxations import (GroundTruthReMask, ReMask, ReMaskAtTest, ground_truth_gate,
                                          relax_mask_logits, stride_to)
 from remax_mm.structures import MaskPrediction, StageContext
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 from tests.tiny_model import head_config
 
 IN_CHANNELS = (4, 6, 8, 10)
@@ -172,7 +172,7 @@ def _head(variant=None, criterion=None, seed=0, **options):
         config['remask'].update(variant)
     config['criterion'].update(criterion or {})
     torch.manual_seed(seed)
-    return randomise_norms(MODELS.build(config))
+    return randomize_norms(MODELS.build(config))
 
 
 def _features(seed=1):

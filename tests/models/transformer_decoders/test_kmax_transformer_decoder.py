@@ -6,7 +6,7 @@ from torch import nn
 from remax_mm.models.transformer_decoders.kmax_transformer_decoder import (KMaXDecoderLayer,
                                                                            KMaXTransformerDecoder,
                                                                            SlotSelfAttention, kmeans_update)
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 SMALL = dict(channels=16, ffn_channels=24, embedding_channels=6, num_heads=4)
 REMASK = dict(type='ReMask', semantic_head=dict(type='StageSemanticHead', aspp_channels=4))
@@ -79,7 +79,7 @@ def test_kmeans_update__sums_in_float32_under_mixed_precision():
 
 
 def test_slot_self_attention__naive_loops():
-    attention = randomise_norms(SlotSelfAttention(8, num_heads=2)).double().eval()
+    attention = randomize_norms(SlotSelfAttention(8, num_heads=2)).double().eval()
     slots = torch.randn(2, 8, 5, dtype=torch.float64)
     query, key, value = attention.qkv(slots).split([4, 4, 8], dim=1)
     norm = attention.similarity_norm
@@ -103,7 +103,7 @@ def test_slot_self_attention__naive_loops():
 
 
 def test_kmax_decoder_layer__both_updates_start_from_the_input():
-    layer = randomise_norms(KMaXDecoderLayer(10, 3, **SMALL)).double().eval()
+    layer = randomize_norms(KMaXDecoderLayer(10, 3, **SMALL)).double().eval()
     slots = torch.randn(2, 16, 5, dtype=torch.float64)
     feature = torch.randn(2, 10, 3, 4, dtype=torch.float64)
     updated, prediction = layer(slots, feature)
@@ -149,7 +149,7 @@ def test_kmax_decoder_layer__relaxed_masks_assign_pixels_where_asked_for(relax_a
 
 
 def test_kmax_decoder_layer__drop_path_on_all_three_updates():
-    layer = randomise_norms(KMaXDecoderLayer(10, 3, **SMALL, drop_path_rate=0.3)).eval()
+    layer = randomize_norms(KMaXDecoderLayer(10, 3, **SMALL, drop_path_rate=0.3)).eval()
     slots, feature = torch.randn(1, 16, 5), torch.randn(1, 10, 3, 4)
     dropped = []
     layer.drop_path.register_forward_hook(lambda module, args, result: dropped.append(args[0]) or 0 * result)
@@ -169,7 +169,7 @@ def test_kmax_transformer_decoder__layers_at_their_features():
 
 
 def test_kmax_transformer_decoder__slots_pass_from_layer_to_layer():
-    decoder = randomise_norms(_decoder()).double().eval()
+    decoder = randomize_norms(_decoder()).double().eval()
     features = _features(dtype=torch.float64)
     slots = decoder.cluster_centers[None].repeat(2, 1, 1)
     expected = []
@@ -191,7 +191,7 @@ def test_kmax_transformer_decoder__cluster_centers_are_truncated_normal():
 
 
 def test_kmax_transformer_decoder__trains_every_parameter():
-    decoder = randomise_norms(_decoder(num_relaxed=2, remask=REMASK))
+    decoder = randomize_norms(_decoder(num_relaxed=2, remask=REMASK))
     predictions = decoder(_features())
     total = sum(part.square().mean() for p in predictions for part in p if part is not None)
     total.backward()
