@@ -84,10 +84,10 @@ def build_config(args: argparse.Namespace) -> Config:
     config = load_weights(config, args.checkpoint)
     if args.all_tasks:
         config = evaluate_all_tasks(config, args.instance_ann)
+    config = apply_test_time_arguments(args, config)  # selects the pipeline that --format-only changes
     if args.format_only:
         config = format_only(config, args.format_only)
     check_prefixes(config)
-    config = apply_test_time_arguments(args, config)
     if args.show or args.show_dir:
         config = draw_predictions(config, args.show, args.show_dir, args.wait_time)
     return config

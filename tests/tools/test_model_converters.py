@@ -8,7 +8,6 @@ from mmengine.config import Config
 
 from tests.conftest import REPOSITORY
 from tests.deeplab2_variables import convnext, kmax_deeplab, numbered
-from tests.model_converters.conftest import release  # noqa: F401
 
 TOOLS = REPOSITORY / 'tools' / 'model_converters'
 CONVNEXT_T = REPOSITORY / 'configs' / 'kmax' / 'kmax_convnext-t_8xb8-150k_coco-1281.py'
@@ -52,7 +51,7 @@ def test_tools__exit_with_the_missing_file(tmp_path, tool, name):
     assert not (tmp_path / 'ours.pth').exists()
 
 
-def test_kmax_to_remax_mm__writes(release, tmp_path, capsys):  # noqa: F811
+def test_kmax_to_remax_mm__writes(release, tmp_path, capsys):
     torch.save(dict(model=release('r50_coco')), tmp_path / 'theirs.pth')
     _run('kmax_to_remax_mm', tmp_path / 'theirs.pth', tmp_path / 'ours.pth')
     assert capsys.readouterr().out == f'Wrote 1417 weights for 133 classes to {tmp_path}/ours.pth\n'
