@@ -33,7 +33,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     config = load_config(args.config, args.cfg_options)
     if args.not_show and args.output_dir is None:
         raise ValueError('Expected --output-dir together with --not-show: the pictures would not be saved')
-    browse_dataset(config, args.split, args.output_dir, not args.not_show, args.show_interval, args.num_images)
+    browse_dataset(config, args.split, args.output_dir, not args.not_show, args.show_interval,
+                   args.num_images)
 
 
 if __name__ == '__main__':

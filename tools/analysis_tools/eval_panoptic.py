@@ -2,8 +2,8 @@
 
     python tools/analysis_tools/eval_panoptic.py --gt-json panoptic_val2017.json --pred-json out/val.json
 
-The files are those of panopticapi and of tools/test.py: a JSON file and a folder of PNGs, which has the name of
-the JSON file by default. Areas are counted in the PNGs; panopticapi takes the areas of the annotations. A
+The files are those of panopticapi and of tools/test.py: a JSON file and a folder of PNGs, which has the name
+of the JSON file by default. Areas are counted in the PNGs; panopticapi takes the areas of the annotations. A
 prediction without an annotation is ignored, an annotation without a prediction is an error.
 """
 import argparse
