@@ -3,7 +3,7 @@
 PQ, AP and mIoU from one forward pass: `--all-tasks`. AP with COCO's own instance annotations: `--all-tasks
 --instance-ann data/coco/annotations/instances_val2017.json`.
 
-Submission to COCO's server, with the image list that mmdet's tools/misc/gen_coco_panoptic_test_info.py writes:
+Submission to COCO's server, with the image list of mmdet's tools/misc/gen_coco_panoptic_test_info.py:
 `--format-only out/panoptic_test-dev2017_<name>_results --cfg-options
 test_dataloader.dataset.ann_file=annotations/panoptic_image_info_test-dev2017.json
 test_dataloader.dataset.data_prefix.img=test2017/`.
@@ -38,7 +38,7 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--instance-ann',
         metavar='JSON',
-        help='instance annotations for the AP of --all-tasks (default: the things of the panoptic annotations)')
+        help='instance annotations for the AP of --all-tasks (default: things of the panoptic annotations)')
     parser.add_argument(
         '--format-only',
         metavar='PREFIX',
@@ -48,7 +48,7 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--show-dir', help='write these pictures to this folder; a relative path is below work_dir/<time>')
     parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds between pictures of --show (default: %(default)s)')
+        '--wait-time', type=float, default=2, help='seconds between shown pictures (default: %(default)s)')
     add_cfg_options(parser, 'test_evaluator.classwise=True')
     add_launch_arguments(parser)
     return parser.parse_args(arguments)
