@@ -37,7 +37,7 @@ class MaskTransformer(MaskFormer):
                  init_cfg: Optional[ConfigDict] = None) -> None:
         # The parent calls a method of ConfigDict on both, so that plain dicts need wrapping.
         panoptic_head, panoptic_fusion_head = ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head)
-        for key in ('num_things_classes', 'num_stuff_classes'):
+        for key in {'num_things_classes', 'num_stuff_classes'} & set(panoptic_head):
             if panoptic_fusion_head.setdefault(key, panoptic_head[key]) != panoptic_head[key]:
                 raise ValueError(f'Expected `{key}` of the fusion head to be that of the panoptic head, '
                                  f'{panoptic_head[key]}, but got {panoptic_fusion_head[key]}')
