@@ -40,9 +40,6 @@ class PanopticSemanticIoUMetric(IoUMetric):
         classwise: Also return ``IoU/<class>`` and ``Acc/<class>`` of each annotated or predicted class.
         ignore_crowd: Whether pixels of crowd regions do not count. They count as their class in the official
             evaluation of Cityscapes and in the semantic maps that Mask2Former computes from COCO panoptic.
-        iou_metrics: ``'mIoU'``, ``'mDice'`` and ``'mFscore'``, one or a list.
-        nan_to_num: Number in place of the quality of a class that does not occur.
-        beta: Weight of the recall in the F score.
         backend_args: Arguments of the storage backend of the annotated PNGs.
         collect_device: ``'cpu'`` or ``'gpu'``, the device on which the counts of all ranks are gathered.
         prefix: Prefix of the keys, ``semantic`` if None.
@@ -55,19 +52,10 @@ class PanopticSemanticIoUMetric(IoUMetric):
     def __init__(self,
                  classwise: bool = False,
                  ignore_crowd: bool = True,
-                 iou_metrics: Sequence[str] = ('mIoU', ),
-                 nan_to_num: Optional[float] = None,
-                 beta: float = 1,
                  backend_args: Optional[dict] = None,
                  collect_device: str = 'cpu',
                  prefix: Optional[str] = None) -> None:
-        super().__init__(
-            ignore_index=IGNORED,
-            iou_metrics=iou_metrics,
-            nan_to_num=nan_to_num,
-            beta=beta,
-            collect_device=collect_device,
-            prefix=prefix)
+        super().__init__(ignore_index=IGNORED, collect_device=collect_device, prefix=prefix)
         self.classwise = classwise
         self.ignore_crowd = ignore_crowd
         self.backend_args = backend_args
@@ -94,7 +82,7 @@ class PanopticSemanticIoUMetric(IoUMetric):
         metrics = super().compute_metrics(results)
         if self.classwise:
             areas = (sum(image_areas) for image_areas in zip(*results))
-            of_class = self.total_area_to_metrics(*areas, self.metrics, self.nan_to_num, self.beta)
+            of_class = self.total_area_to_metrics(*areas, self.metrics)
             del of_class['aAcc']
             for name, values in of_class.items():
                 metrics.update({
