@@ -38,9 +38,14 @@ class OracleDetector(BaseModel):
         return data_samples
 
     def _predict(self, sample: DetDataSample) -> None:
-        if 'gt_panoptic_seg' in sample:
-            segment_map = sample.gt_panoptic_seg.segment_map[0].long().roll(self.shift, dims=1)
-            labels = sample.gt_segments.labels
+        if 'gt_annotation' in sample:
+            ids, segments = sample.gt_annotation
+            segments = [segment for segment in segments if not segment['iscrowd']]
+            segment_map = torch.zeros(ids.shape, dtype=torch.long)
+            for row, segment in enumerate(segments, start=1):
+                segment_map[ids == segment['id']] = row
+            segment_map = segment_map.roll(self.shift, dims=1)
+            labels = torch.tensor([segment['category'] for segment in segments], dtype=torch.long)
         else:  # an image without annotation: its upper half is the first thing
             segment_map = torch.zeros(sample.ori_shape, dtype=torch.long)
             segment_map[:sample.ori_shape[0] // 2] = 1

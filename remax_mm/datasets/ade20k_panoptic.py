@@ -48,7 +48,7 @@ class ADE20KPanopticMapDataset(PanopticMapDataset):
 
     Arguments and records are those of :class:`PanopticMapDataset`. Files of other converters list stuff with
     the pixels that it had before things were drawn over it: set ``check_segments=False`` in
-    ``LoadPanopticMap`` and ``check_ids=False`` in the metric for these.
+    ``LoadPanopticMap`` and ``LoadSegmentIds``, and ``check_ids=False`` in the metric for these.
     """
 
     METAINFO = ADE20KPanopticDataset.METAINFO

@@ -6,6 +6,7 @@ from mmdet.evaluation import INSTANCE_OFFSET
 from scipy.ndimage import find_objects
 
 from .segment_ids import VOID_ID
+from .segment_index import index_segments
 
 
 def number_segments(panoptic_map: np.ndarray, num_classes: int) -> Tuple[np.ndarray, List[Dict[str, Any]]]:
@@ -80,9 +81,7 @@ def annotated_panoptic_map(ids: np.ndarray, segments: Sequence[Mapping], void_la
         segments: Of each segment ``id``, ``category`` in [0, K), ``is_thing`` and ``iscrowd``.
         void_label: K.
     """
-    drawn = np.full(ids.shape, void_label, dtype=np.int32)
-    for instance, segment in enumerate(segments, start=1):
-        if not segment.get('iscrowd', False):
-            drawn[ids == segment['id']] = segment['category'] + INSTANCE_OFFSET * instance * bool(
-                segment['is_thing'])
-    return drawn
+    visible = [segment for segment in segments if not segment.get('iscrowd', False)]
+    index = index_segments(ids, [segment['id'] for segment in visible]).index
+    labels, is_thing = ([segment[key] for segment in visible] for key in ('category', 'is_thing'))
+    return to_panoptic_map(index, labels, is_thing, void_label)

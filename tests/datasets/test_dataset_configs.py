@@ -49,7 +49,7 @@ def test_config__augmentation_of_the_paper(name, side, low, high):
         assert 'magnitude_scale' not in steps['ColorPolicy']
     for loader in (config.val_dataloader, config.test_dataloader):
         test = _steps(loader.dataset.pipeline)
-        assert list(test) == ['LoadImageFromFile', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']
+        assert list(test) == ['LoadImageFromFile', 'Resize', 'LoadSegmentIds', 'PackPanopticInputs']
         assert tuple(test['Resize'].scale) == (side, side) and loader.dataset.test_mode
     for step in [*config.train_pipeline, *config.test_pipeline]:
         TRANSFORMS.build(step)
@@ -74,8 +74,7 @@ def test_config__augmentation_of_cityscapes():
     photo = dict(img=np.full((512, 1024, 3), 9, np.uint8), gt_seg_map=np.ones((512, 1024), np.uint8))
     results = crop(photo)
     assert results['img'].shape[:2] == results['gt_seg_map'].shape == tuple(config.image_size) == (1025, 2049)
-    assert list(_steps(
-        config.test_pipeline)) == ['LoadImageFromFile', 'LoadPanopticMap', 'PackPanopticInputs']
+    assert list(_steps(config.test_pipeline)) == ['LoadImageFromFile', 'LoadSegmentIds', 'PackPanopticInputs']
 
 
 def test_config__mini_set_keeps_its_plain_augmentation():
@@ -88,7 +87,7 @@ def test_config__mini_set_keeps_its_plain_augmentation():
     assert list(map(tuple, train['RandomChoiceResize'].scales)) == scales
     assert tuple(train['RandomPad'].size) == tuple(train['RandomCrop'].crop_size) == (129, 129)
     assert list(_steps(
-        config.test_pipeline)) == ['LoadImageFromFile', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']
+        config.test_pipeline)) == ['LoadImageFromFile', 'Resize', 'LoadSegmentIds', 'PackPanopticInputs']
 
 
 def test_config__641_on_real_photos(coco_sample):
@@ -100,7 +99,7 @@ def test_config__641_on_real_photos(coco_sample):
     for i in range(len(data)):
         sample = data[i]['data_samples']
         assert max(sample.img_shape) == 641  # the longer side
-        assert sample.gt_panoptic_seg.segment_map.shape[1:] == sample.ori_shape
+        assert sample.gt_annotation.ids.shape == sample.ori_shape
     dataset.update(pipeline=config.train_pipeline, test_mode=False)
     data = DATASETS.build(dataset)
     for i in range(len(data)):
@@ -120,7 +119,9 @@ def test_config__mini_set_trains_on_full_crops(tmp_path):
         for i in range(count):
             packed = data[i]
             assert packed['inputs'].shape == (3, 129, 129)
-            assert packed['data_samples'].gt_panoptic_seg.segment_map.shape == (1, 129, 129)
+            sample = packed['data_samples']
+            ids = sample.gt_annotation.ids[None] if data.test_mode else sample.gt_panoptic_seg.segment_map
+            assert ids.shape == (1, 129, 129)
 
 
 @pytest.mark.parametrize('name, write, converter, crop',
@@ -142,7 +143,7 @@ def test_config__trains_and_tests_on_the_layout_of_the_download(tmp_path, name, 
         assert np.unique(segment_map[segment_map > 0]).tolist() == list(range(1, len(segments) + 1))
     for sample in DATASETS.build(config.val_dataloader.dataset):
         sample = sample['data_samples']
-        assert sample.gt_panoptic_seg.segment_map.shape[1:] == sample.ori_shape
+        assert sample.gt_annotation.ids.shape == sample.ori_shape
 
 
 def test_config__random_scale_resizes_the_longer_side():

@@ -14,9 +14,8 @@ _MAX_SEGMENTS = np.iinfo(np.uint16).max
 class LoadPanopticMap(BaseTransform):
     """Load the ground truth of a panoptic record as one index map; needs no panopticapi.
 
-    In a test pipeline it stands after ``Resize``, so that the ground truth keeps the original size. An image
-    that is no record of a dataset, as mmdet's ``DetInferencer`` sends, has no ``seg_map_path`` at all and
-    passes through.
+    For training; test pipelines use :class:`LoadSegmentIds`. An image that is no record of a dataset, as
+    mmdet's ``DetInferencer`` sends, has no ``seg_map_path`` at all and passes through.
 
     Required keys: ``seg_map_path``, ``segments_info`` (``id``, ``category``, ``is_thing``, ``iscrowd``, and
     if known ``area`` in pixels), and ``ori_shape`` of a loaded image or ``height`` and ``width`` for the size
@@ -52,22 +51,28 @@ class LoadPanopticMap(BaseTransform):
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
-        """Add the index map and its tables to ``results``."""
+        """Add the ground truth to ``results``."""
         if 'seg_map_path' not in results:
             return results
         path = results['seg_map_path']
         if path is None:
-            raise ValueError(f'Expected a panoptic PNG for {results.get("img_path")}, but its record names '
-                             'none: set `data_prefix.seg`, or leave LoadPanopticMap out of the pipeline')
+            raise ValueError(
+                f'Expected a panoptic PNG for {results.get("img_path")}, but its record names '
+                f'none: set `data_prefix.seg`, or leave {type(self).__name__} out of the pipeline')
 
         ids = self._load_ids(path, self._expected_size(results))
         segments = [segment for segment in results['segments_info'] if not segment['iscrowd']]
         crowd_ids = [segment['id'] for segment in results['segments_info'] if segment['iscrowd']]
 
-        results['gt_seg_map'] = self._index(ids, segments, crowd_ids, path)
+        index = self._index(ids, segments, crowd_ids, path)
+        self._add_ground_truth(results, ids, index, segments)
+        return results
+
+    def _add_ground_truth(self, results: dict, ids: np.ndarray, index: np.ndarray,
+                          segments: Sequence[dict]) -> None:
+        results['gt_seg_map'] = index
         results['gt_segment_labels'] = np.array([segment['category'] for segment in segments], np.int64)
         results['gt_segment_is_thing'] = np.array([segment['is_thing'] for segment in segments], bool)
-        return results
 
     def _expected_size(self, results: dict) -> Tuple[int, int]:
         # A loaded photo knows better than the numbers in the JSON.

@@ -48,6 +48,15 @@ def test_pack__without_ground_truth():
     assert sample.metainfo == dict(img_id=3)
 
 
+def test_pack__annotation_of_a_test_pipeline():
+    ids = np.array([[0, 9, 9], [70000, 0, 0]], np.int32)
+    results = {key: value for key, value in _results().items() if not key.startswith('gt_')}
+    sample = PackPanopticInputs(meta_keys=())(dict(results, gt_segment_ids=ids))['data_samples']
+    assert sample.gt_annotation.ids.dtype == torch.int32 and sample.gt_annotation.ids.tolist() == ids.tolist()
+    assert sample.gt_annotation.segments == results['segments_info']
+    assert 'gt_panoptic_seg' not in sample and 'gt_segments' not in sample
+
+
 def test_pack__wide_index_maps_become_int32():
     index = (np.arange(24).reshape(4, 6) * 2700).astype(np.uint16)
     segment_map = PackPanopticInputs()(_results(gt_seg_map=index))['data_samples'].gt_panoptic_seg.segment_map
