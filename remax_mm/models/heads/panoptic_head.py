@@ -16,7 +16,7 @@ class PanopticHead(BaseModule):
 
     A child predicts masks from backbone features: it builds its network, then calls
     :meth:`build_training_parts`, and implements :meth:`decode`, :meth:`mask_shape` and
-    :meth:`predict_masks`. The relaxations of ReMaX, the semantic head and the criterion exist in training only.
+    :meth:`predict_masks`. Relaxations, semantic head and criterion exist in training only.
 
     Args:
         num_things_classes, num_stuff_classes: things come first in every list of classes.
@@ -42,8 +42,8 @@ class PanopticHead(BaseModule):
         without them.
 
         Args:
-            semantic_head: config of the auxiliary semantic head, with K as default of ``num_classes``; None for
-                none.
+            semantic_head: config of the auxiliary semantic head, None for none; ``num_classes`` is K unless
+                stated.
             criterion: config of :class:`PanopticCriterion`; None for a head that only predicts.
         """
         self.semantic_head = None
