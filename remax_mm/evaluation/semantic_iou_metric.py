@@ -24,7 +24,7 @@ def annotated_semantic_map(annotation: Annotation, ignore_crowd: bool = True) ->
         (H, W) int64 labels in [0, K), ``IGNORED`` where unlabeled or of an id that is not listed.
     """
     segments = [segment for segment in annotation.segments if not (ignore_crowd and segment['iscrowd'])]
-    index = index_segments(annotation.ids, [segment['id'] for segment in segments]).index
+    index = index_segments(annotation.ids, [segment['id'] for segment in segments]).segment_map
     return np.array([IGNORED, *(segment['category'] for segment in segments)], dtype=np.int64)[index]
 
 
