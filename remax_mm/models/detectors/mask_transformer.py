@@ -1,4 +1,4 @@
-"""kMaX-DeepLab (arXiv 2207.04044), and with the relaxations in its head ReMaX (arXiv 2306.17319)."""
+"""The detector of kMaX-DeepLab, of ReMaX and of MaX-DeepLab, which differ in its parts."""
 from typing import Dict, List, Optional
 
 from mmdet.models.detectors import MaskFormer
@@ -18,8 +18,12 @@ class MaskTransformer(MaskFormer):
     :class:`MaskPrediction`, the last one final.
 
     Args:
-        backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as of ``MaskFormer``.
+        backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as of ``MaskFormer``. The
+            fusion head gets ``num_things_classes`` and ``num_stuff_classes`` of the panoptic head.
         test_cfg: see :class:`PanopticFusionHead`.
+
+    Raises:
+        ValueError: the fusion head has other class counts than the panoptic head.
     """
 
     def __init__(self,
@@ -32,8 +36,13 @@ class MaskTransformer(MaskFormer):
                  data_preprocessor: Optional[ConfigDict] = None,
                  init_cfg: Optional[ConfigDict] = None) -> None:
         # The parent calls a method of ConfigDict on both, so that plain dicts need wrapping.
-        super().__init__(backbone, neck, ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head),
-                         train_cfg, test_cfg, data_preprocessor, init_cfg)
+        panoptic_head, panoptic_fusion_head = ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head)
+        for key in ('num_things_classes', 'num_stuff_classes'):
+            if panoptic_fusion_head.setdefault(key, panoptic_head[key]) != panoptic_head[key]:
+                raise ValueError(f'Expected `{key}` of the fusion head to be that of the panoptic head, '
+                                 f'{panoptic_head[key]}, but got {panoptic_fusion_head[key]}')
+        super().__init__(backbone, neck, panoptic_head, panoptic_fusion_head, train_cfg, test_cfg,
+                         data_preprocessor, init_cfg)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of a batch, already weighted.
