@@ -44,7 +44,7 @@ def draw_blocks(rng: np.random.Generator, values: Sequence[int], size: int) -> n
 
 
 def random_case(rng: np.random.Generator, size: int = 12) -> Case:
-    """An annotation with crowd regions and void, and a prediction with wrong, missing and additional segments."""
+    """An annotation with crowd and void, and a prediction with wrong, missing and additional segments."""
     ids = np.unique(rng.integers(1, 256**3, 7))
     ground_truth = draw_blocks(rng, [0, *ids.tolist(), 0], size)
     categories = {int(i): int(rng.integers(NUM_CLASSES)) for i in np.unique(ground_truth) if i}
@@ -142,7 +142,7 @@ CATEGORY_IDS = (90, 4, 13, 200, 7, 1)
 
 
 def write_panoptic_files(folder: Path, cases: Sequence[Case]) -> Dict[str, Path]:
-    """Write cases as files of panopticapi; returns ``gt_json``, ``gt_folder``, ``pred_json``, ``pred_folder``."""
+    """Write files of panopticapi; returns ``gt_json``, ``gt_folder``, ``pred_json`` and ``pred_folder``."""
     images, annotations, predictions = [], [], []
     for number, case in enumerate(cases):
         name = f'{number:06d}'

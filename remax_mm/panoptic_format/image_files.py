@@ -42,7 +42,7 @@ def read_image(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
 
 def decode_image(content: bytes, path: str) -> np.ndarray:
     """Decode the bytes of an image file; see :func:`read_image`."""
-    # OpenCV fills the missing part of a truncated JPEG with gray and reports success.
+    # Some decoders fill the missing part of a truncated JPEG with gray and report success.
     if content.startswith(JPEG_START) and content.rfind(JPEG_END) < content.rfind(JPEG_SCAN):
         raise BrokenFileError(f'Expected a complete JPEG, but {path} is truncated')
     try:

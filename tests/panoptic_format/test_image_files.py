@@ -1,4 +1,4 @@
-"""Images are read as OpenCV reads them; incomplete, damaged and missing files are errors that name the file."""
+"""Images are read as OpenCV reads them; incomplete, damaged and missing files raise clear errors."""
 import cv2
 import numpy as np
 import pytest

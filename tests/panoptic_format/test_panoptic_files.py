@@ -37,10 +37,9 @@ def test_read_panoptic_files__segments_of_a_pair(paths):
     label_of = {4: 0, 13: 1, 90: 2, 1: 3, 7: 4, 200: 5}
     annotated = json.loads(paths['gt_json'].read_text())['annotations'][1]
     assert pair.gt_png == str(paths['gt_folder'] / annotated['file_name'])
-    assert [(s['id'], s['category'], s['is_thing'], s['iscrowd']) for s in pair.gt_segments] == [
-        (s['id'], label_of[s['category_id']], label_of[s['category_id']] < 3, bool(s['iscrowd']))
-        for s in annotated['segments_info']
-    ]
+    assert [(s['id'], s['category'], s['is_thing'], s['iscrowd'])
+            for s in pair.gt_segments] == [(s['id'], label_of[s['category_id']], label_of[s['category_id']]
+                                            < 3, bool(s['iscrowd'])) for s in annotated['segments_info']]
     predicted = json.loads(paths['pred_json'].read_text())['annotations'][1]
     assert predicted['image_id'] == pair.image_id
     assert pair.pred_png == str(paths['pred_folder'] / predicted['file_name'])

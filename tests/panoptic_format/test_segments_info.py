@@ -48,7 +48,10 @@ def test_describe_segments__labels_and_ids_that_differ(labels, message):
 def test_label_segments__by_hand():
     segments_info = [dict(id=70, category_id=5, iscrowd=1), dict(id=80, category_id=9, area=4)]
     annotation = dict(image_id='a', file_name='a.png', segments_info=segments_info)
-    assert label_segments(annotation, {9: 1, 5: 0}, 1, 'x.json') == [
+    assert label_segments(annotation, {
+        9: 1,
+        5: 0
+    }, 1, 'x.json') == [
         dict(id=70, category=0, is_thing=True, iscrowd=True, area=None),
         dict(id=80, category=1, is_thing=False, iscrowd=False, area=4),
     ]

@@ -47,7 +47,7 @@ def check_image(task: ImageTask, categories: Mapping[int, Category]) -> ImageRep
     if ids.shape != size:
         findings.append(
             Finding('size_differs', task.png_path,
-                    f'the PNG is {ids.shape}, the JSON says {size} (height, width)'))
+                    f'the PNG is {ids.shape}, the JSON has {size} (height, width)'))
     return _check_pixels(ids, task, categories, findings)
 
 
@@ -92,7 +92,7 @@ def _check_photo(path: str, size: Tuple[int, int]) -> List[Finding]:
     except BrokenFileError as error:
         return [Finding('image_broken', path, str(error))]
     if found != size:
-        return [Finding('size_differs', path, f'the image is {found}, the JSON says {size} (height, width)')]
+        return [Finding('size_differs', path, f'the image is {found}, the JSON has {size} (height, width)')]
     return []
 
 
@@ -127,10 +127,10 @@ def _check_segment(segment: dict, area: int, box: Optional[List[int]], path: str
         return [Finding('segment_empty', path, f'segment {segment["id"]} has no pixel')]
     findings = []
     if 'area' in segment and segment['area'] != area:
-        message = f'segment {segment["id"]} has {area} pixels, the JSON says {segment["area"]}'
+        message = f'segment {segment["id"]} has {area} pixels, the JSON has {segment["area"]}'
         findings.append(Finding('area_wrong', path, message))
     if 'bbox' in segment and list(segment['bbox']) != box:
-        message = (f'segment {segment["id"]} has the box {box} (x, y, width, height), the JSON says '
+        message = (f'segment {segment["id"]} has the box {box} (x, y, width, height), the JSON has '
                    f'{segment["bbox"]}')
         findings.append(Finding('bbox_wrong', path, message))
     return findings

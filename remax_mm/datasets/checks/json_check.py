@@ -17,56 +17,32 @@ class Kind(NamedTuple):
 
 
 KINDS: Dict[str, Kind] = {
-    'key_missing':
-    Kind(True, 'an entry of the JSON without a required key; the entry is skipped'),
-    'isthing_missing':
-    Kind(True, 'a category whose `isthing` is missing, or is not 0 or 1'),
-    'category_repeated':
-    Kind(True, 'several categories with the same id or the same name'),
-    'isthing_differs':
-    Kind(True, 'a category that is a thing in the JSON and stuff in the class list, or the reverse'),
-    'classes_differ':
-    Kind(True, 'categories that are not in the class list, or the reverse'),
-    'image_id_repeated':
-    Kind(True, 'several images with the same id'),
-    'annotation_repeated':
-    Kind(True, 'several annotations of the same image'),
-    'annotation_without_image':
-    Kind(False, 'an annotation of an image that is not in the JSON'),
-    'image_without_annotation':
-    Kind(True, 'an image without an annotation'),
-    'category_unknown':
-    Kind(True, 'a segment with a category that is not in the JSON'),
-    'segment_id_repeated':
-    Kind(True, 'several segments of an image with the same id'),
-    'segment_id_invalid':
-    Kind(True, 'a segment id that is not in 1 to 256^3 - 1'),
-    'image_missing':
-    Kind(True, 'an image file that does not exist'),
-    'image_broken':
-    Kind(True, 'an image file that cannot be decoded'),
-    'png_missing':
-    Kind(True, 'a panoptic PNG that does not exist'),
-    'png_broken':
-    Kind(True, 'a panoptic PNG that cannot be decoded'),
-    'size_differs':
-    Kind(True, 'an image, PNG and JSON with different sizes'),
-    'segment_unlisted':
-    Kind(True, 'pixels with a segment id that is not in the JSON'),
-    'segment_empty':
-    Kind(True, 'a segment of the JSON without a pixel in the PNG'),
-    'area_wrong':
-    Kind(True, 'an `area` that is not the number of pixels in the PNG'),
-    'bbox_wrong':
-    Kind(False, 'a `bbox` that is not the bounding box of the pixels in the PNG'),
-    'stuff_repeated':
-    Kind(False, 'several segments of a stuff class in an image; perhaps the class is a thing'),
-    'stuff_is_crowd':
-    Kind(False, 'a crowd region of a stuff class; its pixels are void'),
-    'all_void':
-    Kind(False, 'an image without any segment except crowd regions'),
-    'file_unused':
-    Kind(False, 'a PNG that is not in the JSON'),
+    'key_missing': Kind(True, 'an entry of the JSON without a required key; the entry is skipped'),
+    'isthing_missing': Kind(True, 'a category whose `isthing` is missing, or is not 0 or 1'),
+    'category_repeated': Kind(True, 'several categories with the same id or the same name'),
+    'isthing_differs': Kind(True, 'a thing of the JSON that is stuff in the class list, or the reverse'),
+    'classes_differ': Kind(True, 'categories that are not in the class list, or the reverse'),
+    'image_id_repeated': Kind(True, 'several images with the same id'),
+    'annotation_repeated': Kind(True, 'several annotations of the same image'),
+    'annotation_without_image': Kind(False, 'an annotation of an image that is not in the JSON'),
+    'image_without_annotation': Kind(True, 'an image without an annotation'),
+    'category_unknown': Kind(True, 'a segment with a category that is not in the JSON'),
+    'segment_id_repeated': Kind(True, 'several segments of an image with the same id'),
+    'segment_id_invalid': Kind(True, 'a segment id that is not in 1 to 256^3 - 1'),
+    'image_missing': Kind(True, 'an image file that does not exist'),
+    'image_broken': Kind(True, 'an image file that cannot be decoded'),
+    'png_missing': Kind(True, 'a panoptic PNG that does not exist'),
+    'png_broken': Kind(True, 'a panoptic PNG that cannot be decoded'),
+    'size_differs': Kind(True, 'an image, PNG and JSON with different sizes'),
+    'segment_unlisted': Kind(True, 'pixels with a segment id that is not in the JSON'),
+    'segment_empty': Kind(True, 'a segment of the JSON without a pixel in the PNG'),
+    'area_wrong': Kind(True, 'an `area` that is not the number of pixels in the PNG'),
+    'bbox_wrong': Kind(False, 'a `bbox` that is not the bounding box of the pixels in the PNG'),
+    'stuff_repeated': Kind(False,
+                           'several segments of a stuff class in an image; perhaps the class is a thing'),
+    'stuff_is_crowd': Kind(False, 'a crowd region of a stuff class; its pixels are void'),
+    'all_void': Kind(False, 'an image without any segment except crowd regions'),
+    'file_unused': Kind(False, 'a PNG that is not in the JSON'),
 }
 
 

@@ -61,8 +61,8 @@ class LoadPanopticMap(BaseTransform):
     """Load the ground truth of a panoptic record as one segment index map.
 
     In a test pipeline this step follows ``Resize``, so that the ground truth keeps the original size. Results
-    without the key ``seg_map_path`` are not changed: mmdet's ``DetInferencer`` sends images that do not belong
-    to a dataset.
+    without the key ``seg_map_path`` are not changed, because mmdet's ``DetInferencer`` sends images that do
+    not belong to a dataset.
 
     Required keys: ``seg_map_path``, ``segments_info`` (``id``, ``category``, ``is_thing``, ``iscrowd``, and
     optionally ``area`` in pixels), and for the expected size ``ori_shape`` of a loaded image, or ``height``

@@ -14,8 +14,20 @@ ERRORS = [Finding('area_wrong', f'pngs/{name}.png', 'wrong') for name in 'ab']
 @pytest.fixture
 def report():
     images = [
-        ImageReport([ERRORS[0]], 40, 8, 2, {3: 10, 7: 20}, {3: 2, 7: 1}),
-        ImageReport([ERRORS[1]], 60, 12, 0, {3: 18, 9: 30}, {3: 1, 9: 1}),
+        ImageReport([ERRORS[0]], 40, 8, 2, {
+            3: 10,
+            7: 20
+        }, {
+            3: 2,
+            7: 1
+        }),
+        ImageReport([ERRORS[1]], 60, 12, 0, {
+            3: 18,
+            9: 30
+        }, {
+            3: 1,
+            9: 1
+        }),
         ImageReport([Finding('png_missing', 'pngs/d.png', 'no such file')])
     ]
     return summarize_dataset(CATEGORIES, images, [NOTE])

@@ -1,4 +1,4 @@
-"""One defect in the files of an image: the check finds it and nothing else, and errors stop training."""
+"""One defect in the files of an image: the check finds only that, and errors stop training."""
 from pathlib import Path
 
 import cv2
@@ -22,7 +22,8 @@ def _change_segment(index, **values):
 def _add_segment(**values):
 
     def change(checked_set):
-        checked_set.content['annotations'][1]['segments_info'].append(dict(category_id=3, iscrowd=0, **values))
+        checked_set.content['annotations'][1]['segments_info'].append(
+            dict(category_id=3, iscrowd=0, **values))
 
     return change
 

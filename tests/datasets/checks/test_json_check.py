@@ -1,4 +1,4 @@
-"""One defect in the JSON of a correct dataset: the check finds it and nothing else, and errors stop training."""
+"""One defect in the JSON of a correct dataset: the check finds only that, and errors stop training."""
 from pathlib import Path
 
 import pytest

@@ -76,7 +76,8 @@ def test_load_panoptic_map__ids_differ(tiny_set):
 
 def test_load_panoptic_map__repeated_id(tiny_set):
     segments = [dict(id=12, category=2, is_thing=False, iscrowd=False)] * 2
-    with pytest.raises(ValueError, match='different ids in .*002_panoptic.png, but got 2 segments with 1 ids'):
+    with pytest.raises(
+            ValueError, match='different ids in .*002_panoptic.png, but got 2 segments with 1 ids'):
         _load(tiny_set, 2, segments_info=segments)
 
 

@@ -290,7 +290,8 @@ def test_panoptic_copy_paste__broken_partner(tiny_set):
 def test_panoptic_copy_paste__partner_with_another_size(tiny_set):
     dataset = _dataset(
         tiny_set, (*LOAD, *CROP, dict(type='PanopticCopyPaste', partner_pipeline=LOAD)), indices=[0, 1])
-    with pytest.raises(ValueError, match=r'partner .*002.png .* \(20, 24, 3\) of .*001.png, but got \(16, 24, 3\)'):
+    with pytest.raises(
+            ValueError, match=r'partner .*002.png .* \(20, 24, 3\) of .*001.png, but got \(16, 24, 3\)'):
         dataset[0]
 
 
