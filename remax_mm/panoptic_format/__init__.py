@@ -13,7 +13,7 @@ from .panoptic_map import annotated_panoptic_map, check_labels, number_segments,
 from .segment_ids import MAX_ID, VOID_ID, read_segment_ids, write_segment_ids
 from .segment_index import find_boxes, index_segments, number_keys
 from .segments_info import SegmentLabel, label_segments
-from .split_writer import ConvertedImage, write_split
+from .split_writer import ConvertedImage, WrittenSplit, write_split
 
 __all__ = [
     'map_categories', 'order_classes', 'BrokenFileError', 'read_image', 'read_photo_size',
@@ -21,5 +21,5 @@ __all__ = [
     'write_json', 'read_channels', 'read_label_map', 'map_images', 'PanopticFiles', 'PanopticPair',
     'read_panoptic_files', 'annotated_panoptic_map', 'check_labels', 'number_segments', 'to_panoptic_map',
     'MAX_ID', 'VOID_ID', 'read_segment_ids', 'write_segment_ids', 'find_boxes', 'index_segments',
-    'number_keys', 'SegmentLabel', 'label_segments', 'ConvertedImage', 'write_split'
+    'number_keys', 'SegmentLabel', 'label_segments', 'ConvertedImage', 'WrittenSplit', 'write_split'
 ]
