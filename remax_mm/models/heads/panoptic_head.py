@@ -86,9 +86,9 @@ class PanopticHead(BaseModule):
                 f'Expected a `criterion` to compute losses with, but this {type(self).__name__} has none.')
         # The ground truth is built before the masks, because some relaxations need it.
         decoded = self.decode(features)
-        num_slots, *size = self.mask_shape(decoded)
+        num_slots, height, width = self.mask_shape(decoded)
         targets = build_panoptic_targets(
-            batch_data_samples, num_classes=self.num_classes, size=tuple(size), num_slots=num_slots)
+            batch_data_samples, num_classes=self.num_classes, size=(height, width), num_slots=num_slots)
 
         predictions = self.predict_masks(decoded, targets.sem_seg)
         sem_logits = None

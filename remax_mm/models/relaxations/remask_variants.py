@@ -11,7 +11,7 @@ from .remask import ACTIVATIONS, ReMask, _amplify, _check_choice, _gate
 
 
 def ground_truth_gate(sem_seg: Tensor, class_logits: Tensor, activation: str = 'sigmoid') -> Tensor:
-    """Eq. 1 of ReMaX with the true class of each pixel for the activated semantic logits (Table 7, row 2).
+    """Eq. 1 of ReMaX with the true class of each pixel instead of semantic logits (Table 7, row 2).
 
     Args:
         sem_seg: (B, h, w) int64 in [0, K], K for void, where the gate is 0.
@@ -27,7 +27,7 @@ def ground_truth_gate(sem_seg: Tensor, class_logits: Tensor, activation: str = '
 
 
 def stride_to(sem_seg: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Every s-th pixel of (B, h', w') ground truth, so that it has ``size``; never interpolated.
+    """Every s-th pixel of ground truth (B, h', w'), such that it has ``size``; nothing is interpolated.
 
     Raises:
         ValueError: no single stride leads from one size to the other.
@@ -43,26 +43,26 @@ def stride_to(sem_seg: Tensor, size: Tuple[int, int]) -> Tensor:
 
 @MODELS.register_module()
 class ReMaskAtTest(ReMask):
-    """ReMask that stays at test, semantic head and all (Table 5 of ReMaX); takes the weights of ReMask.
+    """ReMask that also runs at test, with its semantic head (Table 5 of ReMaX); loads the weights of ReMask.
 
-    The relaxed masks assign pixels to slots as in training. The final output is not relaxed in either.
+    The relaxed masks assign pixels to slots as in training. The final output is never relaxed.
     """
     training_only = False
 
     def forward(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
-        """As :meth:`ReMask.forward` in training, in eval too."""
+        """As :meth:`ReMask.forward` in training, also in eval."""
         return self.relax(prediction, context)
 
 
 @MODELS.register_module()
 class GroundTruthReMask(nn.Module):
-    """ReMask by the true semantics of each pixel, with no semantic head (Table 7 of ReMaX); identity in eval.
+    """ReMask with the true class of each pixel, without semantic head (Table 7 of ReMaX); identity in eval.
 
-    It shows that a perfect filter is not what helps: the paper's PQ falls from 52.4 to 45.1.
+    In the paper PQ falls from 52.4 to 45.1, so a perfect filter is not what helps.
 
     Args:
-        activation, identity, detach_class: see :func:`relax_mask_logits`. Without the identity no mask is
-            left outside the true area of the slot's classes.
+        activation, identity, detach_class: see :func:`relax_mask_logits`. Without the identity the mask
+            logits are 0 outside the true area of the slot's classes.
 
     Raises:
         ValueError: unknown activation.
@@ -83,7 +83,7 @@ class GroundTruthReMask(nn.Module):
             context: of the same stage.
 
         Raises:
-            ValueError: training without ``context.sem_seg``, or that does not fit the masks.
+            ValueError: ``context.sem_seg`` is missing in training, or does not fit the masks.
         """
         if not self.training:
             return prediction
