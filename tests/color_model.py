@@ -69,11 +69,7 @@ def color_detector(pad_size: Any = 65, stride: int = 1, **test_cfg: Any) -> dict
     return dict(
         type='MaskTransformer',
         data_preprocessor=dict(
-            type='PanopticDataPreprocessor',
-            pad_size=pad_size,
-            mean=[MEAN] * 3,
-            std=[MEAN] * 3,
-            bgr_to_rgb=True),
+            type='PanopticDataPreprocessor', pad_size=pad_size, mean=[MEAN] * 3, std=[MEAN] * 3),
         backbone=dict(type='ImageItself', stride=stride),
         panoptic_head=dict(type='ColorHead'),
         panoptic_fusion_head=dict(
