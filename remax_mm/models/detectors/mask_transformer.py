@@ -1,4 +1,4 @@
-"""kMaX-DeepLab (arXiv 2207.04044), and with the relaxations in its head ReMaX (arXiv 2306.17319)."""
+"""MaX-DeepLab (arXiv 2012.00759), kMaX-DeepLab (arXiv 2207.04044) and ReMaX (arXiv 2306.17319)."""
 from typing import Dict, List, Optional
 
 from mmdet.models.detectors import MaskFormer
@@ -12,13 +12,13 @@ from .finite_losses import check_finite_losses, image_names
 
 @MODELS.register_module()
 class MaskTransformer(MaskFormer):
-    """mmdet's ``MaskFormer`` that also gives semantic results, and stops at the first non-finite loss.
+    """mmdet's ``MaskFormer`` with semantic results and a check that the losses are finite.
 
-    ``model(inputs, mode='tensor')`` with normalized (B, 3, H, W) returns the list of
-    :class:`MaskPrediction`, the last one final.
+    ``model(inputs, mode='tensor')`` with normalized inputs (B, 3, H, W) returns the list of
+    :class:`MaskPrediction`, the final one last.
 
     Args:
-        backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as of ``MaskFormer``.
+        backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as in ``MaskFormer``.
         test_cfg: see :class:`PanopticFusionHead`.
     """
 
@@ -31,7 +31,7 @@ class MaskTransformer(MaskFormer):
                  test_cfg: Optional[ConfigDict] = None,
                  data_preprocessor: Optional[ConfigDict] = None,
                  init_cfg: Optional[ConfigDict] = None) -> None:
-        # The parent calls a method of ConfigDict on both, so that plain dicts need wrapping.
+        # The parent calls a method of ConfigDict on both heads' configs, so plain dicts are converted.
         super().__init__(backbone, neck, ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head),
                          train_cfg, test_cfg, data_preprocessor, init_cfg)
 
@@ -39,8 +39,8 @@ class MaskTransformer(MaskFormer):
         """Losses of a batch, already weighted.
 
         Raises:
-            FloatingPointError: a loss, or a prediction that it is made from, is not finite; names the terms
-                and the images.
+            FloatingPointError: a loss, or a prediction that it is computed from, is not finite; names the
+                terms and the images.
         """
         try:
             losses = super().loss(batch_inputs, batch_data_samples)
@@ -50,7 +50,7 @@ class MaskTransformer(MaskFormer):
         return losses
 
     def add_pred_to_datasample(self, data_samples: SampleList, results_list: List[dict]) -> SampleList:
-        """Put panoptic, instance and semantic results into their fields of the data samples."""
+        """Store panoptic, instance and semantic results in the fields of the data samples."""
         for data_sample, results in zip(data_samples, results_list):
             if 'sem_results' in results:
                 data_sample.pred_sem_seg = results.pop('sem_results')
