@@ -39,7 +39,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-active demo test test-all lint format FORCE
+.PHONY: help setup check-active demo test test-all test-cuda lint format FORCE
 
 help:  ## Show this list
 	@echo 'Targets:'
@@ -113,6 +113,9 @@ test: $(READY)  ## Run the tests, without the slow ones
 
 test-all: $(READY)  ## Run all tests
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+test-cuda: $(READY)  ## Run the tests that need a GPU, or say why they are skipped
+	$(RUN) -m pytest tests/cuda -rs $(PYTEST_ARGS)
 
 lint: $(READY)  ## Check style and spelling
 	@status=0; for check in \

@@ -17,8 +17,14 @@ def _seeded() -> None:
 
 @pytest.fixture(scope='session')
 def reference_dir() -> Path:
-    """Folder with numbers measured on the public kMaX-DeepLab code; not part of the package."""
-    folder = Path(os.environ.get('REMAX_MM_REFERENCE', REPOSITORY.parent / 'shared'))
-    if not (folder / 'golden').is_dir():
-        pytest.skip(f'reference numbers are not at {folder} (set REMAX_MM_REFERENCE)')
+    """Folder with numbers computed with the public kMaX-DeepLab code; its README.md describes them."""
+    return REPOSITORY / 'tests' / 'data' / 'reference'
+
+
+@pytest.fixture(scope='session')
+def coco_sample() -> Path:
+    """Folder with two COCO val2017 photos and their panoptic annotations, which we may not distribute."""
+    folder = Path(os.environ.get('COCO_SAMPLE', REPOSITORY.parent / 'shared' / 'data' / 'coco_sample'))
+    if not folder.is_dir():
+        pytest.skip(f'two COCO val2017 photos and their annotations are not at {folder} (set COCO_SAMPLE)')
     return folder

@@ -1,4 +1,4 @@
-"""Inputs and results of the public kMaX-DeepLab criterion (``golden/README.md`` of the reference folder)."""
+"""Inputs and results of the public kMaX-DeepLab criterion (``tests/data/reference/README.md``)."""
 import json
 from pathlib import Path
 from typing import Any, Dict, List
@@ -17,12 +17,12 @@ OUTPUTS = ('aux0', 'aux1', 'aux2', 'final')
 
 
 def load_outputs(folder: Path, case: str) -> Dict[str, Any]:
-    return json.loads((folder / 'golden' / 'loss_outputs.json').read_text())[case]
+    return json.loads((folder / 'loss_outputs.json').read_text())[case]
 
 
 def load_inputs(folder: Path, dtype: torch.dtype = torch.float32) -> Dict[str, Tensor]:
     """Logits and features by name, ready for gradients."""
-    with np.load(folder / 'golden' / 'loss_inputs.npz') as file:
+    with np.load(folder / 'loss_inputs.npz') as file:
         names = [name for name in file.files if not name.startswith('gt')]
         return {name: torch.from_numpy(file[name]).to(dtype).requires_grad_() for name in names}
 
@@ -35,7 +35,7 @@ def to_predictions(inputs: Dict[str, Tensor]) -> List[MaskPrediction]:
 def load_targets(folder: Path, case: str, dtype: torch.dtype = torch.float32) -> PanopticTargets:
     prefix = {'overlapping_gt': 'overlap_', 'more_gt_than_queries': 'many_'}.get(case, '')
     name = 'loss_extra_targets.npz' if prefix else 'loss_inputs.npz'
-    with np.load(folder / 'golden' / name) as file:
+    with np.load(folder / name) as file:
         masks, labels, sem_seg = ([torch.from_numpy(file[f'{prefix}gt{image}_{part}']) for image in (0, 1)]
                                   for part in ('masks', 'labels', 'semantic_masks'))
     if case == 'second_image_without_gt':
@@ -51,5 +51,5 @@ def load_targets(folder: Path, case: str, dtype: torch.dtype = torch.float32) ->
 
 
 def load_sample_indices(folder: Path) -> Dict[str, Tensor]:
-    with np.load(folder / 'golden' / 'loss_sample_indices_k64.npz') as file:
+    with np.load(folder / 'loss_sample_indices_k64.npz') as file:
         return {name: torch.from_numpy(file[name].astype(np.int64)) for name in file.files}

@@ -5,7 +5,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @torch.no_grad()
-def randomise_norms(module: nn.Module) -> nn.Module:
+def randomize_norms(module: nn.Module) -> nn.Module:
     """Give every norm of ``module`` random weights, and batch norms random running statistics, in place."""
     for norm in module.modules():
         if isinstance(norm, (_BatchNorm, nn.GroupNorm, nn.LayerNorm)):

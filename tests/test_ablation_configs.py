@@ -11,10 +11,10 @@ ENDING = '_r50_8xb8-50k_coco-1281.py'
 BASE = REPOSITORY / 'configs' / 'remax' / f'remax-b{ENDING}'
 ABSENT = '(absent)'
 
-DECODER = 'model.panoptic_head.transformer_decoder.'
-CRITERION = 'model.panoptic_head.criterion.'
-REMASK = f'{DECODER}remask.'
-NO_REMASK = {f'{DECODER}remask': None, f'{DECODER}num_relaxed': 0, f'{CRITERION}loss_stage_sem': None}
+HEAD = 'model.panoptic_head.'
+CRITERION = f'{HEAD}criterion.'
+REMASK = f'{HEAD}remask.'
+NO_REMASK = {f'{HEAD}remask': None, f'{CRITERION}loss_stage_sem': None}
 KMAX_RATE = {'optim_wrapper.optimizer.lr': 5e-4, 'optim_wrapper.optimizer.weight_decay': 0.05}
 NO_REMAX = {**NO_REMASK, f'{CRITERION}reclass': None, **KMAX_RATE}
 SOFTMAX_MASK_ID = {f'{CRITERION}loss_mask_id.type': 'SoftmaxMaskIDLoss'}
@@ -38,10 +38,10 @@ DIFFERENCES: Dict[str, Dict[str, Any]] = {
         **NO_REMAX, 'optim_wrapper.clip_grad': dict(max_norm=0.01, norm_type=2)
     },
     'table3_2-remasks': {
-        f'{DECODER}num_relaxed': 2
+        f'{HEAD}num_relaxed': 2
     },
     'table3_6-remasks': {
-        f'{DECODER}num_relaxed': 6
+        f'{HEAD}num_relaxed': 6
     },
     'table3_reclass-only': {
         **NO_REMASK,
@@ -80,20 +80,13 @@ DIFFERENCES: Dict[str, Dict[str, Any]] = {
         f'{REMASK}detach_class': False
     },
     'interpretation_stage-feature': {
-        f'{DECODER}remask': [
-            dict(
-                type='ReMask',
-                source='pixel_decoder',
-                semantic_head=dict(type='StageSemanticHead', in_channels=channels, num_classes=133))
-            for channels in (2048, 2048, 1024, 1024)
-        ]
+        f'{REMASK}source': 'pixel_decoder'
     },
     'interpretation_embedding': {
-        f'{REMASK}source': 'embedding',
-        f'{REMASK}semantic_head.in_channels': 128
+        f'{REMASK}source': 'embedding'
     },
     'interpretation_own-assignment': {
-        f'{DECODER}relax_assignment': False
+        f'{HEAD}transformer_decoder.relax_assignment': False
     },
     'interpretation_mask-id-mean': {
         f'{CRITERION}loss_mask_id.slot_reduction': 'mean'

@@ -13,13 +13,7 @@ COUNTS = dict(cityscapes=(8, 11), ade20k=(100, 50), user=(2, 2))
 
 CONFIG = """
 _base_ = '{base}'
-num_things, num_stuff = {things}, {stuff}
-model = dict(
-    panoptic_head=dict(
-        num_things_classes=num_things,
-        num_stuff_classes=num_stuff,
-        semantic_head=dict(num_classes=num_things + num_stuff)),
-    panoptic_fusion_head=dict(num_things_classes=num_things, num_stuff_classes=num_stuff))
+model = dict(panoptic_head=dict(num_things_classes={things}, num_stuff_classes={stuff}))
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dict({train}))
 val_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False, dataset=dict({val}))
 test_dataloader = val_dataloader

@@ -39,7 +39,7 @@ def test_relaxed_config__is_its_parent_but_for_the_relaxations(name):
     assert head.type == 'ReMaX' + parent.model.panoptic_head.type
     head.type = parent.model.panoptic_head.type
     head.loss_cls.type = 'CrossEntropyLoss'
-    assert head.pop('remask').type == 'ReMask' and head.pop('reclass').smoothing == 0.1
+    assert head.pop('remask').type == 'ReMask' and head.pop('reclass') == dict(type='ReClass')
     assert head.pop('loss_sem').avg_non_ignore
     config.pop('custom_imports', None), parent.pop('custom_imports', None)
     assert config.to_dict() == parent.to_dict()

@@ -9,12 +9,9 @@ CONFIG = REPOSITORY / 'configs' / 'mini' / 'remax_mnv3-s_1xb2-600_coco-sample-51
 
 
 @pytest.mark.slow
-def test_remax__fits_two_coco_photos(reference_dir, tmp_path, monkeypatch):
+def test_remax__fits_two_coco_photos(coco_sample, tmp_path, monkeypatch):
     """50 segments of 8 classes, the smallest of 96 pixels; about half an hour on two CPU cores."""
-    sample = reference_dir / 'data' / 'coco_sample'
-    if not sample.is_dir():
-        pytest.skip(f'the two COCO photos are not at {sample}')
-    monkeypatch.setenv('COCO_SAMPLE', str(sample))
+    monkeypatch.setenv('COCO_SAMPLE', str(coco_sample))
     config = Config.fromfile(CONFIG)
     config.work_dir = str(tmp_path)
     runner = Runner.from_cfg(config)

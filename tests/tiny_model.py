@@ -16,9 +16,16 @@ def head_config(in_channels: Sequence[int],
         in_channels: of the backbone features, strides 4 to 32.
         relaxed: ReMaX, with ReMask in the first two of three decoder layers.
         norm_cfg: of every norm; kMaX-DeepLab's batch norm where None.
-        transformer_options: further options of the transformer decoder.
+        transformer_options: further options of the transformer decoder; ``remask`` and ``num_relaxed`` go to
+            the head.
     """
-    norm = {} if norm_cfg is None else dict(norm_cfg=norm_cfg)
+    # The other options are those of the transformer decoder.
+    options = {
+        name: transformer_options.pop(name)
+        for name in ('remask', 'num_relaxed') if name in transformer_options
+    }
+    if norm_cfg is not None:
+        options['norm_cfg'] = norm_cfg
     criterion = dict(
         type='PanopticCriterion',
         assigner=dict(type='PQSimilarityAssigner'),
@@ -28,41 +35,28 @@ def head_config(in_channels: Sequence[int],
         loss_insdis=dict(type='InstanceDiscriminationLoss', num_samples=20, sampling_temperature=1.5),
         loss_sem=dict(type='SemanticLoss', num_samples=20, sampling_temperature=2.0))
     if relaxed:
-        stage_head = dict(
-            type='StageSemanticHead', in_channels=16, num_classes=NUM_CLASSES, aspp_channels=8, **norm)
-        relaxation = dict(remask=dict(type='ReMask', semantic_head=stage_head), num_relaxed=2)
-        transformer_options = {**relaxation, **transformer_options}
+        remask = dict(type='ReMask', semantic_head=dict(type='StageSemanticHead', aspp_channels=8))
+        options = {'remask': remask, **options}
         criterion.update(
             loss_stage_sem=dict(type='SemanticLoss', loss_weight=0.5), reclass=dict(type='ReClass'))
     return dict(
         type='KMaXHead',
         num_things_classes=NUM_THINGS,
         num_stuff_classes=NUM_STUFF,
-        pixel_decoder=dict(
-            type='KMaXPixelDecoder',
-            in_channels=in_channels,
-            channels=(16, 8, 8, 8),
-            num_blocks=(1, 1, 1, 1),
-            **norm),
+        in_channels=in_channels,
+        pixel_decoder=dict(type='KMaXPixelDecoder', channels=(16, 8, 8, 8), num_blocks=(1, 1, 1, 1)),
         transformer_decoder=dict(
             type='KMaXTransformerDecoder',
-            in_channels=(64, 32, 32, 32),
             num_slots=NUM_SLOTS,
             num_layers=(1, 1, 1),
             channels=16,
             ffn_channels=24,
             embedding_channels=8,
             num_heads=4,
-            **norm,
             **transformer_options),
-        semantic_head=dict(
-            type='ASPPSemanticHead',
-            in_channels=in_channels,
-            num_classes=NUM_CLASSES,
-            aspp_channels=8,
-            low_level_channels=(4, 4),
-            **norm),
-        criterion=criterion)
+        semantic_head=dict(type='ASPPSemanticHead', aspp_channels=8, low_level_channels=(4, 4)),
+        criterion=criterion,
+        **options)
 
 
 def detector_config(relaxed: bool = True, **options: Any) -> dict:
@@ -73,8 +67,7 @@ def detector_config(relaxed: bool = True, **options: Any) -> dict:
         backbone=dict(
             type='ResNet', depth=18, base_channels=4, stem_channels=4, norm_cfg=dict(type='BN', eps=1e-3)),
         panoptic_head=head_config((4, 8, 16, 32), relaxed, **options),
-        panoptic_fusion_head=dict(
-            type='KMaXFusionHead', num_things_classes=NUM_THINGS, num_stuff_classes=NUM_STUFF),
+        panoptic_fusion_head=dict(type='KMaXFusionHead'),
         # Nothing has been learned: without low thresholds all of the map would be void.
         test_cfg=dict(
             instance_on=True,

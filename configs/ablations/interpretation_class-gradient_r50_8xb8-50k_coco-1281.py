@@ -7,4 +7,4 @@ Expected:  the paper gives no number
 """
 _base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
 
-model = dict(panoptic_head=dict(transformer_decoder=dict(remask=dict(detach_class=False))))
+model = dict(panoptic_head=dict(remask=dict(detach_class=False)))

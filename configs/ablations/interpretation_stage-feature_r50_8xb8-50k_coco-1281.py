@@ -7,13 +7,4 @@ Expected:  the paper gives no number
 """
 _base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
 
-# Two layers each at strides 32 and 16
-model = dict(
-    panoptic_head=dict(
-        transformer_decoder=dict(remask=[
-            dict(
-                type='ReMask',
-                source='pixel_decoder',
-                semantic_head=dict(type='StageSemanticHead', in_channels=channels, num_classes=133))
-            for channels in (2048, 2048, 1024, 1024)
-        ])))
+model = dict(panoptic_head=dict(remask=dict(source='pixel_decoder')))

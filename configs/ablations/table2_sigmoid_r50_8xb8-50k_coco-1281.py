@@ -10,8 +10,5 @@ times that of the baseline (Sec. 1): here kMaX-DeepLab's own, 5e-4, with its wei
 """
 _base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
 
-model = dict(
-    panoptic_head=dict(
-        transformer_decoder=dict(num_relaxed=0, remask=None),
-        criterion=dict(loss_stage_sem=None, reclass=None)))
+model = dict(panoptic_head=dict(remask=None, criterion=dict(loss_stage_sem=None, reclass=None)))
 optim_wrapper = dict(optimizer=dict(lr=5e-4, weight_decay=0.05))

@@ -9,7 +9,6 @@ _base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
 
 model = dict(
     panoptic_head=dict(
-        transformer_decoder=dict(remask=dict(activation='softmax')),
+        remask=dict(activation='softmax'),
         criterion=dict(
-            loss_mask_id=dict(_delete_=True, type='SoftmaxMaskIDLoss', loss_weight=0.3),
-            reclass=dict(activation='softmax'))))
+            loss_mask_id=dict(type='SoftmaxMaskIDLoss'), reclass=dict(activation='softmax'))))

@@ -7,6 +7,4 @@ Expected:  PQ 48.8 (the paper's, not measured by us)
 """
 _base_ = './table2_sigmoid_r50_8xb8-50k_coco-1281.py'
 
-model = dict(
-    panoptic_head=dict(
-        criterion=dict(loss_mask_id=dict(_delete_=True, type='SoftmaxMaskIDLoss', loss_weight=0.3))))
+model = dict(panoptic_head=dict(criterion=dict(loss_mask_id=dict(type='SoftmaxMaskIDLoss'))))

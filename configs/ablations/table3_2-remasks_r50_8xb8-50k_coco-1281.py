@@ -7,4 +7,4 @@ Expected:  PQ 51.9 (the paper's, not measured by us)
 """
 _base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
 
-model = dict(panoptic_head=dict(transformer_decoder=dict(num_relaxed=2)))
+model = dict(panoptic_head=dict(num_relaxed=2))

@@ -7,4 +7,4 @@ Expected:  the paper gives no number, unless this is its row of PQ 50.4
 """
 _base_ = './table2_sigmoid_r50_8xb8-50k_coco-1281.py'
 
-model = dict(panoptic_head=dict(criterion=dict(reclass=dict(_delete_=True, type='ReClass', smoothing=0.1))))
+model = dict(panoptic_head=dict(criterion=dict(reclass=dict(_delete_=True, type='ReClass'))))

@@ -9,4 +9,4 @@ Expected:  PQ 52.4 (the paper's, not measured by us); slower than without
 """
 _base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
 
-model = dict(panoptic_head=dict(transformer_decoder=dict(remask=dict(type='ReMaskAtTest'))))
+model = dict(panoptic_head=dict(remask=dict(type='ReMaskAtTest')))

@@ -7,4 +7,4 @@ Expected:  PQ 45.1 (the paper's, not measured by us), if this is what that row m
 """
 _base_ = './table7_ground-truth_r50_8xb8-50k_coco-1281.py'
 
-model = dict(panoptic_head=dict(transformer_decoder=dict(remask=dict(identity=False))))
+model = dict(panoptic_head=dict(remask=dict(identity=False)))

@@ -9,5 +9,4 @@ _base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
 
 model = dict(
     panoptic_head=dict(
-        transformer_decoder=dict(remask=dict(_delete_=True, type='GroundTruthReMask')),
-        criterion=dict(loss_stage_sem=None)))
+        remask=dict(_delete_=True, type='GroundTruthReMask'), criterion=dict(loss_stage_sem=None)))

@@ -7,4 +7,4 @@ Expected:  PQ 36.6 (the paper's, not measured by us), who report that it does no
 """
 _base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
 
-model = dict(panoptic_head=dict(transformer_decoder=dict(remask=dict(stop_gradient=False))))
+model = dict(panoptic_head=dict(remask=dict(stop_gradient=False)))

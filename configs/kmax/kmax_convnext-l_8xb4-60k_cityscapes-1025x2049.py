@@ -20,5 +20,4 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='https://dl.fbaipublicfiles.com/convnext/convnext_large_22k_224.pth')),
-    panoptic_head=dict(
-        pixel_decoder=dict(in_channels=[192, 192, 384, 768, 1536]), semantic_head=dict(in_channels=[1536])))
+    panoptic_head=dict(in_channels=[192, 192, 384, 768, 1536]))

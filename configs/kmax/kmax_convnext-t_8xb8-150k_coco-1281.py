@@ -7,7 +7,6 @@ Expected:  PQ 55.3 (the paper's, not measured by us), 60.9 M parameters at infer
 """
 _base_ = './kmax_r50_8xb8-150k_coco-1281.py'
 
-channels = [96, 192, 384, 768]
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -17,4 +16,4 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',  # on ImageNet-22K, as in Table 11
             checkpoint='https://dl.fbaipublicfiles.com/convnext/convnext_tiny_22k_224.pth')),
-    panoptic_head=dict(pixel_decoder=dict(in_channels=channels), semantic_head=dict(in_channels=channels)))
+    panoptic_head=dict(in_channels=[96, 192, 384, 768]))

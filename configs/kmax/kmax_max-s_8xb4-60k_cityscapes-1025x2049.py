@@ -16,4 +16,4 @@ model = dict(
         drop_path_rate=0.2,
         # ImageNet weights are public for TensorFlow only; put a checkpoint of your own here.
         init_cfg=None),
-    panoptic_head=dict(pixel_decoder=dict(in_channels=[128, 256, 512, 1024, 2048])))
+    panoptic_head=dict(in_channels=[128, 256, 512, 1024, 2048]))

@@ -17,5 +17,4 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='https://download.pytorch.org/models/mobilenet_v3_large-8738ca79.pth')),
-    panoptic_head=dict(
-        pixel_decoder=dict(in_channels=[16, 72, 120, 672, 960]), semantic_head=dict(in_channels=[960])))
+    panoptic_head=dict(in_channels=[16, 72, 120, 672, 960]))

@@ -17,5 +17,4 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='https://download.pytorch.org/models/mobilenet_v3_small-047dcff4.pth')),
-    panoptic_head=dict(
-        pixel_decoder=dict(in_channels=[16, 16, 88, 144, 576]), semantic_head=dict(in_channels=[576])))
+    panoptic_head=dict(in_channels=[16, 16, 88, 144, 576]))

@@ -7,7 +7,6 @@ Expected:  18.6 M parameters at inference (counted by us); the paper gives no PQ
 """
 _base_ = './kmax_r50_8xb8-150k_coco-641.py'
 
-channels = [16, 88, 144, 576]
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -18,6 +17,6 @@ model = dict(
             type='Pretrained',
             checkpoint='https://download.pytorch.org/models/mobilenet_v3_small-047dcff4.pth')),
     panoptic_head=dict(
-        pixel_decoder=dict(in_channels=channels, num_blocks=[1, 1, 1, 1]),
-        transformer_decoder=dict(num_layers=[1, 1, 1]),
-        semantic_head=dict(in_channels=channels)))
+        in_channels=[16, 88, 144, 576],
+        pixel_decoder=dict(num_blocks=[1, 1, 1, 1]),
+        transformer_decoder=dict(num_layers=[1, 1, 1])))

@@ -12,4 +12,4 @@ _base_ = './kmax_r50_8xb4-60k_cityscapes-1025x2049.py'
 
 model = dict(
     backbone=dict(out_features=['res2', 'pooled_stem', 'res3', 'res4', 'res5']),
-    panoptic_head=dict(pixel_decoder=dict(in_channels=[256, 64, 512, 1024, 2048])))
+    panoptic_head=dict(in_channels=[256, 64, 512, 1024, 2048]))

@@ -16,11 +16,7 @@ model = dict(
         remask=dict(
             type='ReMask',
             semantic_head=dict(
-                type='StageSemanticHead',
-                in_channels=256,
-                num_classes=81,
-                aspp_channels=128,
-                norm_cfg=dict(type='GN', num_groups=32))),
+                type='StageSemanticHead', aspp_channels=128, norm_cfg=dict(type='GN', num_groups=32))),
         loss_sem=dict(type='CrossEntropyLoss', loss_weight=1.0, avg_non_ignore=True),
-        reclass=dict(type='ReClass', smoothing=0.1),
+        reclass=dict(type='ReClass'),
         loss_cls=dict(type='SoftTargetCrossEntropyLoss')))

@@ -6,4 +6,4 @@ Hardware:  2 CPU cores
 """
 _base_ = './kmax_mnv3-s_1xb8-1k_mini-129.py'
 
-model = dict(panoptic_head=dict(criterion=dict(loss_mask_id=dict(type='SigmoidMaskIDLoss', loss_weight=0.3))))
+model = dict(panoptic_head=dict(criterion=dict(loss_mask_id=dict(type='SigmoidMaskIDLoss'))))

@@ -8,8 +8,6 @@ _base_ = [
     '../_base_/models/kmax_r50.py', '../_base_/datasets/mini_panoptic.py', '../_base_/default_runtime.py'
 ]
 
-num_classes = 12
-backbone_channels = [16, 88, 144, 576]
 norm_cfg = dict(type='BN', eps=1e-3, momentum=0.05)  # a run this short needs statistics that follow faster
 
 model = dict(
@@ -18,24 +16,18 @@ model = dict(
     panoptic_head=dict(
         num_things_classes=7,
         num_stuff_classes=5,
-        pixel_decoder=dict(
-            in_channels=backbone_channels,
-            channels=[64, 32, 16, 16],
-            num_blocks=[1, 1, 1, 1],
-            norm_cfg=norm_cfg),
+        in_channels=[16, 88, 144, 576],
+        norm_cfg=norm_cfg,
+        pixel_decoder=dict(channels=[64, 32, 16, 16], num_blocks=[1, 1, 1, 1]),
         transformer_decoder=dict(
-            in_channels=[256, 128, 64, 64],
             num_slots=24,
             num_layers=[1, 1, 1],
             channels=128,
             ffn_channels=512,
             embedding_channels=64,
-            drop_path_rate=0.0,
-            norm_cfg=norm_cfg),
-        semantic_head=dict(
-            in_channels=backbone_channels, num_classes=num_classes, aspp_channels=64, norm_cfg=norm_cfg),
-        criterion=dict(loss_insdis=dict(num_samples=256), loss_sem=dict(num_samples=0))),
-    panoptic_fusion_head=dict(num_things_classes=7, num_stuff_classes=5))
+            drop_path_rate=0.0),
+        semantic_head=dict(aspp_channels=64),
+        criterion=dict(loss_insdis=dict(num_samples=256), loss_sem=dict(num_samples=0))))
 
 iterations = 1000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations)

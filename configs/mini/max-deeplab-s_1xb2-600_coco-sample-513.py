@@ -16,9 +16,7 @@ model = dict(
         drop_path_rate=0.0,
         norm_cfg=norm_cfg),
     panoptic_head=dict(
-        in_channels=128,
-        norm_cfg=norm_cfg,
-        semantic_head=dict(in_channels=[128, 192, 384, 768], norm_cfg=norm_cfg)),
+        in_channels=128, norm_cfg=norm_cfg, semantic_head=dict(in_channels=[128, 192, 384, 768])),
     test_cfg=dict(thing_area=0, stuff_area=0))
 
 resize = dict(type='Resize', scale=(513, 353), keep_ratio=True)

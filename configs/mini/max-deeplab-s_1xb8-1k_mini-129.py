@@ -30,10 +30,8 @@ model = dict(
         channels=128,
         embedding_channels=64,
         norm_cfg=norm_cfg,
-        semantic_head=dict(
-            in_channels=[64, 96, 128, 256], num_classes=12, aspp_channels=64, norm_cfg=norm_cfg),
+        semantic_head=dict(in_channels=[64, 96, 128, 256], aspp_channels=64),
         criterion=dict(loss_insdis=dict(num_things_classes=7))),
-    panoptic_fusion_head=dict(num_things_classes=7, num_stuff_classes=5),
     test_cfg=dict(thing_area=0, stuff_area=0))
 
 iterations = 1000

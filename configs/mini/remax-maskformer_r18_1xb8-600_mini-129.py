@@ -12,11 +12,7 @@ model = dict(
         remask=dict(
             type='ReMask',
             semantic_head=dict(
-                type='StageSemanticHead',
-                in_channels=64,
-                num_classes=12,
-                aspp_channels=32,
-                norm_cfg=dict(type='GN', num_groups=16))),
+                type='StageSemanticHead', aspp_channels=32, norm_cfg=dict(type='GN', num_groups=16))),
         loss_sem=dict(type='CrossEntropyLoss', loss_weight=1.0, avg_non_ignore=True),
-        reclass=dict(type='ReClass', smoothing=0.1),
+        reclass=dict(type='ReClass'),
         loss_cls=dict(type='SoftTargetCrossEntropyLoss')))

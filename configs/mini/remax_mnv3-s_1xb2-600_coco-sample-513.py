@@ -11,13 +11,8 @@ model = dict(
     data_preprocessor=dict(pad_size=(353, 513)),
     backbone=dict(init_cfg=None, norm_cfg=norm_cfg),
     panoptic_head=dict(
-        pixel_decoder=dict(norm_cfg=norm_cfg),
-        transformer_decoder=dict(
-            num_slots=48,
-            drop_path_rate=0.0,
-            norm_cfg=norm_cfg,
-            remask=dict(semantic_head=dict(norm_cfg=norm_cfg))),
-        semantic_head=dict(norm_cfg=norm_cfg),
+        norm_cfg=norm_cfg,
+        transformer_decoder=dict(num_slots=48, drop_path_rate=0.0),
         criterion=dict(loss_insdis=dict(num_samples=1024))))
 
 resize = dict(type='Resize', scale=(513, 353), keep_ratio=True)

@@ -4,22 +4,9 @@ Data:      python tools/dataset_converters/make_mini_panoptic.py data/mini_panop
 Train:     python tools/train.py configs/mini/remax_mnv3-s_1xb8-1k_mini-129.py
 Hardware:  2 CPU cores
 """
-_base_ = './kmax_mnv3-s_1xb8-1k_mini-129.py'
+_base_ = ['./kmax_mnv3-s_1xb8-1k_mini-129.py', '../_base_/relaxations/remax.py']
 
-model = dict(
-    panoptic_head=dict(
-        transformer_decoder=dict(
-            num_relaxed=2,
-            remask=dict(
-                type='ReMask',
-                semantic_head=dict(
-                    type='StageSemanticHead',
-                    in_channels=128,
-                    num_classes=12,
-                    aspp_channels=64,
-                    norm_cfg=_base_.norm_cfg))),
-        criterion=dict(
-            loss_mask_id=dict(type='SigmoidMaskIDLoss', loss_weight=0.3),
-            loss_stage_sem=dict(type='SemanticLoss', loss_weight=0.5),
-            reclass=dict(type='ReClass', smoothing=0.1))))
+remax = _base_.remax
+remax.remask.semantic_head.aspp_channels = 64
+model = dict(panoptic_head=remax)
 optim_wrapper = dict(optimizer=dict(lr=8e-3))

@@ -8,16 +8,9 @@ _base_ = '../remax/remax-t_mnv3-s_8xb8-150k_coco-641.py'
 
 data_root = 'data/own/'
 num_things, num_stuff = 7, 5  # the checker and the log of training count them
-num_classes = num_things + num_stuff
 iterations = 20000
 
-model = dict(
-    panoptic_head=dict(
-        num_things_classes=num_things,
-        num_stuff_classes=num_stuff,
-        semantic_head=dict(num_classes=num_classes),
-        transformer_decoder=dict(remask=dict(semantic_head=dict(num_classes=num_classes)))),
-    panoptic_fusion_head=dict(num_things_classes=num_things, num_stuff_classes=num_stuff))
+model = dict(panoptic_head=dict(num_things_classes=num_things, num_stuff_classes=num_stuff))
 own_data = dict(type='PanopticMapDataset', data_root=data_root)
 train_files = dict(
     ann_file='panoptic_train.json', data_prefix=dict(img='images/train/', seg='panoptic_train/'))

@@ -7,14 +7,6 @@ Expected:  the paper gives no number (Figure 4 shows it above kMaX-DeepLab)
 """
 _base_ = './remax-b_r50_8xb8-50k_coco-1281.py'
 
-iterations = 150000
-train_cfg = dict(max_iters=iterations)
+train_cfg = dict(max_iters=150000)
 optim_wrapper = dict(optimizer=dict(weight_decay=0.02))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1 / 5000, by_epoch=False, begin=0, end=5000),
-    dict(
-        type='MultiStepLR',
-        by_epoch=False,
-        milestones=[iterations * 85 // 100, iterations * 95 // 100],
-        gamma=0.1),
-]
+param_scheduler = _base_.step_schedules['150k']

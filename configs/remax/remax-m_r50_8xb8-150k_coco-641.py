@@ -5,29 +5,8 @@ Train:     tools/dist_train.sh configs/remax/remax-m_r50_8xb8-150k_coco-641.py 8
 Hardware:  batch 64
 Expected:  PQ 49.1 (the paper's, not measured by us); at inference no more than kMaX-DeepLab with these layers
 """
-_base_ = '../kmax/kmax_r50_8xb8-150k_coco-641.py'
+_base_ = ['../kmax/kmax_r50_8xb8-150k_coco-641.py', '../_base_/relaxations/remax.py']
 
-model = dict(
-    panoptic_head=dict(
-        transformer_decoder=dict(
-            num_layers=[1, 1, 1],
-            num_relaxed=2,  # strides 32 and 16, as in ReMaX-B
-            remask=dict(
-                type='ReMask', semantic_head=dict(type='StageSemanticHead', in_channels=256,
-                                                  num_classes=133))),
-        criterion=dict(
-            loss_mask_id=dict(type='SigmoidMaskIDLoss', loss_weight=0.3),
-            loss_stage_sem=dict(type='SemanticLoss', loss_weight=0.5),
-            reclass=dict(type='ReClass', smoothing=0.1))))
-
-iterations = 150000
-train_cfg = dict(max_iters=iterations)
+model = dict(panoptic_head=dict(_base_.remax, transformer_decoder=dict(num_layers=[1, 1, 1])))
 optim_wrapper = dict(optimizer=dict(lr=6e-3, weight_decay=0.02))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1 / 5000, by_epoch=False, begin=0, end=5000),
-    dict(
-        type='MultiStepLR',
-        by_epoch=False,
-        milestones=[iterations * 85 // 100, iterations * 95 // 100],
-        gamma=0.1),
-]
+param_scheduler = _base_.step_schedules['150k']

@@ -105,10 +105,7 @@ def config(tmp_path) -> Config:
     write_mini_panoptic(tmp_path / 'data', 4, 2, 65, 0)
     config = Config.fromfile(REPOSITORY / 'configs/mini/kmax_mnv3-s_1xb8-1k_mini-129.py')
     model = detector_config()
-    model['panoptic_head']['num_things_classes'] = model['panoptic_fusion_head']['num_things_classes'] = 7
-    model['panoptic_head']['num_stuff_classes'] = model['panoptic_fusion_head']['num_stuff_classes'] = 5
-    model['panoptic_head']['semantic_head']['num_classes'] = 12
-    model['panoptic_head']['transformer_decoder']['remask']['semantic_head']['num_classes'] = 12
+    model['panoptic_head'].update(num_things_classes=7, num_stuff_classes=5)
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadPanopticMap'), dict(type='PackPanopticInputs')]
     config.merge_from_dict(dict(train_dataloader=dict(batch_size=2, num_workers=0, persistent_workers=False)))
     config.train_dataloader.dataset.update(data_root=str(tmp_path / 'data'), pipeline=pipeline)

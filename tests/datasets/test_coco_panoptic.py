@@ -14,12 +14,11 @@ def test_dataset__classes_of_coco_unless_all_lists_are_given(tiny_set):
         CocoPanopticMapDataset(**tiny_set.arguments(metainfo=None))
 
 
-def test_dataset__coco_sample(reference_dir):
-    root = reference_dir / 'data' / 'coco_sample'
+def test_dataset__coco_sample(coco_sample):
     prefix = dict(img='val2017/', seg='annotations/panoptic_val2017/')
     data = CocoPanopticMapDataset(
-        data_root=str(root), ann_file='annotations/panoptic_val2017.json', data_prefix=prefix)
-    content = json.loads((root / 'annotations' / 'panoptic_val2017.json').read_text())
+        data_root=str(coco_sample), ann_file='annotations/panoptic_val2017.json', data_prefix=prefix)
+    content = json.loads((coco_sample / 'annotations' / 'panoptic_val2017.json').read_text())
     names = {category['id']: category['name'] for category in content['categories']}
     of_image = {annotation['image_id']: annotation['segments_info'] for annotation in content['annotations']}
     assert len(data) == 2 and len(data.metainfo['classes']) == 133

@@ -91,10 +91,10 @@ def test_config__mini_set_keeps_its_plain_augmentation():
         config.test_pipeline)) == ['LoadImageFromFile', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']
 
 
-def test_config__641_on_real_photos(reference_dir):
+def test_config__641_on_real_photos(coco_sample):
     config = Config.fromfile(FOLDER / 'coco_panoptic_641.py')
     dataset = config.val_dataloader.dataset
-    dataset.data_root = str(reference_dir / 'data' / 'coco_sample')
+    dataset.data_root = str(coco_sample)
     np.random.seed(0)
     data = DATASETS.build(dataset)
     for i in range(len(data)):

@@ -233,9 +233,9 @@ def test_dataset__annotation_of_an_image_that_is_not_listed(tiny_set):
         tiny_set.root / 'log').read_text()
 
 
-def test_dataset__classes_of_the_coco_file_are_those_of_mmdet(reference_dir):
+def test_dataset__classes_of_the_coco_file_are_those_of_mmdet(coco_sample):
     data = PanopticMapDataset(
-        data_root=str(reference_dir / 'data' / 'coco_sample'),
+        data_root=str(coco_sample),
         ann_file='annotations/panoptic_val2017.json',
         data_prefix=dict(img='val2017/', seg='annotations/panoptic_val2017/'))
     for key in ('classes', 'thing_classes', 'stuff_classes', 'palette'):

@@ -183,8 +183,8 @@ def test_evaluate__two_ranks_count_every_image_once(tmp_path):
         assert torch.load(tmp_path / f'metrics{rank}.pth') == expected
 
 
-def test_evaluate__real_coco_annotation_as_prediction(reference_dir):
-    root = reference_dir / 'data' / 'coco_sample' / 'annotations'
+def test_evaluate__real_coco_annotation_as_prediction(coco_sample):
+    root = coco_sample / 'annotations'
     annotated = json.load(open(root / 'panoptic_val2017.json'))
     label_of = {
         category['id']: label

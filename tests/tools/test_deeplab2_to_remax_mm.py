@@ -65,14 +65,10 @@ def _small_config(classes):
     config.model.backbone.channels = [8, 16, 32, 64]
     stages, finest = [32, 64, 128, 256], [] if classes == 133 else [32]
     head = config.model.panoptic_head
-    head.pixel_decoder.update(
-        in_channels=([128] if finest else []) + stages, channels=[*SMALL.filters, *finest])
+    head.in_channels = ([128] if finest else []) + stages
+    head.pixel_decoder.channels = [*SMALL.filters, *finest]
     head.transformer_decoder.update(
-        in_channels=[4 * width for width in head.pixel_decoder.channels],
-        channels=SMALL.channels,
-        ffn_channels=SMALL.ffn,
-        embedding_channels=SMALL.embedding)
-    head.semantic_head.in_channels = stages
+        channels=SMALL.channels, ffn_channels=SMALL.ffn, embedding_channels=SMALL.embedding)
     if finest:
         head.semantic_head.channels = SMALL.aspp
     else:
@@ -183,8 +179,8 @@ def test_default_config__is_that_of_the_encoder_and_the_data_set(mark, backbone,
     model = converter.default_config(converted).model
     assert model.backbone == dict(type=backbone, with_stem=stages == 5)
     head = model.panoptic_head
-    assert head.pixel_decoder.in_channels == [stem, 256, 512, 1024, 2048][-stages:]
-    assert head.num_things_classes + head.num_stuff_classes == head.semantic_head.num_classes == classes
+    assert head.in_channels == [stem, 256, 512, 1024, 2048][-stages:]
+    assert head.num_things_classes + head.num_stuff_classes == classes
     assert head.transformer_decoder.num_slots == (256 if classes == 19 else 128)
 
 

@@ -42,9 +42,9 @@ def test_name_here__semantic_head_of_cityscapes(theirs, ours):
     assert [name_here(SEMANTIC_HEAD + name) for name in theirs] == [OUR_SEMANTIC_HEAD + name for name in ours]
 
 
-def test_coco__counts_classes_as_the_panoptic_annotations(reference_dir):
+def test_coco__counts_classes_as_the_panoptic_annotations(coco_sample):
     # The release numbers Detectron2's COCO_CATEGORIES, which are the official ones in the order of ids.
-    annotations = reference_dir / 'data' / 'coco_sample' / 'annotations'
+    annotations = coco_sample / 'annotations'
     categories = json.loads((annotations / 'panoptic_coco_categories.json').read_text())
     categories.sort(key=lambda category: category['id'])
     assert [category['name'] for category in categories] == list(COCO.classes)

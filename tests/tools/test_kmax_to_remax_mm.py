@@ -66,7 +66,8 @@ def test_main__fills_the_shipped_model(release, convert, name, entries, classes)
     assert len(checkpoint['meta']['dataset_meta']['classes']) == classes
 
     config = converter.default_config(checkpoint['state_dict'], DATASET_OF_CLASS_OUTPUTS[classes + 1])
-    assert config.model.panoptic_head.semantic_head.num_classes == classes
+    head = config.model.panoptic_head
+    assert head.num_things_classes + head.num_stuff_classes == classes
     with torch.device('meta'):
         model = converter.MODELS.build(config.model)
     model.load_state_dict(checkpoint['state_dict'], strict=True, assign=True)
@@ -178,9 +179,10 @@ def test_main__refuses_a_config_of_another_backbone(release, convert):
 
 @pytest.mark.parametrize('change,message', [
     ('pixel_decoder=dict(num_blocks=[1, 5, 1])', "one entry per stage in every list .*'num_blocks': 3"),
-    ('pixel_decoder=dict(in_channels=[64, 256, 512, 1024, 2048])', "one entry per stage .*'in_channels': 5"),
+    ('in_channels=[64, 256, 512, 1024, 2048]',
+     'of ASPPSemanticHead for res2 to res5 .*got .64, 256, 512, 1024, 2048'),
     ('transformer_decoder=dict(num_layers=[2, 2, 2, 2])', 'but got 4 entries for 4 features'),
-    ('transformer_decoder=dict(num_relaxed=7)', 'between 0 and the 6 decoder layers, but got 7'),
+    ('num_relaxed=7', 'from 1 to 6, the number of decoder layers, but got 7'),
 ])
 def test_main__refuses_a_config_that_contradicts_itself(release, convert, tmp_path, change, message):
     base = REPOSITORY / 'configs' / 'remax' / 'remax-b_r50_8xb8-50k_coco-1281.py'

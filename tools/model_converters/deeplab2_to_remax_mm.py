@@ -87,9 +87,9 @@ def default_config(converted: Converted) -> Config:
     config = Config.fromfile(CONFIGS / converted.dataset.config)
     stem, *stages = converted.encoder.channels
     head = config.model.panoptic_head
-    with_stem = len(head.pixel_decoder.in_channels) > len(stages)
+    with_stem = len(head.in_channels) > len(stages)
     config.model.backbone = dict(type=converted.encoder.backbone, with_stem=with_stem)
-    head.pixel_decoder.in_channels = [stem, *stages] if with_stem else stages
+    head.in_channels = [stem, *stages] if with_stem else stages
     return config
 
 

@@ -100,10 +100,9 @@ def default_config(weights: Mapping[str, Tensor], dataset: ReleaseDataset) -> Co
     if any(name.startswith('backbone.stages.') for name in weights):
         arch, channels = _convnext_of(weights)
         head = config.model.panoptic_head
-        with_stem = len(head.pixel_decoder.in_channels) > len(channels)
+        with_stem = len(head.in_channels) > len(channels)
         config.model.backbone = dict(type='KMaXConvNeXt', arch=arch, with_stem=with_stem)
-        head.pixel_decoder.in_channels = [channels[0], *channels] if with_stem else list(channels)
-        head.semantic_head.in_channels = list(channels)
+        head.in_channels = [channels[0], *channels] if with_stem else list(channels)
     elif not any(name.startswith('backbone.layer1.') for name in weights):
         raise ValueError(
             'Expected a ResNet-50 or a ConvNeXt; for another backbone name its config with --config')

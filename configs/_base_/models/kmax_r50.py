@@ -1,7 +1,6 @@
 # kMaX-DeepLab with ResNet-50 and 133 COCO classes (arXiv 2207.04044).
 num_things_classes = 80
 num_stuff_classes = 53
-num_classes = num_things_classes + num_stuff_classes
 crop_size = (1281, 1281)
 norm_cfg = dict(type='BN', eps=1e-3, momentum=0.01)
 
@@ -23,27 +22,18 @@ model = dict(
         type='KMaXHead',
         num_things_classes=num_things_classes,
         num_stuff_classes=num_stuff_classes,
+        in_channels=[256, 512, 1024, 2048],  # strides 4, 8, 16, 32
+        norm_cfg=norm_cfg,
         pixel_decoder=dict(
             type='KMaXPixelDecoder',
-            in_channels=[256, 512, 1024, 2048],  # strides 4, 8, 16, 32
             channels=[512, 256, 128, 64],  # strides 32, 16, 8, 4; a stage returns 4 times as many
             num_blocks=[1, 5, 1, 1],
-            block_types=['axial', 'axial', 'bottleneck', 'bottleneck'],
-            norm_cfg=norm_cfg),
+            block_types=['axial', 'axial', 'bottleneck', 'bottleneck']),
         transformer_decoder=dict(
-            type='KMaXTransformerDecoder',
-            in_channels=[2048, 1024, 512, 256],
-            num_slots=128,
-            num_layers=[2, 2, 2],
-            drop_path_rate=0.2,
-            norm_cfg=norm_cfg),
+            type='KMaXTransformerDecoder', num_slots=128, num_layers=[2, 2, 2], drop_path_rate=0.2),
 
         # ======================= Possibly modified =======================
-        semantic_head=dict(
-            type='ASPPSemanticHead',
-            in_channels=[256, 512, 1024, 2048],
-            num_classes=num_classes,
-            norm_cfg=norm_cfg),
+        semantic_head=dict(type='ASPPSemanticHead'),
         criterion=dict(
             type='PanopticCriterion',
             assigner=dict(type='PQSimilarityAssigner'),
@@ -54,8 +44,7 @@ model = dict(
             loss_sem=dict(type='SemanticLoss', num_samples=4096, sampling_temperature=2.0))),
 
     # ======================= Rarely modified =======================
-    panoptic_fusion_head=dict(
-        type='KMaXFusionHead', num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes),
+    panoptic_fusion_head=dict(type='KMaXFusionHead'),
     test_cfg=dict(
         panoptic_on=True,
         instance_on=False,

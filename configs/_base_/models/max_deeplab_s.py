@@ -1,7 +1,6 @@
 # MaX-DeepLab-S with 133 COCO classes (arXiv 2012.00759; deeplab2, configs/coco/max_deeplab).
 num_things_classes = 80
 num_stuff_classes = 53
-num_classes = num_things_classes + num_stuff_classes
 crop_size = (641, 641)
 norm_cfg = dict(type='BN', eps=1e-3, momentum=0.01)
 act_cfg = dict(type='ReLU')
@@ -31,12 +30,8 @@ model = dict(
         act_cfg=act_cfg,
 
         # ======================= Possibly modified =======================
-        semantic_head=dict(
-            type='ASPPSemanticHead',
-            in_channels=[256, 512, 1024, 2048],  # strides 4, 8, 16, 16
-            num_classes=num_classes,
-            norm_cfg=norm_cfg,
-            act_cfg=act_cfg),
+        semantic_head=dict(type='ASPPSemanticHead', in_channels=[256, 512, 1024,
+                                                                 2048]),  # strides 4, 8, 16, 16
         criterion=dict(
             type='PanopticCriterion',
             assigner=dict(type='PQSimilarityAssigner'),
@@ -47,8 +42,7 @@ model = dict(
             loss_sem=dict(type='SemanticLoss'))),
 
     # ======================= Rarely modified =======================
-    panoptic_fusion_head=dict(
-        type='MaXFusionHead', num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes),
+    panoptic_fusion_head=dict(type='MaXFusionHead'),
     test_cfg=dict(
         panoptic_on=True,
         instance_on=False,

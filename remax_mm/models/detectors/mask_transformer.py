@@ -1,4 +1,4 @@
-"""MaX-DeepLab (arXiv 2012.00759), kMaX-DeepLab (arXiv 2207.04044) and ReMaX (arXiv 2306.17319)."""
+"""Detector of MaX-DeepLab, kMaX-DeepLab and ReMaX, which differ in its parts."""
 from typing import Dict, List, Optional
 
 from mmdet.models.detectors import MaskFormer
@@ -18,8 +18,12 @@ class MaskTransformer(MaskFormer):
     :class:`MaskPrediction`, the final one last.
 
     Args:
-        backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as in ``MaskFormer``.
+        backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as in ``MaskFormer``. The
+            fusion head gets ``num_things_classes`` and ``num_stuff_classes`` from the panoptic head.
         test_cfg: see :class:`PanopticFusionHead`.
+
+    Raises:
+        ValueError: the fusion head has other class counts than the panoptic head.
     """
 
     def __init__(self,
@@ -32,8 +36,14 @@ class MaskTransformer(MaskFormer):
                  data_preprocessor: Optional[ConfigDict] = None,
                  init_cfg: Optional[ConfigDict] = None) -> None:
         # The parent calls a method of ConfigDict on both heads' configs, so plain dicts are converted.
-        super().__init__(backbone, neck, ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head),
-                         train_cfg, test_cfg, data_preprocessor, init_cfg)
+        panoptic_head, panoptic_fusion_head = ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head)
+        for key in ('num_things_classes', 'num_stuff_classes'):
+            expected = panoptic_head.get(key)
+            if expected is not None and panoptic_fusion_head.setdefault(key, expected) != expected:
+                raise ValueError(f'Expected `{key}` of the fusion head to equal that of the panoptic head, '
+                                 f'{expected}, but got {panoptic_fusion_head[key]}')
+        super().__init__(backbone, neck, panoptic_head, panoptic_fusion_head, train_cfg, test_cfg,
+                         data_preprocessor, init_cfg)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of a batch, already weighted.

@@ -1,94 +1,67 @@
 """The panoptic head of kMaX-DeepLab: pixel decoder, transformer decoder, semantic head, criterion."""
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
-import torch
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
-from mmengine.model import BaseModule
 from torch import Tensor
 
-from remax_mm.structures import MaskPrediction, PanopticTargets
-from ..task_modules import build_panoptic_targets
+from remax_mm.structures import MaskPrediction
+from ..layers import KMAX_NORM, NormConfig
+from .panoptic_head import PanopticHead
 
 
 @MODELS.register_module()
-class KMaXHead(BaseModule):
-    """What mmdet's ``MaskFormer`` detector asks of a ``panoptic_head``.
+class KMaXHead(PanopticHead):
+    """kMaX-DeepLab; ReMaX is this head with ``remask``, and with ``reclass`` in its criterion.
 
-    ReMaX is this head with ``remask`` in its transformer decoder and ``reclass`` in its criterion; both, like
-    the semantic head and the criterion itself, exist in training only.
+    Each part gets what the head knows, unless its config states it: ``norm_cfg``, ``num_classes``, and as
+    ``in_channels`` those of the backbone or of the pixel decoder.
 
     Args:
         num_things_classes, num_stuff_classes: things come first in every list of classes.
-        pixel_decoder, transformer_decoder: configs; ``num_classes`` reaches the decoder from here.
-        criterion: config of :class:`PanopticCriterion`; None for a head that only predicts.
+        in_channels: channels of the backbone features, fine to coarse.
+        pixel_decoder, transformer_decoder: configs.
         semantic_head: config of the auxiliary semantic head on the backbone features, None for none.
-        train_cfg, test_cfg: taken because mmdet's detector passes them; unused.
+        remask: config of :class:`ReMask`, built for each of the first ``num_relaxed`` decoder layers.
+        num_relaxed: decoder layers that are relaxed in training; None for two thirds of them.
+        norm_cfg: config of all norms.
+        others: see :class:`PanopticHead`.
     """
 
     def __init__(self,
                  num_things_classes: int,
                  num_stuff_classes: int,
+                 in_channels: Sequence[int],
                  pixel_decoder: ConfigDict,
                  transformer_decoder: ConfigDict,
-                 criterion: Optional[ConfigDict] = None,
                  semantic_head: Optional[ConfigDict] = None,
-                 train_cfg: Optional[ConfigDict] = None,
-                 test_cfg: Optional[ConfigDict] = None,
-                 init_cfg: Optional[ConfigDict] = None) -> None:
-        super().__init__(init_cfg)
-        self.num_things_classes = num_things_classes
-        self.num_stuff_classes = num_stuff_classes
-        self.num_classes = num_things_classes + num_stuff_classes
+                 remask: Optional[ConfigDict] = None,
+                 num_relaxed: Optional[int] = None,
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 **others: Any) -> None:
+        if semantic_head is not None:
+            semantic_head = {'in_channels': in_channels, 'norm_cfg': norm_cfg, **semantic_head}
+        super().__init__(num_things_classes, num_stuff_classes, semantic_head=semantic_head, **others)
 
-        self.pixel_decoder = MODELS.build(pixel_decoder)
-        self.transformer_decoder = MODELS.build(dict(num_classes=self.num_classes, **transformer_decoder))
-        self.num_slots = self.transformer_decoder.cluster_centers.shape[1]
-        self.semantic_head = None if semantic_head is None else MODELS.build(semantic_head)
-        self.criterion = None if criterion is None else MODELS.build(criterion)
+        self.pixel_decoder = MODELS.build({'in_channels': in_channels, 'norm_cfg': norm_cfg, **pixel_decoder})
+        known = dict(
+            in_channels=self.pixel_decoder.out_channels,
+            num_classes=self.num_classes,
+            norm_cfg=norm_cfg,
+            remask=remask,
+            num_relaxed=num_relaxed)
+        self.transformer_decoder = MODELS.build({**known, **transformer_decoder})
 
-    def forward(self,
-                features: Sequence[Tensor],
-                batch_data_samples: Optional[SampleList] = None) -> List[MaskPrediction]:
-        """Predict from backbone features.
+    def decode(self, features: Sequence[Tensor]) -> List[Tensor]:
+        """Pixel features, coarse to fine, from backbone features, fine to coarse."""
+        return self.pixel_decoder(features)
 
-        Args:
-            features: fine to coarse, as the backbone gives them.
-            batch_data_samples: taken because mmdet's detector passes it; unused.
+    def mask_shape(self, decoded: Sequence[Tensor]) -> Tuple[int, int, int]:
+        """N, h and w of the final masks."""
+        return (self.transformer_decoder.num_slots, *decoded[-1].shape[-2:])
 
-        Returns:
-            One prediction per decoder layer at its own resolution, then the final one.
-        """
-        return self.transformer_decoder(self.pixel_decoder(features))
-
-    def loss(self, features: Sequence[Tensor], batch_data_samples: SampleList) -> Dict[str, Tensor]:
-        """Losses of a batch, already weighted.
-
-        Raises:
-            RuntimeError: the head was built or stripped for inference.
-        """
-        if self.criterion is None:
-            raise RuntimeError('Expected a `criterion` to compute losses with, but this KMaXHead has none.')
-        # The decoder sees the ground truth only where a relaxation asks for it.
-        pixel_features = self.pixel_decoder(features)
-        targets = self._build_targets(pixel_features[-1].shape[-2:], batch_data_samples)
-        predictions = self.transformer_decoder(pixel_features, targets.sem_seg)
-        sem_logits = None if self.semantic_head is None else self.semantic_head(features)
-        return self.criterion(predictions, targets, sem_logits)
-
-    def predict(self, features: Sequence[Tensor], batch_data_samples: SampleList) -> Tuple[Tensor, Tensor]:
-        """Final class logits (B, N, K + 1) and mask logits (B, N, h, w), at mask stride."""
-        final = self(features)[-1]
-        return final.class_logits, final.mask_logits
-
-    def drop_training_parts(self) -> None:
-        """Remove all that exists in training only, leaving a plain kMaX-DeepLab head for inference."""
-        self.semantic_head = None
-        self.criterion = None
-        for layer in self.transformer_decoder.layers:
-            layer.drop_training_parts()
-
-    def _build_targets(self, size: torch.Size, batch_data_samples: SampleList) -> PanopticTargets:
-        return build_panoptic_targets(
-            batch_data_samples, num_classes=self.num_classes, size=tuple(size), num_slots=self.num_slots)
+    def predict_masks(self,
+                      decoded: Sequence[Tensor],
+                      sem_seg: Optional[Tensor] = None) -> List[MaskPrediction]:
+        """One prediction per decoder layer at its own resolution, then the final one."""
+        return self.transformer_decoder(decoded, sem_seg)

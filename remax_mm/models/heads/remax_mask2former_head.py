@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction, StageContext, full_precision
 from ..losses import SoftTargetCrossEntropyLoss
-from ..relaxations import class_coverage, relax_class_targets
+from ..relaxations import build_remask
 
 
 class RelaxedOutputs(NamedTuple):
@@ -113,7 +113,12 @@ class RelaxationMixin:
                  **kwargs: Any) -> None:
         _check_known(super().__init__, set(kwargs) - set(self.unread))
         super().__init__(*args, **kwargs)
-        self.remask = None if remask is None else MODELS.build(remask)
+        self.remask = None
+        if remask is not None:
+            # All masks are products with one pixel feature, of the width of the mask embeddings.
+            width = self.mask_embed[-1].out_features
+            self.remask = build_remask(remask, dict(pixel_space=width, embedding=width),
+                                       self._num_semantic_classes)
         self.loss_sem = None if loss_sem is None else MODELS.build(loss_sem)
         self.reclass = None if reclass is None else MODELS.build(reclass)
 
@@ -188,8 +193,13 @@ class RelaxationMixin:
         first = [prediction._replace(relaxed_mask_logits=masks) for prediction, masks in zip(first, relaxed)]
         return first + predictions[self.num_relaxed:], joint.sem_logits
 
+    @property
+    def _num_semantic_classes(self) -> int:
+        """K, and background where there is no stuff."""
+        return self.num_classes + (self.num_stuff_classes == 0)
+
     def _check_semantics(self, sem_logits: Optional[Tensor]) -> None:
-        expected = self.num_classes + (self.num_stuff_classes == 0)
+        expected = self._num_semantic_classes
         if sem_logits is not None and sem_logits.shape[1] != expected:
             raise ValueError(
                 f'Expected {expected} channels of the semantic head of `remask`, the classes and, '
@@ -217,11 +227,9 @@ class RelaxationMixin:
 
     def _relax_labels(self, labels: Tensor, mask_logits: Tensor, sem_seg: Tensor) -> Tensor:
         """Class targets (N, K + 1) of labels (N,), relaxed by ReClass where a query is matched."""
-        coverage = class_coverage(mask_logits[None], sem_seg[None], self.num_classes,
-                                  self.reclass.activation)[0]
-        coverage = coverage * (labels < self.num_classes)[:, None]
-        one_hot = F.one_hot(labels, self.num_classes + 1).to(coverage)
-        return relax_class_targets(one_hot, coverage, self.reclass.smoothing)
+        one_hot = F.one_hot(labels, self.num_classes + 1).to(mask_logits)
+        relaxed = self.reclass(one_hot[None], mask_logits[None], sem_seg[None])[0]
+        return torch.where((labels < self.num_classes)[:, None], relaxed, one_hot)
 
     def drop_training_parts(self) -> None:
         """Remove the relaxations, which exist in training only."""

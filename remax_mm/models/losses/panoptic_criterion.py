@@ -102,7 +102,8 @@ class PanopticCriterion(nn.Module):
 
     def _panoptic_losses(self, prediction: MaskPrediction, targets: SlotTargets) -> Dict[str, Tensor]:
         if self.reclass is not None:
-            targets = self.reclass(targets, prediction.mask_logits)
+            class_targets = self.reclass(targets.class_targets, prediction.mask_logits, targets.sem_seg)
+            targets = targets._replace(class_targets=class_targets)
         losses = dict(
             loss_cls=self.loss_cls(prediction, targets),
             loss_mask_id=self.loss_mask_id(prediction, targets),

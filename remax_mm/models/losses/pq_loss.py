@@ -1,4 +1,4 @@
-"""PQ-style loss of MaX-DeepLab (Sec. 3.2): class and mask terms, each weighted by the quality of the other."""
+"""PQ-style loss of MaX-DeepLab (Sec. 3.2): a class term and a mask term, each weighted by the other."""
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn

@@ -1,10 +1,8 @@
-"""ReClass: class targets take up what a mask covers, in training only (ReMaX, arXiv 2306.17319, Sec. 3.2)."""
+"""ReClass: class targets include what a mask covers, in training only (ReMaX, arXiv 2306.17319, Sec. 3.2)."""
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
-
-from remax_mm.structures import SlotTargets
 
 ACTIVATIONS = ('sigmoid', 'softmax')
 
@@ -14,7 +12,7 @@ def class_coverage(mask_logits: Tensor,
                    sem_seg: Tensor,
                    num_classes: int,
                    activation: str = 'sigmoid') -> Tensor:
-    r"""Which part of each class's ground truth a mask covers: Eq. 3 of ReMaX.
+    r"""Fraction of each class's ground truth that a mask covers: Eq. 3 of ReMaX.
 
     .. math:: y_m = \sigma(m_{pan})^T S / \sum_i s_i
 
@@ -71,16 +69,16 @@ class ReClass(nn.Module):
         self.smoothing = smoothing
         self.activation = activation
 
-    def forward(self, targets: SlotTargets, mask_logits: Tensor) -> SlotTargets:
-        """Targets whose ``class_targets`` are those of Eq. 4.
+    def forward(self, class_targets: Tensor, mask_logits: Tensor, sem_seg: Tensor) -> Tensor:
+        """Class targets (B, N, K + 1) of Eq. 4.
 
         Args:
-            targets: of the same slots.
-            mask_logits: (B, N, h, w), un-relaxed, at the targets' resolution.
+            class_targets: (B, N, K + 1), void last.
+            mask_logits: (B, N, h, w) of the same slots, un-relaxed.
+            sem_seg: (B, h, w) int64 in [0, K], K for void.
         """
         if not self.training or self.smoothing == 0:
-            return targets
-        num_classes = targets.class_targets.shape[-1] - 1
-        coverage = class_coverage(mask_logits, targets.sem_seg, num_classes, self.activation)
-        return targets._replace(
-            class_targets=relax_class_targets(targets.class_targets, coverage, self.smoothing))
+            return class_targets
+        num_classes = class_targets.shape[-1] - 1
+        coverage = class_coverage(mask_logits, sem_seg, num_classes, self.activation)
+        return relax_class_targets(class_targets, coverage, self.smoothing)

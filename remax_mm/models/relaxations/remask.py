@@ -1,5 +1,5 @@
 """ReMask: semantics relax the panoptic masks, in training only (ReMaX, arXiv 2306.17319, Sec. 3.1)."""
-from typing import Tuple
+from typing import Mapping, Tuple
 
 import torch
 from mmdet.registry import MODELS
@@ -7,6 +7,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction, StageContext, full_precision
+from ..layers import KMAX_ACT, KMAX_NORM, ActConfig, NormConfig
 
 ACTIVATIONS = ('sigmoid', 'softmax')
 SOURCES = ('pixel_space', 'pixel_decoder', 'embedding')
@@ -79,6 +80,31 @@ def relax_mask_logits(mask_logits: Tensor,
 def _amplify(mask_logits: Tensor, gate: Tensor, identity: bool) -> Tensor:
     """Eq. 2 of ReMaX, with or without its leading identity."""
     return full_precision(mask_logits) * (gate + 1 if identity else gate)
+
+
+def build_remask(config: ConfigDict,
+                 widths: Mapping[str, int],
+                 num_classes: int,
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 act_cfg: ActConfig = KMAX_ACT) -> nn.Module:
+    """Build the ReMask of a decoder stage.
+
+    Its semantic head, if it has one, gets what the stage knows, unless its config states it.
+
+    Args:
+        config: of :class:`ReMask` or of a variant.
+        widths: channels of the sources of the stage, see :class:`ReMask`.
+        num_classes: classes of the semantic head.
+        norm_cfg, act_cfg: of the semantic head.
+    """
+    if config.get('semantic_head') is not None:
+        known = dict(
+            in_channels=widths.get(config.get('source', 'pixel_space')),
+            num_classes=num_classes,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg)
+        config = dict(config, semantic_head={**known, **config['semantic_head']})
+    return MODELS.build(config)
 
 
 @MODELS.register_module()

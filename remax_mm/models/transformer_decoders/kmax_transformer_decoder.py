@@ -2,7 +2,7 @@
 
 deeplab2 model/transformer_decoder/kmax.py and model/layers/dual_path_transformer.py.
 """
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction, StageContext, full_precision
 from ..layers import KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, attend, build_norm, truncated_normal_
+from ..relaxations import build_remask
 
 
 def kmeans_update(mask_logits: Tensor, pixel_value: Tensor) -> Tensor:
@@ -128,11 +129,6 @@ class KMaXDecoderLayer(nn.Module):
         slots = F.gelu(slots + self.drop_path(self.ffn(slots)))
         return slots, prediction
 
-    def drop_training_parts(self) -> None:
-        """Remove a ReMask that exists in training only."""
-        if self.remask is not None and self.remask.training_only:
-            self.remask = None
-
 
 @MODELS.register_module()
 class KMaXTransformerDecoder(BaseModule):
@@ -146,13 +142,13 @@ class KMaXTransformerDecoder(BaseModule):
         num_layers: layers at each feature but the last, coarse to fine.
         channels, ffn_channels, embedding_channels, num_heads: widths of a layer.
         drop_path_rate: probability of dropping a residual update.
-        remask: config of :class:`ReMask`, built anew for each of the first ``num_relaxed`` layers; or one
-            config for each of them.
-        num_relaxed: layers whose masks are relaxed in training.
+        remask: config of :class:`ReMask`, built for each of the first ``num_relaxed`` layers. Its semantic
+            head gets ``in_channels``, ``num_classes`` and ``norm_cfg`` unless its config states them.
+        num_relaxed: layers whose masks are relaxed in training; None for two thirds of them.
         relax_assignment: relaxed masks also drive the k-means assignment in training.
 
     Raises:
-        ValueError: lists of different lengths, or more relaxed layers than there are or than have a ReMask.
+        ValueError: lists of different lengths, or fewer than one or more than all layers to relax.
     """
 
     def __init__(self,
@@ -166,40 +162,44 @@ class KMaXTransformerDecoder(BaseModule):
                  num_heads: int = 8,
                  drop_path_rate: float = 0.0,
                  norm_cfg: NormConfig = KMAX_NORM,
-                 remask: Union[ConfigDict, Sequence[ConfigDict], None] = None,
-                 num_relaxed: int = 0,
+                 remask: Optional[ConfigDict] = None,
+                 num_relaxed: Optional[int] = None,
                  relax_assignment: bool = True) -> None:
         super().__init__()
         if len(num_layers) != len(in_channels) - 1:
             raise ValueError('Expected `num_layers` to have one entry for each pixel feature but the finest, '
                              f'but got {len(num_layers)} entries for {len(in_channels)} features.')
-        if not 0 <= num_relaxed <= sum(num_layers):
-            raise ValueError(f'Expected `num_relaxed` between 0 and the {sum(num_layers)} decoder layers, '
-                             f'but got {num_relaxed}.')
-        if (remask is None) != (num_relaxed == 0):
-            raise ValueError('Expected `remask` and `num_relaxed` to be given together, but got '
-                             f'remask={remask} and num_relaxed={num_relaxed}.')
-        remasks = list(remask) if isinstance(remask, (list, tuple)) else [remask] * num_relaxed
-        if len(remasks) != num_relaxed:
-            raise ValueError('Expected one `remask` for all relaxed layers or one for each, but got '
-                             f'{len(remasks)} for num_relaxed={num_relaxed}.')
-        self.num_layers = tuple(num_layers)
+        if remask is None and num_relaxed is not None:
+            raise ValueError(f'Expected `num_relaxed` only together with `remask`, but got {num_relaxed}.')
+        if num_relaxed is None:
+            num_relaxed = sum(num_layers) * 2 // 3
+        if remask is not None and not 0 < num_relaxed <= sum(num_layers):
+            raise ValueError(f'Expected `num_relaxed` from 1 to {sum(num_layers)}, the number of decoder '
+                             f'layers, but got {num_relaxed}.')
+        self.num_slots = num_slots
         self.cluster_centers = nn.Parameter(torch.empty(channels, num_slots))
         truncated_normal_(self.cluster_centers, std=1.0)
 
-        widths = [width for width, depth in zip(in_channels, num_layers) for _ in range(depth)]
-        self.layers = nn.ModuleList(
-            KMaXDecoderLayer(
-                width,
-                num_classes,
-                channels,
-                ffn_channels,
-                embedding_channels,
-                num_heads,
-                drop_path_rate,
-                norm_cfg,
-                remask=MODELS.build(remasks[index]) if index < num_relaxed else None,
-                relax_assignment=relax_assignment) for index, width in enumerate(widths))
+        # One entry per layer: the index of the pixel feature that it looks at.
+        self.feature_of_layer = [index for index, depth in enumerate(num_layers) for _ in range(depth)]
+        self.layers = nn.ModuleList()
+        for width in (in_channels[index] for index in self.feature_of_layer):
+            stage_remask = None
+            if remask is not None and len(self.layers) < num_relaxed:
+                widths = dict(pixel_space=channels, pixel_decoder=width, embedding=embedding_channels)
+                stage_remask = build_remask(remask, widths, num_classes, norm_cfg)
+            self.layers.append(
+                KMaXDecoderLayer(
+                    width,
+                    num_classes,
+                    channels,
+                    ffn_channels,
+                    embedding_channels,
+                    num_heads,
+                    drop_path_rate,
+                    norm_cfg,
+                    remask=stage_remask,
+                    relax_assignment=relax_assignment))
         self.class_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.mask_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.predictor = MaskPredictor(in_channels[-1], channels, num_classes, channels, embedding_channels,
@@ -217,11 +217,9 @@ class KMaXTransformerDecoder(BaseModule):
         """
         slots = self.cluster_centers.expand(features[0].shape[0], -1, -1)
         predictions = []
-        layers = iter(self.layers)
-        for feature, depth in zip(features, self.num_layers):
-            for _ in range(depth):
-                slots, prediction = next(layers)(slots, feature, sem_seg)
-                predictions.append(prediction)
+        for layer, index in zip(self.layers, self.feature_of_layer):
+            slots, prediction = layer(slots, features[index], sem_seg)
+            predictions.append(prediction)
 
         final = self.predictor(self.mask_embedding(slots), self.class_embedding(slots), features[-1])
         predictions.append(final)

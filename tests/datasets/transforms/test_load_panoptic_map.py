@@ -136,16 +136,15 @@ def test_load_panoptic_map__no_ground_truth(tiny_set):
         _load(tiny_set, 1, seg_map_path=str(broken))
 
 
-def test_load_panoptic_map__coco_sample_areas(reference_dir):
-    root = reference_dir / 'data' / 'coco_sample'
+def test_load_panoptic_map__coco_sample_areas(coco_sample):
     prefix = dict(img='val2017/', seg='annotations/panoptic_val2017/')
     data = CocoPanopticMapDataset(
-        data_root=str(root),
+        data_root=str(coco_sample),
         ann_file='annotations/panoptic_val2017.json',
         data_prefix=prefix,
         pipeline=[dict(type='LoadImageFromFile'),
                   dict(type='LoadPanopticMap')])
-    content = json.loads((root / 'annotations' / 'panoptic_val2017.json').read_text())
+    content = json.loads((coco_sample / 'annotations' / 'panoptic_val2017.json').read_text())
     infos = {annotation['image_id']: annotation['segments_info'] for annotation in content['annotations']}
     segments = {key: [s for s in info if not s['iscrowd']] for key, info in infos.items()}
     crowds = {key: [s for s in info if s['iscrowd']] for key, info in infos.items()}

@@ -6,7 +6,7 @@ from torch import nn
 
 from remax_mm.models.backbones.axial_resnet import AxialResNet, drop_path_rate_at
 from remax_mm.models.layers import AxialBlock, BottleneckBlock
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 SMALL = dict(num_blocks=(1, 1, 2, 2), channels=(8, 16, 24, 32))
 
@@ -42,7 +42,7 @@ def test_axial_resnet__any_size(size):
 
 def test_axial_resnet__is_its_layers_in_a_row():
     """The forward written out with functions, by the order of operations of MaX-DeepLab's blocks."""
-    backbone = randomise_norms(AxialResNet(**SMALL)).eval().double()
+    backbone = randomize_norms(AxialResNet(**SMALL)).eval().double()
     image = torch.randn(1, 3, 33, 33, dtype=torch.float64)
 
     def conv(x, layer, stride=1, act=True):
@@ -79,7 +79,7 @@ def test_axial_resnet__is_its_layers_in_a_row():
 
 
 def test_axial_resnet__features_are_not_activated():
-    features = randomise_norms(AxialResNet(**SMALL)).eval()(torch.randn(1, 3, 65, 65))
+    features = randomize_norms(AxialResNet(**SMALL)).eval()(torch.randn(1, 3, 65, 65))
     assert all(feature.min() < -0.2 for feature in features)  # GELU stays above -0.17
 
 
@@ -125,13 +125,13 @@ def test_axial_resnet__norms_are_those_asked_for():
 
 
 def test_axial_resnet__every_parameter_learns():
-    backbone = randomise_norms(AxialResNet(**SMALL, drop_path_rate=0.1)).train()
+    backbone = randomize_norms(AxialResNet(**SMALL, drop_path_rate=0.1)).train()
     sum(feature.square().mean() for feature in backbone(torch.rand(3, 3, 65, 65))).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in backbone.parameters())
 
 
 def test_axial_resnet__loads_its_own_checkpoint(tmp_path):
-    trained = randomise_norms(AxialResNet(**SMALL))
+    trained = randomize_norms(AxialResNet(**SMALL))
     torch.save(
         dict(state_dict={
             f'backbone.{k}': v

@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from mmengine.runner import load_checkpoint
 
 from remax_mm.models.backbones.convnext import ConvNeXtBlock, KMaXConvNeXt, rename_imagenet_weights
-from tests.golden import golden_state_dict
+from tests.reference_weights import reference_state_dict
 
 PARAMETERS = dict(tiny=27_818_592, small=49_453_152, base=87_564_416, large=196_227_264)
 DEPTHS = (3, 3, 9, 3)
@@ -30,8 +30,8 @@ def test_convnext__is_the_reference(backbone, reference_dir):
     weights = backbone.state_dict()
     model = _empty().eval()
     names = {key: f'backbone.{key}' for key in weights}
-    model.load_state_dict(golden_state_dict(names, weights))
-    reference = np.load(reference_dir / 'golden' / 'backbone_convnext_tiny.npz')
+    model.load_state_dict(reference_state_dict(names, weights))
+    reference = np.load(reference_dir / 'backbone_convnext_tiny.npz')
     with torch.no_grad():
         features = model(torch.from_numpy(reference['image']))
     for name, feature in zip(('res2', 'res3', 'res4', 'res5'), features):

@@ -5,13 +5,13 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 
 from remax_mm.models.backbones.deeplab2_resnet import DeepLab2ResNet
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 
 @pytest.fixture(scope='module')
 def backbone():
     torch.manual_seed(0)
-    backbone = randomise_norms(DeepLab2ResNet())
+    backbone = randomize_norms(DeepLab2ResNet())
     backbone.eval()
     return backbone
 
@@ -76,7 +76,7 @@ def test_deeplab2_resnet__starts_with_residual_branches_of_zero():
 
 
 def test_deeplab2_resnet__every_parameter_learns():
-    backbone = randomise_norms(DeepLab2ResNet())
+    backbone = randomize_norms(DeepLab2ResNet())
     backbone.train()
     assert all(module.training for module in backbone.modules())
     sum(feature.square().mean() for feature in backbone(torch.rand(2, 3, 33, 33))).backward()

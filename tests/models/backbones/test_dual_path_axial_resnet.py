@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,16 +9,16 @@ from torch import nn
 from remax_mm.models.backbones.axial_resnet import AxialResNet
 from remax_mm.models.backbones.dual_path_axial_resnet import DualPathAxialResNet, StackedFusion
 from remax_mm.models.layers import AxialBlock, BasicBlock, BottleneckBlock, ConvNormAct
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
-# What MaX-DeepLab-L changes of S (deeplab2 axial_resnet_instances.py).
+# Where MaX-DeepLab-L differs from S (deeplab2 axial_resnet_instances.py).
 LARGE = dict(
     num_blocks=(3, 3, 6, 3, 3),
     channels=(32, 64, 128, 256, 512),
     stem_channels=(64, ),
     conv_block='basic',
     attention_expansion=4,
-    dual_path_stride=16,
+    first_dual_path_stage=4,
     dual_path_channels=512,
     memory_channels=512,
     inner_decoder_strides=(8, 4, 8, 16),
@@ -42,6 +44,21 @@ def _meta(**options):
         return DualPathAxialResNet(**options)
 
 
+def _groups(backbone):
+    """All block groups, in the order in which they run."""
+    return [
+        *backbone.stages, *(step.blocks for step in backbone.inner_decoder), backbone.stage5_extra,
+        *(step.blocks for step in backbone.decoder)
+    ]
+
+
+def _shapes(features):
+    """Without the batch axis: of the mask feature, of the semantic features, of the slots' embeddings."""
+    assert features.class_embedding.shape == features.mask_embedding.shape
+    return (tuple(features.panoptic.shape[1:]), [tuple(feature.shape[1:]) for feature in features.semantic],
+            tuple(features.mask_embedding.shape[1:]))
+
+
 @pytest.mark.parametrize('size, parameters, pretrained', [('s', 61_726_624, 41_343_424),
                                                           ('l', 450_523_232, 175_115_392)])
 def test_dual_path_axial_resnet__parameters_of_deeplab2(size, parameters, pretrained):
@@ -52,13 +69,19 @@ def test_dual_path_axial_resnet__parameters_of_deeplab2(size, parameters, pretra
     assert sum(p.numel() for part in parts for p in part.parameters()) == pretrained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size, semantic, slots', [('s', (2048, 5, 5), 256), ('l', (256, 17, 17), 512)])
 def test_dual_path_axial_resnet__shapes_of_deeplab2(size, semantic, slots):
     features = _meta(**MODEL[size]).eval()(torch.rand(1, 3, 65, 65, device='meta'))
-    assert features.panoptic.shape == (1, 256, 17, 17)
-    shapes = [(256, 17, 17), (512, 9, 9), (1024, 5, 5), semantic]
-    assert [tuple(feature.shape) for feature in features.semantic] == [(1, *shape) for shape in shapes]
-    assert features.class_embedding.shape == features.mask_embedding.shape == (1, slots, 128)
+    stages = [(256, 17, 17), (512, 9, 9), (1024, 5, 5)]
+    assert _shapes(features) == ((256, 17, 17), [*stages, semantic], (slots, 128))
+
+
+@pytest.mark.parametrize('size, semantic', [('s', (64, 5, 5)), ('l', (16, 17, 17))])
+def test_dual_path_axial_resnet__shapes_of_a_small_one(size, semantic):
+    # As in deeplab2: 4 times the base channels (4, 6, 8, 16); the last semantic feature of L is at stride 4.
+    features = _meta(**SMALL_MODEL[size]).eval()(torch.rand(1, 3, 65, 65, device='meta'))
+    assert _shapes(features) == ((16, 17, 17), [(16, 17, 17), (24, 9, 9), (32, 5, 5), semantic], (6, 5))
 
 
 def test_dual_path_axial_resnet__blocks_of_s():
@@ -66,14 +89,13 @@ def test_dual_path_axial_resnet__blocks_of_s():
     kinds = [[type(block) for block in stage] for stage in backbone.stages]
     assert kinds == [[BottleneckBlock] * 3, [BottleneckBlock] * 4, [BottleneckBlock] + [AxialBlock] * 5,
                      [AxialBlock] * 3]
-    assert [type(block) for block in backbone.extra] == [AxialBlock]
+    assert [type(block) for block in backbone.stage5_extra] == [AxialBlock]
     assert [(step.stride, [type(block) for block in step.blocks])
             for step in backbone.decoder] == [(8, [BottleneckBlock]), (4, [BottleneckBlock])]
     assert [step.blocks[0].reduce.conv.out_channels for step in backbone.decoder] == [128, 64]
 
-    # A layer after each block of the last stage and after the extra one, 256 wide; none elsewhere.
-    groups = [*backbone.stages, backbone.extra, *(step.blocks for step in backbone.decoder)]
-    assert [group.dual_path for group in groups] == [False, False, False, True, True, False, False]
+    # A layer after each block of the last stage and after the extra block, 256 wide; none elsewhere.
+    assert [len(group.dual_path_layers) for group in _groups(backbone)] == [0, 0, 0, 3, 1, 0, 0]
     assert [layer.pixel_projection.split_sizes
             for layer in backbone.dual_path_layers] == [(128, 128, 256)] * 4
     assert backbone.stages[3][0].attention.stride == 1  # the last stage keeps stride 16
@@ -94,11 +116,21 @@ def test_dual_path_axial_resnet__blocks_of_l():
     # 13 layers: 3 of half the width in the stage before the last, then 3, 1, 3 and 3.
     widths = [layer.pixel_projection.split_sizes[2] for layer in backbone.dual_path_layers]
     assert widths == [256] * 3 + [512] * 10
-    steps = [(step.stride, len(step.blocks), step.blocks.dual_path)
+    steps = [(step.stride, len(step.blocks), len(step.blocks.dual_path_layers))
              for step in (*backbone.inner_decoder, *backbone.decoder)]
-    assert steps == [(8, 1, False), (4, 1, False), (8, 1, False), (16, 1, True), (8, 3, False), (4, 3, False),
-                     (8, 3, False), (16, 3, True), (8, 3, False), (4, 3, False)]
-    assert len(backbone.extra) == 3
+    assert steps == [(8, 1, 0), (4, 1, 0), (8, 1, 0), (16, 1, 1), (8, 3, 0), (4, 3, 0), (8, 3, 0), (16, 3, 3),
+                     (8, 3, 0), (4, 3, 0)]
+    assert len(backbone.stage5_extra) == len(backbone.stage5_extra.dual_path_layers) == 3
+
+
+@pytest.mark.parametrize('size', SMALL_MODEL)
+def test_dual_path_axial_resnet__groups_use_the_registered_layers(size):
+    # Also after a deep copy, as hooks that average weights make it.
+    backbone = _meta(**SMALL_MODEL[size])
+    for model in (backbone, copy.deepcopy(backbone)):
+        used = [layer for group in _groups(model) for layer in group.dual_path_layers]
+        assert used == list(model.dual_path_layers)
+    assert not set(used) & set(backbone.modules())
 
 
 @pytest.mark.parametrize('size, stages, decoders', [
@@ -107,32 +139,38 @@ def test_dual_path_axial_resnet__blocks_of_l():
            ], [.1, .05, .1, .2, .1, .05, .1, .2, .1, .05]),
 ])
 def test_dual_path_axial_resnet__drop_path_rates(size, stages, decoders):
-    # 0.2 * stage / 4 with stage log2(stride of the block's input) - 1, from stride 16 (S) or 4 (L) on; after
-    # the last stage stride 16 counts as 32.
+    # 0.2 * stage / 4 with stage log2(stride of the block's input) - 1, from stride 16 (S) or 4 (L) on. The
+    # output of the last stage has stride 16, but for these rates the 32 of a ResNet.
     backbone = _meta(**MODEL[size], drop_path_rate=0.2)
     rates = [[block.drop_path.drop_prob for block in stage] for stage in backbone.stages]
     assert rates == [pytest.approx(expected) for expected in stages]
     for step, rate in zip((*backbone.inner_decoder, *backbone.decoder), decoders):
         assert [block.drop_path.drop_prob
                 for block in step.blocks] == pytest.approx([rate] * len(step.blocks))
-    assert {block.drop_path.drop_prob for block in backbone.extra} == {0.2}
+    assert {block.drop_path.drop_prob for block in backbone.stage5_extra} == {0.2}
 
-    # A layer drops its paths as the block before it does.
-    with_layers = [rate for rates, group in zip(stages, backbone.stages) if group.dual_path for rate in rates]
+    # A layer has the rate of the block before it.
     layers = [layer.drop_path.drop_prob for layer in backbone.dual_path_layers]
-    assert layers == pytest.approx(with_layers + [.2] * (len(layers) - len(with_layers)))
+    expected = sum((rates for rates, group in zip(stages, backbone.stages) if group.dual_path_layers), [])
+    assert layers == pytest.approx(expected + [.2] * (len(layers) - len(expected)))
 
 
-def _go(group, x, memory, layers):
+def _run(group, x):
+    """Blocks without dual-path layers."""
     for block in group:
         x = block(x)
-        if layers is not None:
-            x, memory = layers.pop(0)(x, memory)
+    return x
+
+
+def _run_both(group, x, memory, layers):
+    """Blocks, each followed by the next one of ``layers``."""
+    for block in group:
+        x, memory = layers.pop(0)(block(x), memory)
     return x, memory
 
 
 def _to(x, step, *earlier):
-    """A fusion written out: half the resolution by a stride, the double by interpolation."""
+    """A fusion written out: half the resolution by a strided convolution, twice by interpolation."""
     activation, project = step.fuse.project
     if step.stride > 8 or x.shape[-1] > earlier[0].shape[-1]:
         assert project.conv.stride == (2, 2)
@@ -151,58 +189,58 @@ def _expect(features, panoptic, semantic, memory, backbone):
 
 @torch.no_grad()
 def test_dual_path_axial_resnet__forward_of_s_by_hand():
-    backbone = randomise_norms(DualPathAxialResNet(**SMALL)).eval().double()
+    backbone = randomize_norms(DualPathAxialResNet(**SMALL)).eval().double()
     image = torch.randn(2, 3, 33, 65, dtype=torch.float64)
     layers, memory = list(backbone.dual_path_layers), backbone.memory[None].repeat(2, 1, 1)
-    res2 = backbone.stages[0](backbone.stem(image))
-    res3 = backbone.stages[1](res2)
-    res4 = backbone.stages[2](res3)
-    res5, memory = _go(backbone.stages[3], res4, memory, layers)
-    x, memory = _go(backbone.extra, res5, memory, layers)
+    res2 = _run(backbone.stages[0], backbone.stem(image))
+    res3 = _run(backbone.stages[1], res2)
+    res4 = _run(backbone.stages[2], res3)
+    res5, memory = _run_both(backbone.stages[3], res4, memory, layers)
+    x, memory = _run_both(backbone.stage5_extra, res5, memory, layers)
     assert not layers
 
     eighth, fourth = backbone.decoder
-    x = eighth.blocks(_to(x, eighth, res3))
-    x = fourth.blocks(_to(x, fourth, res2))
+    x = _run(eighth.blocks, _to(x, eighth, res3))
+    x = _run(fourth.blocks, _to(x, fourth, res2))
     _expect(backbone(image), x, (res2, res3, res4, res5), memory, backbone)
 
 
 @torch.no_grad()
 def test_dual_path_axial_resnet__forward_of_l_by_hand():
     """Each step adds up to two features of its stride, the last two (deeplab2 call_stacked_decoder)."""
-    backbone = randomise_norms(DualPathAxialResNet(**SMALL_LARGE)).eval().double()
+    backbone = randomize_norms(DualPathAxialResNet(**SMALL_LARGE)).eval().double()
     image = torch.randn(1, 3, 33, 33, dtype=torch.float64)
     layers, memory = list(backbone.dual_path_layers), backbone.memory[None]
-    first = backbone.stages[0](backbone.stem(image))
+    first = _run(backbone.stages[0], backbone.stem(image))
     assert first.shape[-1] == 17  # stride 2 still
-    res2 = backbone.stages[1](first)
-    res3 = backbone.stages[2](res2)
-    res4, memory = _go(backbone.stages[3], res3, memory, layers)
-    res5, memory = _go(backbone.stages[4], res4, memory, layers)
+    res2 = _run(backbone.stages[1], first)
+    res3 = _run(backbone.stages[2], res2)
+    res4, memory = _run_both(backbone.stages[3], res3, memory, layers)
+    res5, memory = _run_both(backbone.stages[4], res4, memory, layers)
 
-    # 16 -> 8 -> 4 -> 8 -> 16, pretrained, and the blocks that go on there
+    # 16 -> 8 -> 4 -> 8 -> 16, pretrained, and the blocks at stride 16 that are not
     step = list(backbone.inner_decoder)
-    a8 = step[0].blocks(_to(res5, step[0], res3))
-    a4 = step[1].blocks(_to(a8, step[1], res2))
-    b8 = step[2].blocks(_to(a4, step[2], res3, a8))
-    x, memory = _go(step[3].blocks, _to(b8, step[3], res5), memory, layers)
-    b16, memory = _go(backbone.extra, x, memory, layers)
+    a8 = _run(step[0].blocks, _to(res5, step[0], res3))
+    a4 = _run(step[1].blocks, _to(a8, step[1], res2))
+    b8 = _run(step[2].blocks, _to(a4, step[2], res3, a8))
+    x, memory = _run_both(step[3].blocks, _to(b8, step[3], res5), memory, layers)
+    b16, memory = _run_both(backbone.stage5_extra, x, memory, layers)
 
     # -> 8 -> 4 -> 8 -> 16 -> 8 -> 4
     step = list(backbone.decoder)
-    c8 = step[0].blocks(_to(b16, step[0], a8, b8))
-    c4 = step[1].blocks(_to(c8, step[1], res2, a4))
-    d8 = step[2].blocks(_to(c4, step[2], b8, c8))
-    d16, memory = _go(step[3].blocks, _to(d8, step[3], res5, b16), memory, layers)
-    e8 = step[4].blocks(_to(d16, step[4], c8, d8))
-    e4 = step[5].blocks(_to(e8, step[5], a4, c4))
+    c8 = _run(step[0].blocks, _to(b16, step[0], a8, b8))
+    c4 = _run(step[1].blocks, _to(c8, step[1], res2, a4))
+    d8 = _run(step[2].blocks, _to(c4, step[2], b8, c8))
+    d16, memory = _run_both(step[3].blocks, _to(d8, step[3], res5, b16), memory, layers)
+    e8 = _run(step[4].blocks, _to(d16, step[4], c8, d8))
+    e4 = _run(step[5].blocks, _to(e8, step[5], a4, c4))
     assert not layers
     _expect(backbone(image), e4, (res2, res3, res4, c4), memory, backbone)
 
 
 @torch.no_grad()
-def test_stacked_fusion__halving_takes_every_second_pixel():
-    fusion = randomise_norms(StackedFusion(3, 4, True, dict(type='BN'), dict(type='ReLU'))).eval()
+def test_stacked_fusion__downsampling_takes_every_second_pixel():
+    fusion = randomize_norms(StackedFusion(3, 4, True, dict(type='BN'), dict(type='ReLU'))).eval()
     x, earlier = torch.randn(1, 3, 9, 5), torch.randn(1, 4, 5, 3)
     every = ConvNormAct(3, 4, norm_cfg=dict(type='BN'), act=False).eval()
     every.load_state_dict(fusion.project[1].state_dict())
@@ -222,7 +260,7 @@ def test_stacked_fusion__equal_channels_are_only_resized():
 @torch.no_grad()
 @pytest.mark.parametrize('size', SMALL_MODEL)
 def test_dual_path_axial_resnet__slots_are_a_set(size):
-    backbone = randomise_norms(DualPathAxialResNet(**SMALL_MODEL[size])).eval().double()
+    backbone = randomize_norms(DualPathAxialResNet(**SMALL_MODEL[size])).eval().double()
     image = torch.randn(1, 3, 33, 33, dtype=torch.float64)
     before = backbone(image)
     order = torch.randperm(5)
@@ -243,14 +281,14 @@ def test_dual_path_axial_resnet__any_size(size, shape):
 
 @pytest.mark.parametrize('size', SMALL_MODEL)
 def test_dual_path_axial_resnet__both_paths_learn(size):
-    backbone = randomise_norms(DualPathAxialResNet(**SMALL_MODEL[size])).train()
+    backbone = randomize_norms(DualPathAxialResNet(**SMALL_MODEL[size])).train()
     features = backbone(torch.rand(3, 3, 33, 33))
     parts = (features.panoptic, features.semantic[-1], features.class_embedding, features.mask_embedding)
     sum(part.square().mean() for part in parts).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
     assert backbone.memory.grad.any()
 
-    # The pixels learn of the memory, through the feedback, and the memory of the pixels.
+    # The pixels depend on the memory and the memory on the pixels.
     backbone.zero_grad()
     image = torch.rand(2, 3, 33, 33, requires_grad=True)
     backbone(image).panoptic.square().mean().backward()
@@ -267,7 +305,7 @@ def test_dual_path_axial_resnet__memory_is_truncated_normal():
 
 
 def test_dual_path_axial_resnet__takes_the_weights_of_an_axial_resnet(tmp_path):
-    trained = randomise_norms(AxialResNet(num_blocks=(1, 1, 2, 2), channels=(8, 8, 8, 16)))
+    trained = randomize_norms(AxialResNet(num_blocks=(1, 1, 2, 2), channels=(8, 8, 8, 16)))
     torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'a.pth')
     backbone = MODELS.build(
         dict(
@@ -279,7 +317,11 @@ def test_dual_path_axial_resnet__takes_the_weights_of_an_axial_resnet(tmp_path):
                 'num_heads': 8
             }))
     backbone.init_weights()
-    ours = backbone.state_dict()
+    ours = {
+        key: value
+        for key, value in backbone.state_dict().items() if key.startswith(('stem.', 'stages.'))
+    }
+    assert ours.keys() == trained.state_dict().keys()
     for key, value in trained.state_dict().items():
         assert torch.equal(ours[key], value), key
 
@@ -303,6 +345,7 @@ def test_dual_path_axial_resnet__activations_and_norms_are_those_asked_for(size)
     (dict(decoder_strides=(8, 4, 2, 4)), '`decoder_strides` .* between 4 and 16'),
     (dict(inner_decoder_strides=(8, 4)), r'`inner_decoder_strides` .* to 16, .* but got \(8, 4\)'),
     (dict(dual_path_channels=20), 'multiple of 8, twice its heads, but got 20'),
+    (dict(first_dual_path_stage=16), '`first_dual_path_stage` .* at most 5, but got 16'),
 ])
 def test_dual_path_axial_resnet__says_what_is_wrong(wrong, message):
     with pytest.raises(ValueError, match=message):

@@ -5,8 +5,8 @@ import numpy as np
 import torch
 from mmdet.registry import MODELS
 
-from tests.golden import golden_state_dict
 from tests.reference_names import reference_names
+from tests.reference_weights import reference_state_dict
 
 KMAX_R50 = dict(
     type='ResNet',
@@ -23,11 +23,11 @@ def test_resnet__is_the_reference(reference_dir):
     backbone = MODELS.build(KMAX_R50)
     backbone.eval()
     weights = backbone.state_dict()
-    listed = json.loads((reference_dir / 'golden' / 'keys_r50_coco.json').read_text())
+    listed = json.loads((reference_dir / 'keys_r50_coco.json').read_text())
     names = reference_names(weights, listed, prefix='backbone.')
-    backbone.load_state_dict(golden_state_dict(names, weights))
+    backbone.load_state_dict(reference_state_dict(names, weights))
 
-    reference = np.load(reference_dir / 'golden' / 'backbone_r50.npz')
+    reference = np.load(reference_dir / 'backbone_r50.npz')
     with torch.no_grad():
         features = backbone(torch.from_numpy(reference['image']))
     for name, feature in zip(('res2', 'res3', 'res4', 'res5'), features):

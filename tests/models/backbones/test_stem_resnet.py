@@ -4,14 +4,14 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 
 from remax_mm.models.backbones.stem_resnet import FEATURES, StemResNet
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 STRIDES = dict(stem=2, pooled_stem=4, res2=4, res3=8, res4=16, res5=32)
 
 
 def _backbone(**options):
     # Depth 18 is ResNet too and takes a tenth of the time.
-    backbone = randomise_norms(StemResNet(18, **options))
+    backbone = randomize_norms(StemResNet(18, **options))
     backbone.eval()  # returns nothing in mmdet's class
     return backbone
 

@@ -11,8 +11,8 @@ from mmengine.runner import load_checkpoint
 from remax_mm.analysis import count_parameters
 from remax_mm.models.inference_copy import inference_copy
 from tests.conftest import REPOSITORY
-from tests.golden import golden_weight
 from tests.reference_names import convert_file
+from tests.reference_weights import reference_weight
 
 pytestmark = pytest.mark.slow
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 def model(reference_dir, tmp_path_factory):
     """The model of the config with the weights of a checkpoint file in the format of the reference."""
     folder = tmp_path_factory.mktemp('checkpoints')
-    shapes = json.loads((reference_dir / 'golden' / 'keys_r50_coco.json').read_text())
-    weights = {key: golden_weight(key, shape, rule='C') for key, shape in shapes.items()}
+    shapes = json.loads((reference_dir / 'keys_r50_coco.json').read_text())
+    weights = {key: reference_weight(key, shape, rule='C') for key, shape in shapes.items()}
     torch.save(dict(model=weights), folder / 'theirs.pth')
     convert_file(folder / 'theirs.pth', folder / 'ours.pth')
 
@@ -36,7 +36,7 @@ def test_kmax_deeplab__parameters_of_the_inference_network(model):
 
 
 def test_kmax_deeplab__reference_predictions(reference_dir, model):
-    expected = np.load(reference_dir / 'golden' / 'whole_r50_coco.npz')
+    expected = np.load(reference_dir / 'whole_r50_coco.npz')
     size = int(expected['size'])
     image = np.random.RandomState(int(expected['seed'])).randint(0, 256,
                                                                  (1, 3, size, size)).astype(np.float32)

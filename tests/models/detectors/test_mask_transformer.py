@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
 from remax_mm.structures import MaskPrediction
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 from tests.tiny_model import NUM_CLASSES, NUM_SLOTS, NUM_THINGS, detector_config
 
 SIZES = ((49, 65), (65, 50))
@@ -23,7 +23,7 @@ def _mmdet_scope():
 
 
 def _model(**options):
-    return randomise_norms(MODELS.build(detector_config(**options)))
+    return randomize_norms(MODELS.build(detector_config(**options)))
 
 
 def _batch(training):

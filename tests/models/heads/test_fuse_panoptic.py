@@ -64,15 +64,10 @@ def _reference_fusion(class_logits, mask_logits, num_things, options):
     return painted
 
 
-@pytest.fixture(scope='module')
-def golden(reference_dir):
-    return reference_dir / 'golden'
-
-
 @pytest.mark.parametrize('name', ['coco', 'cityscapes', 'ade20k'])
-def test_fuse_panoptic__is_the_reference(golden, name):
-    data = np.load(golden / 'panoptic_inference.npz')
-    expected = json.loads((golden / 'panoptic_inference.json').read_text())[name]
+def test_fuse_panoptic__is_the_reference(reference_dir, name):
+    data = np.load(reference_dir / 'panoptic_inference.npz')
+    expected = json.loads((reference_dir / 'panoptic_inference.json').read_text())[name]
     thresholds = expected['thresholds']
     segment_map, segments = fuse_panoptic(
         torch.from_numpy(data['class_logits']),

@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 from remax_mm.models.task_modules import build_panoptic_targets
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 from tests.tiny_model import head_config
 
 IN_CHANNELS = (4, 6, 8, 10)
@@ -44,13 +44,13 @@ def _data_samples(height=33, width=65):
 
 def _kmax_and_remax():
     """A ReMaX head and its kMaX sibling with the same weights."""
-    remax, kmax = randomise_norms(_head(relaxed=True)), _head()
+    remax, kmax = randomize_norms(_head(relaxed=True)), _head()
     kmax.load_state_dict(remax.state_dict(), strict=False)
     return kmax, remax
 
 
 def test_kmax_head__permuting_slots_permutes_the_outputs():
-    head = randomise_norms(_head()).double().eval()
+    head = randomize_norms(_head()).double().eval()
     features = _features(dtype=torch.float64)
     with torch.no_grad():
         predictions = head(features)
@@ -65,7 +65,7 @@ def test_kmax_head__permuting_slots_permutes_the_outputs():
 
 
 def test_kmax_head__predicts_the_final_output():
-    head = randomise_norms(_head()).eval()
+    head = randomize_norms(_head()).eval()
     features = _features()
     class_logits, mask_logits = head.predict(features, None)
     final = head(features)[-1]
@@ -141,7 +141,7 @@ def test_kmax_head__ground_truth_of_cityscapes(finest):
     dict(relaxed=True, norm_cfg=dict(type='GN', num_groups=32))
 ])
 def test_kmax_head__trains_every_parameter(options):
-    head = randomise_norms(_head(**options))
+    head = randomize_norms(_head(**options))
     losses = head.loss(_features(), _data_samples())
     assert all(loss.isfinite() and loss.ndim == 0 for loss in losses.values())
     sum(losses.values()).backward()
@@ -150,7 +150,7 @@ def test_kmax_head__trains_every_parameter(options):
 
 
 def test_kmax_head__panoptic_losses_teach_the_stage_heads_nothing():
-    head = randomise_norms(_head(relaxed=True))
+    head = randomize_norms(_head(relaxed=True))
     losses = head.loss(_features(), _data_samples())
     sum(loss for name, loss in losses.items() if not name.endswith('loss_sem')).backward()
     for layer in head.transformer_decoder.layers[:2]:
@@ -159,7 +159,7 @@ def test_kmax_head__panoptic_losses_teach_the_stage_heads_nothing():
 
 @pytest.mark.parametrize('relax_assignment', [True, False])
 def test_remax_head__is_its_kmax_sibling_in_eval(relax_assignment):
-    remax = randomise_norms(_head(relaxed=True, relax_assignment=relax_assignment))
+    remax = randomize_norms(_head(relaxed=True, relax_assignment=relax_assignment))
     kmax = _head()
     keys = kmax.load_state_dict(remax.state_dict(), strict=False)
     assert not keys.missing_keys and all('.remask.' in key for key in keys.unexpected_keys)
@@ -215,7 +215,7 @@ def test_kmax_head__starts_with_void_everywhere():
 
 
 def test_kmax_head__mixed_precision_ends_in_float32():
-    head = randomise_norms(_head(relaxed=True))
+    head = randomize_norms(_head(relaxed=True))
     with torch.autocast('cpu', dtype=torch.bfloat16):
         losses = head.loss(_features(), _data_samples())
         predicted = head.eval().predict(_features(), None)
@@ -224,7 +224,7 @@ def test_kmax_head__mixed_precision_ends_in_float32():
 
 
 def test_kmax_head__synchronized_norms_are_batch_norms_in_eval():
-    head = randomise_norms(_head())
+    head = randomize_norms(_head())
     synchronized = _head(norm_cfg=dict(type='SyncBN', eps=1e-3, momentum=0.01))
     synchronized.load_state_dict(head.state_dict())
     norms = [module for module in head.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

@@ -10,8 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from remax_mm.models.layers import resize_to
 from remax_mm.structures import PanopticTargets
-from tests.golden import golden_state_dict
 from tests.reference_names import reference_names
+from tests.reference_weights import reference_state_dict
 
 IN_CHANNELS = (256, 512, 1024, 2048)
 NUM_CLASSES = 7
@@ -26,14 +26,9 @@ LOSSES = dict(
 
 
 @pytest.fixture(scope='module')
-def golden(reference_dir):
-    return reference_dir / 'golden'
-
-
-@pytest.fixture(scope='module')
-def listed(golden):
+def listed(reference_dir):
     """What is known of each weight, by its name in the reference."""
-    return json.loads((golden / 'head_weights_spec.json').read_text())
+    return json.loads((reference_dir / 'head_weights_spec.json').read_text())
 
 
 @pytest.fixture(scope='module')
@@ -44,13 +39,10 @@ def reference_head(listed):
             type='KMaXHead',
             num_things_classes=4,
             num_stuff_classes=3,
-            pixel_decoder=dict(type='KMaXPixelDecoder', in_channels=IN_CHANNELS, num_blocks=[1, 1, 1, 1]),
-            transformer_decoder=dict(
-                type='KMaXTransformerDecoder',
-                in_channels=[2048, 1024, 512, 256],
-                num_slots=12,
-                num_layers=[1, 1, 1]),
-            semantic_head=dict(type='ASPPSemanticHead', in_channels=IN_CHANNELS, num_classes=NUM_CLASSES + 1),
+            in_channels=IN_CHANNELS,
+            pixel_decoder=dict(type='KMaXPixelDecoder', num_blocks=[1, 1, 1, 1]),
+            transformer_decoder=dict(type='KMaXTransformerDecoder', num_slots=12, num_layers=[1, 1, 1]),
+            semantic_head=dict(type='ASPPSemanticHead', num_classes=NUM_CLASSES + 1),
             criterion=dict(
                 type='PanopticCriterion',
                 assigner=dict(type='PQSimilarityAssigner'),
@@ -62,13 +54,13 @@ def reference_head(listed):
                 loss_sem=dict(type='SemanticLoss', num_samples=289, sampling_temperature=2.0))))
     weights = head.state_dict()
     names = reference_names(weights, listed, prefix='panoptic_head.')
-    head.load_state_dict(golden_state_dict(names, weights))
+    head.load_state_dict(reference_state_dict(names, weights))
     return head.eval()
 
 
 @pytest.fixture(scope='module')
-def features(golden):
-    inputs = np.load(golden / 'head_inputs.npz')
+def features(reference_dir):
+    inputs = np.load(reference_dir / 'head_inputs.npz')
     return [torch.from_numpy(inputs[name]) for name in ('res2', 'res3', 'res4', 'res5')]
 
 
@@ -92,14 +84,14 @@ def test_reference_names__every_key_with_its_shape(listed, reference_head):
 
 
 @pytest.mark.parametrize('output', OUTPUTS)
-def test_kmax_head__class_logits(golden, predictions, output):
-    expected = torch.from_numpy(np.load(golden / 'head_eval_preds.npz')[f'class_logits_{output}'])
+def test_kmax_head__class_logits(reference_dir, predictions, output):
+    expected = torch.from_numpy(np.load(reference_dir / 'head_eval_preds.npz')[f'class_logits_{output}'])
     torch.testing.assert_close(predictions[output].class_logits, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize('output', OUTPUTS)
-def test_kmax_head__mask_logits(golden, predictions, output):
-    reference = np.load(golden / 'head_eval_preds.npz')
+def test_kmax_head__mask_logits(reference_dir, predictions, output):
+    reference = np.load(reference_dir / 'head_eval_preds.npz')
     mask_logits = predictions[output].mask_logits
     expected = torch.from_numpy(reference[f'mask_logits_{output}'])
     torch.testing.assert_close(resize_to(mask_logits, (17, 17)), expected, atol=1e-3, rtol=0)
@@ -110,15 +102,16 @@ def test_kmax_head__mask_logits(golden, predictions, output):
 
 
 @pytest.mark.parametrize('output', OUTPUTS)
-def test_kmax_head__pixel_features(golden, predictions, output):
-    expected = torch.from_numpy(np.load(golden / 'head_eval_pixel_features.npz')[f'pixel_feature_{output}'])
+def test_kmax_head__pixel_features(reference_dir, predictions, output):
+    expected = torch.from_numpy(
+        np.load(reference_dir / 'head_eval_pixel_features.npz')[f'pixel_feature_{output}'])
     feature = resize_to(predictions[output].pixel_feature, (17, 17))
     torch.testing.assert_close(feature, expected, atol=1e-4, rtol=0)
 
 
-def _targets(golden):
+def _targets(reference_dir):
     """The segments of the reference's training step."""
-    truth = np.load(golden / 'loss_inputs.npz')
+    truth = np.load(reference_dir / 'loss_inputs.npz')
 
     def pad(name, value):
         parts = [torch.from_numpy(truth[f'gt{image}_{name}']) for image in range(2)]
@@ -133,7 +126,7 @@ def _targets(golden):
 
 
 @pytest.fixture(scope='module')
-def training_step(golden, features, reference_head):
+def training_step(reference_dir, features, reference_head):
     """One forward and backward pass in float64 with batch statistics; the head, its inputs and outputs."""
     torch.manual_seed(0)
     head = copy.deepcopy(reference_head).double().train()
@@ -142,19 +135,19 @@ def training_step(golden, features, reference_head):
             module.p = 0.0
     inputs = [feature.double().requires_grad_() for feature in features]
     predictions, sem_logits = head(inputs), head.semantic_head(inputs)
-    losses = head.criterion(predictions, _targets(golden), sem_logits)
+    losses = head.criterion(predictions, _targets(reference_dir), sem_logits)
     sum(losses.values()).backward()
     return head, inputs, predictions, sem_logits, losses
 
 
 @pytest.fixture(scope='module')
-def expected_step(golden):
-    return json.loads((golden / 'head_train_step.json').read_text())
+def expected_step(reference_dir):
+    return json.loads((reference_dir / 'head_train_step.json').read_text())
 
 
-def test_kmax_head__predicts_in_training_as_the_reference(golden, training_step):
+def test_kmax_head__predicts_in_training_as_the_reference(reference_dir, training_step):
     _, _, predictions, sem_logits, _ = training_step
-    expected = np.load(golden / 'head_train_preds.npz')
+    expected = np.load(reference_dir / 'head_train_preds.npz')
     outputs = dict(
         class_logits_final=predictions[-1].class_logits,
         mask_logits_final=predictions[-1].mask_logits,

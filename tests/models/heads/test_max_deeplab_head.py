@@ -10,7 +10,7 @@ from torch import nn
 from remax_mm.models.relaxations import relax_mask_logits
 from remax_mm.models.task_modules import build_panoptic_targets
 from remax_mm.structures import DualPathFeatures
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 NUM_CLASSES = 5
 WIDTHS = (4, 6, 8, 10)
@@ -83,14 +83,14 @@ def _data_samples(height=33, width=65):
 
 def _pair():
     """A relaxed head and its plain sibling with the same weights."""
-    relaxed, plain = randomise_norms(_head(relaxed=True)), _head()
+    relaxed, plain = randomize_norms(_head(relaxed=True)), _head()
     keys = plain.load_state_dict(relaxed.state_dict(), strict=False)
     assert not keys.missing_keys and all(key.startswith('remask.') for key in keys.unexpected_keys)
     return relaxed, plain
 
 
 def test_max_deeplab_head__one_output_from_embeddings_and_panoptic_feature():
-    head = randomise_norms(_head()).eval()
+    head = randomize_norms(_head()).eval()
     features = _features()
     prediction, = head(features)
     expected = head.predictor(features.mask_embedding, features.class_embedding, features.panoptic)
@@ -103,7 +103,7 @@ def test_max_deeplab_head__one_output_from_embeddings_and_panoptic_feature():
 
 
 def test_max_deeplab_head__permuting_slots_permutes_the_outputs():
-    head = randomise_norms(_head()).double().eval()
+    head = randomize_norms(_head()).double().eval()
     features, order = _features(dtype=torch.float64), torch.randperm(6)
     permuted = features._replace(
         class_embedding=features.class_embedding[..., order],
@@ -139,7 +139,7 @@ def test_max_deeplab_head__losses_are_those_of_its_criterion(relaxed):
     dict(norm_cfg=dict(type='GN', num_groups=32)),
 ])
 def test_max_deeplab_head__trains_every_parameter(options):
-    head = randomise_norms(_head(**options))
+    head = randomize_norms(_head(**options))
     losses = head.loss(_features(), _data_samples())
     assert all(loss.isfinite() and loss.ndim == 0 for loss in losses.values())
     sum(losses.values()).backward()
@@ -175,7 +175,7 @@ def test_max_deeplab_head__remask_relaxes_the_output_in_training():
 
 
 def test_max_deeplab_head__panoptic_losses_teach_the_stage_head_nothing():
-    head = randomise_norms(_head(relaxed=True))
+    head = randomize_norms(_head(relaxed=True))
     losses = head.loss(_features(), _data_samples())
     sum(loss for name, loss in losses.items() if name != 'loss_stage_sem').backward(retain_graph=True)
     assert all(parameter.grad is None for parameter in head.remask.parameters())
@@ -187,7 +187,7 @@ def test_max_deeplab_head__ground_truth_remask_sees_the_truth():
     head = MODELS.build(dict(_config(relaxed=True), remask=dict(type='GroundTruthReMask')))
     samples, features = _data_samples(), _features()
     targets = build_panoptic_targets(samples, num_classes=NUM_CLASSES, size=(9, 17), num_slots=6)
-    prediction, = head(features, sem_seg=targets.sem_seg)
+    prediction, = head.predict_masks(features, targets.sem_seg)
     gate = prediction.relaxed_mask_logits / prediction.mask_logits - 1
     classes = prediction.class_logits.sigmoid()  # void has the gate 0
     seen = torch.cat([classes[..., :-1], torch.zeros_like(classes[..., -1:])], dim=-1)
@@ -235,7 +235,7 @@ def test_max_deeplab_head__weights_survive_the_runners_initialization():
 
 
 def test_max_deeplab_head__mixed_precision_ends_in_float32():
-    head = randomise_norms(_head(relaxed=True))
+    head = randomize_norms(_head(relaxed=True))
     with torch.autocast('cpu', dtype=torch.bfloat16):
         losses = head.loss(_features(), _data_samples())
         predicted = head.eval().predict(_features(), None)

@@ -30,20 +30,15 @@ def _classes(*columns, num_classes=4):
     return SURE * F.one_hot(torch.tensor([*columns, num_classes]), num_classes + 1).float()
 
 
-@pytest.fixture(scope='module')
-def golden(reference_dir):
-    return reference_dir / 'golden'
-
-
-def test_fuse_semantic__is_the_reference(golden):
-    data = np.load(golden / 'panoptic_inference.npz')
+def test_fuse_semantic__is_the_reference(reference_dir):
+    data = np.load(reference_dir / 'panoptic_inference.npz')
     semantic = fuse_semantic(torch.from_numpy(data['class_logits']), torch.from_numpy(data['mask_logits']))
     assert (semantic.numpy() == data['semantic_inference_argmax']).all()
 
 
-def test_restore_size__is_the_reference(golden):
-    data = np.load(golden / 'eval_postprocess.npz')
-    expected = json.loads((golden / 'eval_postprocess.json').read_text())
+def test_restore_size__is_the_reference(reference_dir):
+    data = np.load(reference_dir / 'eval_postprocess.npz')
+    expected = json.loads((reference_dir / 'eval_postprocess.json').read_text())
     # The reference takes the image to have round(37 * 65 / 50) = 48 of the input's rows.
     mask_logits = restore_size(
         torch.from_numpy(data['mask_logits_os4']), expected['input_size'], (48, 65), expected['output'])

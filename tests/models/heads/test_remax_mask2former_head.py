@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from remax_mm.models.heads.remax_mask2former_head import semantic_map
 from remax_mm.models.inference_copy import inference_copy
 from remax_mm.models.losses import SoftTargetCrossEntropyLoss
+from remax_mm.models.relaxations import ReClass
 from tests.mask_former_config import FAMILIES, NUM_QUERIES, SIDE, detector_config, drawn_batch, mmdet_samples
 
 K = 5
@@ -196,6 +197,30 @@ def test_loss__reclass_loops(family):
             total -= (1. if k == label else .1 * covered) * log_p[k]
     assert sum(int((row < K).sum()) for row in labels) == 8
     assert loss.item() == pytest.approx(2 * total / weights, rel=1e-5)
+
+
+@MODELS.register_module(force=True)
+class VoidEverywhere(ReClass):
+    """Targets that no other module gives: every matched query is void."""
+
+    def forward(self, class_targets, mask_logits, sem_seg):
+        assert class_targets.shape[:2] == mask_logits.shape[:2] and sem_seg.shape[1:] == mask_logits.shape[2:]
+        return torch.zeros_like(class_targets).index_fill(-1, torch.tensor(K), 1.)
+
+
+@both
+def test_loss__takes_the_targets_of_a_registered_child_of_reclass(family):
+    head = _model(family, reclass=dict(type='VoidEverywhere')).panoptic_head
+    outputs = head.relaxed_outputs(*_prepared(_model(family)))
+    prediction = outputs.predictions[0]
+    metas = [
+        dict(mask_logits=masks, sem_seg=sem_seg)
+        for masks, sem_seg in zip(prediction.mask_logits, outputs.sem_seg)
+    ]
+    labels, class_targets = head.get_targets(
+        list(prediction.class_logits), list(prediction.mask_logits), outputs.gt_instances, metas)[:2]
+    assert sum(int((row < K).sum()) for row in labels) == 8  # matched queries, which would have a class
+    assert all((targets[:, :K] == 0).all() and (targets[:, K] == 1).all() for targets in class_targets)
 
 
 @both

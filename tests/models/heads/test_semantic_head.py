@@ -10,7 +10,7 @@ from torch import nn
 
 from remax_mm.models.heads.semantic_head import (ASPP, ASPPSemanticHead, SimpleSemanticHead,
                                                  StageSemanticHead, normalize_single_value, uniform_bias)
-from tests.golden import golden_state_dict
+from tests.reference_weights import reference_state_dict
 
 PREFIX = 'sem_seg_head.predictor._auxiliary_semantic_predictor.'
 IN_CHANNELS = (256, 512, 1024, 2048)
@@ -41,42 +41,37 @@ def _name_in_reference(key, modules):
     return f'{PREFIX}{modules[module]}.{rest}'
 
 
-def _load_golden(head, modules):
+def _load_reference(head, modules):
     weights = head.state_dict()
     names = {key: _name_in_reference(key, modules) for key in weights}
-    head.load_state_dict(golden_state_dict(names, weights))
+    head.load_state_dict(reference_state_dict(names, weights))
     return {theirs: ours for ours, theirs in names.items()}
 
 
 @pytest.fixture(scope='module')
-def golden(reference_dir):
-    return reference_dir / 'golden'
-
-
-@pytest.fixture(scope='module')
-def features(golden):
-    inputs = np.load(golden / 'head_inputs.npz')
+def features(reference_dir):
+    inputs = np.load(reference_dir / 'head_inputs.npz')
     return [torch.from_numpy(inputs[name]) for name in ('res2', 'res3', 'res4', 'res5')]
 
 
-def test_aspp_semantic_head__is_the_reference(golden, features):
+def test_aspp_semantic_head__is_the_reference(reference_dir, features):
     head = ASPPSemanticHead(IN_CHANNELS, num_classes=8).eval()
-    names = _load_golden(head, ASPP_NAMES)
-    listed = json.loads((golden / 'head_weights_spec.json').read_text())
+    names = _load_reference(head, ASPP_NAMES)
+    listed = json.loads((reference_dir / 'head_weights_spec.json').read_text())
     assert set(names) == {key for key in listed if key.startswith(PREFIX)}
 
     with torch.no_grad():
         logits = head(features)
-    expected = torch.from_numpy(np.load(golden / 'head_eval_preds.npz')['aux_semantic_decoder'])
+    expected = torch.from_numpy(np.load(reference_dir / 'head_eval_preds.npz')['aux_semantic_decoder'])
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
-def test_aspp_semantic_head__trains_as_the_reference(golden, features):
+def test_aspp_semantic_head__trains_as_the_reference(reference_dir, features):
     head = ASPPSemanticHead(IN_CHANNELS, num_classes=8).train()
     head.aspp.dropout.p = 0.0
-    names = _load_golden(head, ASPP_NAMES)
-    step = json.loads((golden / 'head_train_step.json').read_text())
-    truth = np.load(golden / 'loss_inputs.npz')
+    names = _load_reference(head, ASPP_NAMES)
+    step = json.loads((reference_dir / 'head_train_step.json').read_text())
+    truth = np.load(reference_dir / 'loss_inputs.npz')
     target = torch.stack([_class_map(truth, image) for image in range(2)])
 
     losses = F.cross_entropy(head(features), target, ignore_index=-1, reduction='none').flatten(1)
@@ -93,12 +88,12 @@ def test_aspp_semantic_head__trains_as_the_reference(golden, features):
             assert buffers[names[key]].norm().item() == pytest.approx(norm, rel=1e-5), key
 
 
-def test_simple_semantic_head__is_the_reference(golden, features):
+def test_simple_semantic_head__is_the_reference(reference_dir, features):
     head = SimpleSemanticHead(IN_CHANNELS, num_classes=7).eval()
-    _load_golden(head, SIMPLE_NAMES)
+    _load_reference(head, SIMPLE_NAMES)
     with torch.no_grad():
         logits = head(features)
-    expected = torch.from_numpy(np.load(golden / 'head_eval_preds.npz')['aux_semantic_simple'])
+    expected = torch.from_numpy(np.load(reference_dir / 'head_eval_preds.npz')['aux_semantic_simple'])
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from remax_mm.models.layers import AxialAttention1d, AxialAttention2d, RelativePosition
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 
 def _reference_attention_1d(attention, x, channel_norms=True):
@@ -61,7 +61,7 @@ def _affine(norm, channels):
 @pytest.mark.parametrize('norms', [True, False])
 def test_axial_attention_1d__naive_loops(norms):
     attention = AxialAttention1d(6, key_channels=4, value_channels=8, num_heads=2).double().eval()
-    randomise_norms(attention)
+    randomize_norms(attention)
     if not norms:
         attention.qkv.norm = attention.similarity_norm = attention.output_norm = nn.Identity()
     x = torch.randn(2, 6, 5, dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_axial_attention_1d__naive_loops(norms):
 
 def test_axial_attention_2d__columns_then_rows():
     attention = AxialAttention2d(6, key_channels=4, value_channels=8, num_heads=2).double().eval()
-    randomise_norms(attention)
+    randomize_norms(attention)
     x = torch.randn(2, 6, 3, 5, dtype=torch.float64)
 
     columns = torch.stack([attention.height_axis(x[..., column]) for column in range(5)], dim=-1)

@@ -8,7 +8,7 @@ from torch import nn
 from remax_mm.models.layers import (KMAX_NORM, ConvNormAct, DepthwiseSeparableConv, build_norm, resize_to,
                                     truncated_normal_)
 from remax_mm.structures import full_precision
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 TRUNCATED_STD = 0.8796
 """Standard deviation of a standard normal distribution cut at two standard deviations."""
@@ -87,7 +87,7 @@ def test_truncated_normal__cut_at_two_standard_deviations():
 
 
 def test_conv_norm_act__order():
-    layer = randomise_norms(ConvNormAct(3, 4, 3, bias=True)).eval()
+    layer = randomize_norms(ConvNormAct(3, 4, 3, bias=True)).eval()
     x = torch.randn(2, 3, 5, 6)
     expected = F.conv2d(x, layer.conv.weight, layer.conv.bias, padding=1)
     expected = (expected - layer.norm.running_mean[:, None, None]) / (layer.norm.running_var[:, None, None] +
@@ -98,7 +98,7 @@ def test_conv_norm_act__order():
 
 
 def test_conv_norm_act__activation_of_the_config():
-    relu = randomise_norms(ConvNormAct(3, 4, 3, act_cfg=dict(type='ReLU'))).eval()
+    relu = randomize_norms(ConvNormAct(3, 4, 3, act_cfg=dict(type='ReLU'))).eval()
     bare = ConvNormAct(3, 4, 3, act=False, act_cfg=dict(type='ReLU')).eval()
     bare.load_state_dict(relu.state_dict())
     x = torch.randn(2, 3, 5, 6)
@@ -142,7 +142,7 @@ def test_conv_norm_act__initializations():
 
 
 def test_depthwise_separable_conv__channel_by_channel():
-    layer = randomise_norms(DepthwiseSeparableConv(3, 4)).eval()
+    layer = randomize_norms(DepthwiseSeparableConv(3, 4)).eval()
     x = torch.randn(2, 3, 6, 7)
     depthwise, pointwise = layer
     channels = [F.conv2d(x[:, c:c + 1], depthwise.conv.weight[c:c + 1], padding=2) for c in range(3)]

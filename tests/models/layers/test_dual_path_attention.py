@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from remax_mm.models.layers import attend
 from remax_mm.models.layers.dual_path_attention import (DualPathLayer, PathAttention, PathProjection,
                                                         Projection)
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 SMALL = dict(channels=8, ffn_channels=12, num_heads=2)
 RELU = dict(type='ReLU')
@@ -68,7 +68,7 @@ KINDS = {
 def test_path_attention__naive_loops(kind):
     paths = dict(memory=_projection(5), pixel=_projection(12))
     reader, sources = paths[KINDS[kind][0]], [paths[name] for name in KINDS[kind][1]]
-    attention = randomise_norms(PathAttention(8, 3, 2, act_cfg=RELU)).double().eval()
+    attention = randomize_norms(PathAttention(8, 3, 2, act_cfg=RELU)).double().eval()
     output = attention(reader, *sources)
     assert output.shape == (2, 3, reader.query.shape[3])
     torch.testing.assert_close(output, _reference_attention(attention, reader, sources))
@@ -117,7 +117,7 @@ def test_attend__softmax_in_float32():
 
 @pytest.mark.parametrize('dim', [1, 2])
 def test_path_projection__reduce_then_split(dim):
-    projection = randomise_norms(PathProjection(6, 8, 2, dim, act_cfg=RELU)).double().eval()
+    projection = randomize_norms(PathProjection(6, 8, 2, dim, act_cfg=RELU)).double().eval()
     x = torch.randn(2, 6, *(3, 4)[:dim], dtype=torch.float64)
     qkv = projection.qkv(projection.reduce(x)).flatten(2)
     query, key, value = projection(x)
@@ -128,7 +128,7 @@ def test_path_projection__reduce_then_split(dim):
 
 @torch.no_grad()
 def test_dual_path_layer__both_paths_read_what_was_before():
-    layer = randomise_norms(_layer()).double().eval()
+    layer = randomize_norms(_layer()).double().eval()
     pixel, memory = _paths()
     new_pixel, new_memory = layer(pixel, memory)
 
@@ -186,7 +186,7 @@ def test_dual_path_layer__keeps_any_shape():
 
 @torch.no_grad()
 def test_dual_path_layer__slots_are_a_set():
-    layer = randomise_norms(_layer()).double().eval()
+    layer = randomize_norms(_layer()).double().eval()
     pixel, memory = _paths()
     order = torch.randperm(7)
     (plain_pixel, plain_memory), (pixel, memory) = layer(pixel, memory), layer(pixel, memory[..., order])
@@ -195,21 +195,21 @@ def test_dual_path_layer__slots_are_a_set():
 
 
 def test_dual_path_layer__gradients():
-    layer = randomise_norms(_layer(act_cfg=dict(type='GELU'))).double()  # no kinks in the way of differences
+    layer = randomize_norms(_layer(act_cfg=dict(type='GELU'))).double()  # no kinks in the way of differences
     pixel, memory = _paths()
     pixel, memory = pixel[..., :2, :2].clone().requires_grad_(), memory[..., :3].clone().requires_grad_()
     assert torch.autograd.gradcheck(layer, (pixel, memory))
 
 
 def test_dual_path_layer__trains_every_parameter():
-    layer = randomise_norms(_layer())
+    layer = randomize_norms(_layer())
     pixel, memory = layer(*_paths(dtype=torch.float32))
     (pixel.square().mean() + memory.square().mean()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in layer.parameters())
 
 
 def test_dual_path_layer__drop_path_on_each_update_by_itself():
-    layer = randomise_norms(_layer(drop_path_rate=0.5)).eval()
+    layer = randomize_norms(_layer(drop_path_rate=0.5)).eval()
     pixel, memory = _paths(batch_size=256, dtype=torch.float32)
     dropped = []
 
@@ -227,7 +227,7 @@ def test_dual_path_layer__drop_path_on_each_update_by_itself():
 
 
 def test_dual_path_layer__mixed_precision_is_close():
-    layer = randomise_norms(_layer())
+    layer = randomize_norms(_layer())
     pixel, memory = _paths(dtype=torch.float32)
     exact = layer(pixel, memory)
     with torch.autocast('cpu', dtype=torch.bfloat16):

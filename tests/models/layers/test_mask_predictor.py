@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from remax_mm.models.layers import MaskPredictor, add_void_prior
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 
 def _predictor(num_classes=3, **options):
@@ -33,7 +33,7 @@ def test_add_void_prior__offset_of_coco():
 
 
 def test_mask_predictor__naive_loops():
-    predictor = randomise_norms(_predictor()).double().eval()
+    predictor = randomize_norms(_predictor()).double().eval()
     mask_embedding, class_embedding, feature = _inputs(torch.float64)
     prediction = predictor(mask_embedding, class_embedding, feature)
 
@@ -86,7 +86,7 @@ def test_mask_predictor__initialization():
 
 
 def test_mask_predictor__mixed_precision_ends_in_float32():
-    predictor = randomise_norms(_predictor()).eval()
+    predictor = randomize_norms(_predictor()).eval()
     inputs = _inputs()
     with torch.autocast('cpu', dtype=torch.bfloat16):
         prediction = predictor(*inputs)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from remax_mm.models.layers import AxialBlock, BasicBlock, BottleneckBlock, build_block_group
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 BLOCKS = [BottleneckBlock, AxialBlock]
 
@@ -21,10 +21,10 @@ def _branch(block, x):
 @pytest.mark.parametrize('kind', BLOCKS)
 def test_block__shortcut_comes_from_the_activated_input(kind):
     x = torch.randn(2, 32, 5, 3)
-    same = randomise_norms(kind(32, 8)).eval()
+    same = randomize_norms(kind(32, 8)).eval()
     torch.testing.assert_close(same(x), F.gelu(x) + _branch(same, F.gelu(x)))
 
-    wider = randomise_norms(kind(32, 16)).eval()
+    wider = randomize_norms(kind(32, 16)).eval()
     torch.testing.assert_close(wider(x), wider.shortcut(F.gelu(x)) + _branch(wider, F.gelu(x)))
 
 
@@ -54,7 +54,7 @@ def test_axial_block__key_and_value_widths():
 
 @pytest.mark.parametrize('kind', BLOCKS)
 def test_block__drop_path_drops_the_branch_of_whole_images(kind):
-    block = randomise_norms(kind(32, 8, drop_path_rate=0.5)).eval()
+    block = randomize_norms(kind(32, 8, drop_path_rate=0.5)).eval()
     x = torch.randn(64, 32, 3, 2)
     shortcut, kept = F.gelu(x), _branch(block, F.gelu(x))
     torch.testing.assert_close(block(x), shortcut + kept)
@@ -69,7 +69,7 @@ def test_block__drop_path_drops_the_branch_of_whole_images(kind):
 
 @pytest.mark.parametrize('width, base', [(32, 8), (24, 8)])
 def test_basic_block__two_convolutions_of_full_width(width, base):
-    block = randomise_norms(BasicBlock(width, base, stride=2)).eval()
+    block = randomize_norms(BasicBlock(width, base, stride=2)).eval()
     assert [tuple(conv.conv.weight.shape) for conv in (block.first, block.second)] == [(32, width, 3, 3),
                                                                                        (32, 32, 3, 3)]
     x = torch.randn(2, width, 5, 9)
@@ -84,7 +84,7 @@ def test_basic_block__two_convolutions_of_full_width(width, base):
 
 @pytest.mark.parametrize('kind', [*BLOCKS, BasicBlock])
 def test_block__activation_of_the_config(kind):
-    block = randomise_norms(kind(32, 8, act_cfg=dict(type='ReLU'))).eval()
+    block = randomize_norms(kind(32, 8, act_cfg=dict(type='ReLU'))).eval()
     activations = [module for module in block.modules() if isinstance(module, (nn.ReLU, nn.GELU))]
     assert activations and all(isinstance(module, nn.ReLU) for module in activations)
 
@@ -126,7 +126,7 @@ def test_block__group_norm_at_odd_widths(kind):
 @pytest.mark.parametrize('kind', BLOCKS)
 def test_block__stride_takes_every_second_pixel(kind, width, size):
     block, plain = kind(width, 8, stride=2), kind(width, 8)
-    plain.load_state_dict(randomise_norms(block).state_dict())  # the stride has no parameters
+    plain.load_state_dict(randomize_norms(block).state_dict())  # the stride has no parameters
     x = torch.randn(2, width, *size)
     block.eval(), plain.eval()
     activated = F.gelu(x)

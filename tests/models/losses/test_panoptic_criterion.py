@@ -89,7 +89,7 @@ def test_forward__reference_gradient_norms(reference_dir, case):
 def test_forward__reference_gradients(reference_dir, case):
     losses, inputs = _reference_run(reference_dir, case, torch.float32)
     sum(losses.values()).backward()
-    with np.load(reference_dir / 'golden' / 'loss_total_gradients.npz') as file:
+    with np.load(reference_dir / 'loss_total_gradients.npz') as file:
         names = [name for name in file.files if name.startswith(case)]
         assert len(names) == 9
         for name in names:

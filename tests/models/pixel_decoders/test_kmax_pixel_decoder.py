@@ -8,9 +8,9 @@ from torch import nn
 
 from remax_mm.models.layers import AxialBlock, BottleneckBlock, LayerNorm2d
 from remax_mm.models.pixel_decoders.kmax_pixel_decoder import KMaXPixelDecoder, ResizedFuse
-from tests.golden import golden_state_dict
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 from tests.reference_names import reference_names
+from tests.reference_weights import reference_state_dict
 
 IN_CHANNELS = (4, 6, 10, 12)
 
@@ -28,21 +28,21 @@ def _features(height=33, width=65, batch_size=2, dtype=torch.float32):
 
 
 def test_kmax_pixel_decoder__is_the_reference(reference_dir):
-    golden = reference_dir / 'golden'
     decoder = KMaXPixelDecoder([256, 512, 1024, 2048], num_blocks=[1, 1, 1, 1])
     weights = decoder.state_dict()
-    listed = json.loads((golden / 'head_weights_spec.json').read_text())
+    listed = json.loads((reference_dir / 'head_weights_spec.json').read_text())
     names = reference_names(weights, listed, prefix='panoptic_head.pixel_decoder.')
-    decoder.load_state_dict(golden_state_dict(names, weights))
+    decoder.load_state_dict(reference_state_dict(names, weights))
     decoder.double().eval()
-    inputs = np.load(golden / 'head_inputs.npz')
+    inputs = np.load(reference_dir / 'head_inputs.npz')
     with torch.no_grad():
         outputs = decoder(
             [torch.from_numpy(inputs[name]).double() for name in ('res2', 'res3', 'res4', 'res5')])
 
     # Ours has no rounding, so that no more than the reference's own is left.
-    rounding = json.loads((golden / 'head_eval_info.json').read_text())['max_abs_error_float32_vs_float64']
-    expected = np.load(golden / 'head_eval_features.npz')
+    rounding = json.loads(
+        (reference_dir / 'head_eval_info.json').read_text())['max_abs_error_float32_vs_float64']
+    expected = np.load(reference_dir / 'head_eval_features.npz')
     for name, output, error in zip(('os32', 'os16', 'os8', 'os4'), outputs,
                                    [*rounding['ms'], rounding['pan']]):
         assert np.abs(expected[name] - output.numpy()).max() <= 1.05 * error
@@ -70,7 +70,7 @@ def test_kmax_pixel_decoder__any_input_size(size):
 
 
 def test_kmax_pixel_decoder__stages_by_hand():
-    decoder = randomise_norms(_decoder()).double().eval()
+    decoder = randomize_norms(_decoder()).double().eval()
     features = _features(dtype=torch.float64)
     res2, res3, res4, res5 = [
         F.layer_norm(f.permute(0, 2, 3, 1), f.shape[1:2], norm.weight, norm.bias, 1e-6).permute(0, 3, 1, 2)
@@ -93,7 +93,7 @@ def test_kmax_pixel_decoder__stages_by_hand():
 def test_kmax_pixel_decoder__two_features_of_one_stride():
     """Stage after stage in the order of the features, as the released Cityscapes models need it."""
     decoder = KMaXPixelDecoder([6, 2, 10, 12], (12, 8, 2, 3), (1, 1, 1, 1), ['bottleneck'] * 4)
-    decoder = randomise_norms(decoder).double().eval()
+    decoder = randomize_norms(decoder).double().eval()
     features = [torch.randn(1, *shape, dtype=torch.float64) for shape in ((6, 9, 9), (2, 9, 9), (10, 5, 5))]
     features.append(torch.randn(1, 12, 3, 3, dtype=torch.float64))
     outputs = decoder(features)
@@ -111,14 +111,14 @@ def test_kmax_pixel_decoder__two_features_of_one_stride():
 def test_resized_fuse__equal_channels_are_neither_activated_nor_projected():
     fuse = ResizedFuse(6, 4, 6)
     assert isinstance(fuse.coarse, nn.Identity)
-    fuse = randomise_norms(fuse).eval()
+    fuse = randomize_norms(fuse).eval()
     coarse, fine = torch.randn(2, 6, 2, 3), torch.randn(2, 4, 3, 5)
     expected = F.interpolate(coarse, (3, 5), mode='bilinear', align_corners=True) + fuse.fine[1](F.gelu(fine))
     torch.testing.assert_close(fuse(coarse, fine), expected)
 
 
 def test_channel_layer_norm__each_pixel_for_itself():
-    norm = randomise_norms(LayerNorm2d(5, eps=1e-6)).double()
+    norm = randomize_norms(LayerNorm2d(5, eps=1e-6)).double()
     x = torch.randn(2, 5, 3, 4, dtype=torch.float64)
     pixel = x[1, :, 2, 3]
     expected = (pixel - pixel.mean()) / (pixel.var(unbiased=False) + 1e-6).sqrt() * norm.weight + norm.bias
@@ -126,7 +126,7 @@ def test_channel_layer_norm__each_pixel_for_itself():
 
 
 def test_kmax_pixel_decoder__images_do_not_mix_in_eval():
-    decoder = randomise_norms(_decoder()).double().eval()
+    decoder = randomize_norms(_decoder()).double().eval()
     features = _features(dtype=torch.float64)
     outputs = decoder(features)
     for image in range(2):

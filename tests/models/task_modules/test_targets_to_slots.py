@@ -123,7 +123,7 @@ def test_assign_targets_to_slots__reference(reference_dir):
     targets = load_targets(reference_dir, 'all_pixels')
     slot_targets = assign_targets_to_slots(prediction, targets,
                                            PQSimilarityAssigner().assign(prediction, targets))
-    with np.load(reference_dir / 'golden' / 'loss_processed_gt.npz') as file:
+    with np.load(reference_dir / 'loss_processed_gt.npz') as file:
         expected = {name: torch.from_numpy(file[name]) for name in file.files}
 
     assert torch.equal(slot_targets.masks, expected['masks'])

@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from remax_mm.models.test_time_augs import SlotProbabilities, add_view, match_slots, scaled_canvas
 from tests.color_model import (CAT, CAT_2, CAT_3, DOG, GRASS, NUM_CLASSES, SKY, as_input,
                                assert_same_segments, away_from_borders, color_detector, paint, truth)
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 from tests.tiny_model import detector_config
 
 S = slice
@@ -127,7 +127,7 @@ def test_scaled_canvas__scales_the_padded_size(pad_size, plain, view, expected):
 
 def test_panoptic_tta__single_view_equals_the_plain_prediction():
     """Exactly, for all kinds of results."""
-    detector = randomise_norms(MODELS.build(detector_config())).eval()
+    detector = randomize_norms(MODELS.build(detector_config())).eval()
     batch = _views(np.random.RandomState(0).randint(0, 256, (50, 70, 3), np.uint8), flips=(False, ))
     plain = _panoptic(detector, {key: views[0] for key, views in batch.items()})
     result = _panoptic(_tta(detector), batch)
@@ -140,7 +140,7 @@ def test_panoptic_tta__single_view_equals_the_plain_prediction():
 
 def test_panoptic_tta__equal_views_equal_the_plain_prediction():
     """The mean of a prediction and itself is this prediction."""
-    detector = randomise_norms(MODELS.build(detector_config())).eval()
+    detector = randomize_norms(MODELS.build(detector_config())).eval()
     batch = _views(np.random.RandomState(0).randint(0, 256, (50, 70, 3), np.uint8), flips=(False, False))
     plain = _panoptic(detector, {key: views[0] for key, views in batch.items()})
     result = _panoptic(_tta(detector), batch)

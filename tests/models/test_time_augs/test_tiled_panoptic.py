@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.color_model import (CAT, CAT_2, DOG, GRASS, SKY, as_input, assert_same_segments, away_from_borders,
                                color_detector, labels_of, paint, truth)
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 from tests.tiny_model import NUM_SLOTS, detector_config
 
 S = slice
@@ -44,12 +44,12 @@ def _run(model, batch):
 def _panoptic_only(**options):
     config = detector_config(**options)
     config['test_cfg'].update(instance_on=False, semantic_on=False)
-    return randomise_norms(MODELS.build(config)).eval()
+    return randomize_norms(MODELS.build(config)).eval()
 
 
 def test_tiled_panoptic__one_tile_equals_the_plain_prediction():
     """Exactly, with all kinds of results."""
-    detector = randomise_norms(MODELS.build(detector_config())).eval()
+    detector = randomize_norms(MODELS.build(detector_config())).eval()
     batch = _batch(torch.randint(0, 256, (3, 50, 65), dtype=torch.uint8))
     plain, = _run(detector, batch)
     result, = _run(_tiled(detector), batch)

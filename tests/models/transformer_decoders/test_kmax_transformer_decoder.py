@@ -6,10 +6,10 @@ from torch import nn
 from remax_mm.models.transformer_decoders.kmax_transformer_decoder import (KMaXDecoderLayer,
                                                                            KMaXTransformerDecoder,
                                                                            SlotSelfAttention, kmeans_update)
-from tests.random_statistics import randomise_norms
+from tests.random_statistics import randomize_norms
 
 SMALL = dict(channels=16, ffn_channels=24, embedding_channels=6, num_heads=4)
-REMASK = dict(type='ReMask', semantic_head=dict(type='Conv2d', in_channels=16, out_channels=3, kernel_size=1))
+REMASK = dict(type='ReMask', semantic_head=dict(type='StageSemanticHead', aspp_channels=4))
 
 
 class FixedMasks(nn.Module):
@@ -79,7 +79,7 @@ def test_kmeans_update__sums_in_float32_under_mixed_precision():
 
 
 def test_slot_self_attention__naive_loops():
-    attention = randomise_norms(SlotSelfAttention(8, num_heads=2)).double().eval()
+    attention = randomize_norms(SlotSelfAttention(8, num_heads=2)).double().eval()
     slots = torch.randn(2, 8, 5, dtype=torch.float64)
     query, key, value = attention.qkv(slots).split([4, 4, 8], dim=1)
     norm = attention.similarity_norm
@@ -103,7 +103,7 @@ def test_slot_self_attention__naive_loops():
 
 
 def test_kmax_decoder_layer__both_updates_start_from_the_input():
-    layer = randomise_norms(KMaXDecoderLayer(10, 3, **SMALL)).double().eval()
+    layer = randomize_norms(KMaXDecoderLayer(10, 3, **SMALL)).double().eval()
     slots = torch.randn(2, 16, 5, dtype=torch.float64)
     feature = torch.randn(2, 10, 3, 4, dtype=torch.float64)
     updated, prediction = layer(slots, feature)
@@ -149,7 +149,7 @@ def test_kmax_decoder_layer__relaxed_masks_assign_pixels_where_asked_for(relax_a
 
 
 def test_kmax_decoder_layer__drop_path_on_all_three_updates():
-    layer = randomise_norms(KMaXDecoderLayer(10, 3, **SMALL, drop_path_rate=0.3)).eval()
+    layer = randomize_norms(KMaXDecoderLayer(10, 3, **SMALL, drop_path_rate=0.3)).eval()
     slots, feature = torch.randn(1, 16, 5), torch.randn(1, 10, 3, 4)
     dropped = []
     layer.drop_path.register_forward_hook(lambda module, args, result: dropped.append(args[0]) or 0 * result)
@@ -169,7 +169,7 @@ def test_kmax_transformer_decoder__layers_at_their_features():
 
 
 def test_kmax_transformer_decoder__slots_pass_from_layer_to_layer():
-    decoder = randomise_norms(_decoder()).double().eval()
+    decoder = randomize_norms(_decoder()).double().eval()
     features = _features(dtype=torch.float64)
     slots = decoder.cluster_centers[None].repeat(2, 1, 1)
     expected = []
@@ -191,7 +191,7 @@ def test_kmax_transformer_decoder__cluster_centers_are_truncated_normal():
 
 
 def test_kmax_transformer_decoder__trains_every_parameter():
-    decoder = randomise_norms(_decoder(num_relaxed=2, remask=REMASK))
+    decoder = randomize_norms(_decoder(num_relaxed=2, remask=REMASK))
     predictions = decoder(_features())
     total = sum(part.square().mean() for p in predictions for part in p if part is not None)
     total.backward()
@@ -212,17 +212,28 @@ def test_kmax_transformer_decoder__first_layers_are_relaxed(num_relaxed):
     assert len({id(head) for head in heads}) == num_relaxed
 
 
-def test_kmax_transformer_decoder__one_remask_for_each_layer():
-    kinds = ('ReMask', 'GroundTruthReMask', 'ReMaskAtTest')
-    remasks = [dict(REMASK, identity=False), dict(type=kinds[1]), dict(REMASK, type=kinds[2])]
-    decoder = _decoder(num_relaxed=3, remask=remasks)
-    assert tuple(type(layer.remask).__name__ for layer in decoder.layers) == kinds
-    assert decoder.layers[0].remask.options['identity'] is False
+@pytest.mark.parametrize('source, widths', [('pixel_space', (16, 16)), ('pixel_decoder', (10, 8)),
+                                            ('embedding', (6, 6))])
+def test_kmax_transformer_decoder__semantic_heads_fit_their_stage(source, widths):
+    norm_cfg = dict(type='BN', eps=0.5)
+    decoder = _decoder(remask=dict(REMASK, source=source), norm_cfg=norm_cfg, num_layers=(1, 2))
+    heads = [layer.remask.semantic_head for layer in decoder.layers[:2]]
+    assert tuple(head.aspp.pool.project.conv.in_channels for head in heads) == widths
+    assert all(head.classifier.conv.out_channels == 3 for head in heads)
+    assert all(head.aspp.project.norm.eps == 0.5 for head in heads)
 
-    # Only what exists in training alone is dropped for inference.
-    for layer in decoder.layers:
-        layer.drop_training_parts()
-    assert [layer.remask is None for layer in decoder.layers] == [True, True, False]
+
+def test_kmax_transformer_decoder__config_of_a_semantic_head_decides():
+    head = dict(REMASK['semantic_head'], num_classes=4, norm_cfg=dict(type='GN', num_groups=2))
+    built = _decoder(remask=dict(REMASK, semantic_head=head)).layers[0].remask.semantic_head
+    assert built.classifier.conv.out_channels == 4
+    assert isinstance(built.aspp.project.norm, nn.GroupNorm)
+
+
+@pytest.mark.parametrize('num_layers, expected', [((2, 1), 2), ((1, 1), 1), ((2, 4), 4)])
+def test_kmax_transformer_decoder__relaxes_two_thirds_of_its_layers(num_layers, expected):
+    decoder = _decoder(num_layers=num_layers, remask=REMASK)
+    assert sum(layer.remask is not None for layer in decoder.layers) == expected
 
 
 def test_kmax_transformer_decoder__shows_each_remask_its_stage():
@@ -247,11 +258,10 @@ def test_kmax_transformer_decoder__group_norm_at_odd_widths():
 
 @pytest.mark.parametrize('options, message', [
     (dict(num_layers=(2, 1, 1)), 'but got 3 entries for 3 features'),
-    (dict(num_relaxed=4, remask=REMASK), 'between 0 and the 3 decoder layers, but got 4'),
-    (dict(num_relaxed=-1, remask=REMASK), 'between 0 and the 3 decoder layers, but got -1'),
-    (dict(remask=REMASK), '`remask` and `num_relaxed` to be given together'),
-    (dict(num_relaxed=2), '`remask` and `num_relaxed` to be given together'),
-    (dict(num_relaxed=2, remask=[REMASK]), 'or one for each, but got 1 for num_relaxed=2'),
+    (dict(num_relaxed=4, remask=REMASK), 'from 1 to 3, the number of decoder layers, but got 4'),
+    (dict(num_relaxed=-1, remask=REMASK), 'from 1 to 3, the number of decoder layers, but got -1'),
+    (dict(num_relaxed=0, remask=REMASK), 'from 1 to 3, the number of decoder layers, but got 0'),
+    (dict(num_relaxed=2), '`num_relaxed` only together with `remask`, but got 2'),
 ])
 def test_kmax_transformer_decoder__contradicting_options(options, message):
     with pytest.raises(ValueError, match=message):

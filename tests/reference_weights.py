@@ -1,7 +1,7 @@
-"""Weights that depend on nothing but their name, as the reference numbers were computed with them.
+"""The weights that the numbers of ``tests/data/reference`` were computed with.
 
-The reference numbers were measured on the public kMaX-DeepLab PyTorch code with every weight drawn from a
-generator seeded by the weight's own key, so a test can rebuild any of them from the key and the shape.
+Every weight is drawn from a generator seeded by the weight's own key, so that a test can compute it from its
+key and shape. The rules are in ``tests/data/reference/README.md``.
 """
 import math
 import zlib
@@ -15,14 +15,14 @@ RULES = ('B', 'C')
 
 
 def is_norm_weight(key: str) -> bool:
-    """Whether ``key`` is the scale of a norm layer, judged by its name alone as the generator did."""
+    """Whether ``key`` names the scale of a norm layer; decided by the name alone."""
     parts = key.split('.')
     named_norm = len(parts) > 1 and 'norm' in parts[-2]
     in_norms = len(parts) > 2 and '_in_norms' in parts[-3]
     return parts[-1] == 'weight' and (named_norm or in_norms)
 
 
-def golden_weight(key: str, shape: Sequence[int], rule: str = 'B') -> Tensor:
+def reference_weight(key: str, shape: Sequence[int], rule: str = 'B') -> Tensor:
     """The weight that the reference numbers were computed with.
 
     Args:
@@ -66,10 +66,10 @@ def _norm_factor(key: str, rule: str) -> float:
     return 1.0
 
 
-def golden_state_dict(names: Mapping[str, str],
-                      state_dict: Mapping[str, Tensor],
-                      rule: str = 'B') -> Dict[str, Tensor]:
-    """Golden weights for a module of ours.
+def reference_state_dict(names: Mapping[str, str],
+                         state_dict: Mapping[str, Tensor],
+                         rule: str = 'B') -> Dict[str, Tensor]:
+    """Weights of the reference for a module of ours.
 
     Args:
         names: our key -> the reference's key, for every entry of ``state_dict``.
@@ -81,4 +81,4 @@ def golden_state_dict(names: Mapping[str, str],
     if set(names) != set(state_dict):
         raise KeyError(f'not named: {sorted(set(state_dict) - set(names))}, '
                        f'not in the module: {sorted(set(names) - set(state_dict))}')
-    return {ours: golden_weight(theirs, state_dict[ours].shape, rule) for ours, theirs in names.items()}
+    return {ours: reference_weight(theirs, state_dict[ours].shape, rule) for ours, theirs in names.items()}
