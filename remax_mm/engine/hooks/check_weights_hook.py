@@ -38,7 +38,7 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
         if name in weights and weights[name].shape != shape
     ]
     if missing or other_shape:
-        raise ValueError(f'Expected the weights in {source} to have the {len(expected)} of the model, but '
+        raise ValueError(f'Expected {source} to have all {len(expected)} weights of the model, but '
                          f'{len(missing)} are missing{_first_names(missing)} and '
                          f'{len(other_shape)} have another shape{_first_names(other_shape)}')
 

@@ -36,7 +36,7 @@ def test_check_weights__missing():
     del weights['both.1.running_mean']
     with pytest.raises(
             ValueError,
-            match=r'in a.pth to have the 6 of the model, but 1 are missing '
+            match=r'Expected a.pth to have all 6 weights of the model, but 1 are missing '
             r'\(both.1.running_mean\) and 0 have'):
         check_weights(Head(), weights, 'a.pth')
 
