@@ -2,7 +2,8 @@
 
     python demo/image_demo.py IMAGE_OR_FOLDER CONFIG CHECKPOINT --out-dir outputs
 
-Tiled inference for images larger than the crop size: `--tile 641 --overlap 128`. Test-time augmentation: `--tta`.
+Tiled inference for images larger than the crop size: `--tile 641 --overlap 128`. Test-time augmentation:
+`--tta`.
 """
 import argparse
 import sys
@@ -24,7 +25,7 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument('--out-dir', default='outputs', help='folder of the results (default: %(default)s)')
-    parser.add_argument('--device', help='device such as cpu or cuda:0 (default: an accelerator if available)')
+    parser.add_argument('--device', help='device such as cuda:0 (default: an accelerator if available)')
     parser.add_argument(
         '--pred-score-thr',
         type=float,

@@ -10,7 +10,7 @@ from tests.mask_former_config import detector_config
 
 
 def write_mini_configs(folder: Path) -> List[Path]:
-    """Write the mini dataset, and ``plain.py`` and ``relaxed.py`` for a model without and with relaxations."""
+    """Write the mini dataset, and the configs ``plain.py`` and ``relaxed.py``."""
     write_mini_panoptic(folder / 'data', 4, 2, 65, 0)
     paths = []
     for relaxed in (False, True):

@@ -63,7 +63,7 @@ def test_plan_runs__variants_of_kmax():
 
 @pytest.mark.parametrize('family', ['mask2former', 'maskformer'])
 def test_plan_runs__families_of_mmdet(family):
-    """Each variant is the relaxed model without the relaxations that its name lacks, with the recipe of its config."""
+    """Each variant is the relaxed model without the relaxations that its name lacks."""
     runs = _plan(family, list(FAMILIES[family].variants))
     configs = []
     for run in runs:

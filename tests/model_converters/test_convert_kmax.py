@@ -176,8 +176,7 @@ def test_convert_kmax__refuses_a_config_of_another_backbone(release, refuse):
 
 @pytest.mark.parametrize('change,message', [
     ('pixel_decoder=dict(num_blocks=[1, 5, 1])', "one entry per stage in every list .*'num_blocks': 3"),
-    ('in_channels=[64, 256, 512, 1024, 2048]',
-     'of ASPPSemanticHead for res2 to res5 .*got .64, 256, 512, 1024, 2048'),
+    ('in_channels=[64, 256, 512, 1024, 2048]', "one entry per stage .*'in_channels': 5"),
     ('transformer_decoder=dict(num_layers=[2, 2, 2, 2])', 'but got 4 entries for 4 features'),
     ('num_relaxed=7', 'from 1 to 6, the number of decoder layers, but got 7'),
 ])

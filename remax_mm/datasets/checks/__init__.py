@@ -5,6 +5,7 @@ from .image_check import ImageReport, check_image
 from .json_check import KINDS, Category, Finding, ImageTask, check_classes, check_json, find_unused_pngs
 
 __all__ = [
-    'check_dataset', 'DatasetReport', 'format_report', 'report_as_dict', 'summarize_dataset', 'ImageReport', 'check_image',
-    'KINDS', 'Category', 'Finding', 'ImageTask', 'check_classes', 'check_json', 'find_unused_pngs'
+    'check_dataset', 'DatasetReport', 'format_report', 'report_as_dict', 'summarize_dataset', 'ImageReport',
+    'check_image', 'KINDS', 'Category', 'Finding', 'ImageTask', 'check_classes', 'check_json',
+    'find_unused_pngs'
 ]

@@ -15,7 +15,7 @@ from remax_mm.panoptic_format import (ConvertedImage, SegmentLabel, WrittenSplit
 FOLDER_OF_SPLIT = dict(train='training', val='validation')
 CLASSES = ADE20KPanopticMapDataset.METAINFO['classes']
 NUM_THINGS = len(ADE20KPanopticMapDataset.METAINFO['thing_classes'])
-# Label of each value of the semantic annotation. Value 0 is unlabeled and gets the label after the last class.
+# Label of each value of the semantic annotation. Value 0, unlabeled, gets the label after the last class.
 LABEL_OF_VALUE = np.array([len(CLASSES), *map(CLASSES.index, SCENE_PARSING_CLASSES)])
 
 INSTANCE_KEY = 1000

@@ -1,4 +1,4 @@
-"""Conversion of semantic masks, with instance masks or COCO instance annotations, to the COCO panoptic format.
+"""Conversion of semantic masks and instance masks, or COCO instances, to the COCO panoptic format.
 
 The masks have the names of the photos, with another ending. A semantic PNG has a class value per pixel, an
 instance PNG a number per pixel, 0 for none. Numbers identify instances within their class, and numbers on

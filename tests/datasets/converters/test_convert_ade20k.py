@@ -37,8 +37,8 @@ def test_convert_ade20k__by_hand(tmp_path):
     instances = [[NONE, NONE, NONE, NONE], [[1, 20], [1, 9], [4, 30], NONE], [[1, 20], [1, 9], NONE, [4, 30]]]
     _write_one(tmp_path, semantic, instances)
     content, ids, text = _convert(tmp_path)
-    # Stuff by label, then things by instance number. The person without an instance is void; the instance of a
-    # person on the wall is a person.
+    # Stuff by label, then things by instance number. The person without an instance is void. The instance of
+    # a person on the wall is a person.
     assert ids == [[1, 1, 2, 0], [4, 3, 5, 0], [4, 3, 1, 5]]
     names = {category['id']: category['name'] for category in content['categories']}
     segments = content['annotations'][0]['segments_info']
