@@ -1,4 +1,4 @@
-"""Changes of the config of a run: they leave their input unchanged, and what they change is what runs."""
+"""Changes of configs: the input stays unchanged, and the inferencer runs the changed config."""
 import copy
 
 import mmcv
@@ -223,7 +223,7 @@ def test_loads_annotation__by_the_name_of_the_step(step, expected):
 
 
 def test_inferencer__tiles_of_a_large_image(tmp_path):
-    """At the original resolution every pixel is right; shrunk to the crop, borders are not."""
+    """At the original size every pixel is correct; resized to the crop size, borders are not."""
     mmcv.imwrite(LARGE, str(tmp_path / 'large.png'))
     config = use_tiles(_config(), 65, 16)
     for image in (LARGE, tmp_path / 'large.png'):
@@ -266,7 +266,7 @@ def test_inferencer__views(tmp_path):
     ('views_cityscapes', 'cityscapes_panoptic', (1024, 2048), [(1024, 2048), (768, 1536), (1280, 2560)]),
 ])
 def test_views__of_the_base_configs(tmp_path, views, data, size, sides):
-    """Each size with its mirror image, that of the test pipeline first."""
+    """Each size with its mirror image, the size of the test pipeline first."""
     mmcv.imwrite(np.random.RandomState(0).randint(0, 256, (*size, 3), np.uint8), str(tmp_path / 'a.png'))
     bases = [str(BASE / 'datasets' / f'{data}.py'), str(BASE / 'test_time' / f'{views}.py')]
     (tmp_path / 'config.py').write_text(f'_base_ = {bases}')
@@ -281,7 +281,7 @@ def test_views__of_the_base_configs(tmp_path, views, data, size, sides):
     assert [sample.flip for sample in found['data_samples']] == [False, True] * 3
     for image, mirrored in zip(found['inputs'][::2], found['inputs'][1::2]):
         assert torch.equal(image.flip(-1), mirrored)
-    # The canvases have sides of 32k + 1, as they are in the scale of the crop.
+    # The padded sizes are 32 k + 1 like the crop size, multiplied by the scale.
     crop = Config.fromfile(f'{BASE}/datasets/{data}.py').image_size
     assert [scaled_canvas(crop, shapes[0], shape) for shape in sides
             ] == [tuple(round((side - 1) * scale) + 1 for side in crop) for scale in (1, 0.75, 1.25)]

@@ -30,7 +30,7 @@ def test_rename__all_names_are_known_and_stay_distinct(release, name):
     [
         (('0.conv.weight', '1.norm.bias', '2.conv.bias'),
          ('head.0.conv.weight', 'head.1.norm.bias', 'classifier.conv.bias')),
-        # As convert-tf-weights-to-d2.py names TensorFlow's.
+        # Names of convert-tf-weights-to-d2.py for TensorFlow weights.
         (('conv_block_0.conv.weight', 'conv_block_1.norm.bias', 'final_conv.conv.bias'),
          ('head.0.conv.weight', 'head.1.norm.bias', 'classifier.conv.bias')),
     ])
@@ -97,7 +97,7 @@ def test_convert_weights__cityscapes_classes_by_name(from_tensorflow, semantic_n
 
 @pytest.mark.parametrize('from_tensorflow', [False, True])
 def test_convert_weights__ade20k_classes_by_name(from_tensorflow):
-    # Row i of the class head is class i of the challenge; in the semantic head TensorFlow puts void first.
+    # Row i of the class head is class i of the challenge; the semantic head of TensorFlow has void first.
     numbers = torch.arange(151.)
     weights = {CLASS_HEAD: numbers, SEMANTIC_BIAS: numbers - 1 if from_tensorflow else numbers}
     if not from_tensorflow:
@@ -108,7 +108,7 @@ def test_convert_weights__ade20k_classes_by_name(from_tensorflow):
     class_row, semantic_row = converted[OUR_CLASS_HEAD].tolist(), converted[OUR_SEMANTIC_BIAS].tolist()
     assert sorted(class_row) == list(range(151)) and class_row[150] == 150
     assert semantic_row == class_row[:150]
-    # Things come first here; by hand from the challenge's list.
+    # Our order has things first; taken by hand from the list of the challenge.
     for name, ours, theirs in [('bed', 0, 7), ('window', 1, 8), ('flag', 99, 149), ('wall', 100, 0),
                                ('sky', 102, 2), ('crt screen', 148, 141), ('shower', 149, 145)]:
         assert dataset.metainfo['classes'][ours] == name and class_row[ours] == theirs

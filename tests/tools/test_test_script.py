@@ -21,19 +21,19 @@ SCRIPT = str(REPOSITORY / 'tools' / 'test.py')
 
 
 @pytest.fixture(autouse=True)
-def _scope_of_its_own():
+def _mmdet_scope():
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
 
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    """Three images of the mini set, a config of the oracle on them, and a checkpoint of it."""
+    """Three images of the mini dataset, and a config and a checkpoint of the oracle."""
     root = tmp_path_factory.mktemp('mini')
     write_mini_panoptic(root / 'data', num_train=1, num_val=3, size=65)
     config = Config.fromfile(REPOSITORY / 'configs' / 'mini' / 'kmax_mnv3-s_1xb8-1k_mini-129.py')
     config.model = dict(type='OracleDetector', num_things=len(THINGS), num_classes=len(THINGS) + len(STUFF))
-    config.visualizer.name = 'oracle'  # a visualizer of its own: mmengine keeps them by their names
+    config.visualizer.name = 'oracle'  # mmengine caches visualizers by name
     config.custom_imports.imports.append('tests.oracle_detector')
     config.test_dataloader.update(num_workers=0, persistent_workers=False)
     config.test_dataloader.dataset.data_root = str(root / 'data')
@@ -51,7 +51,7 @@ def _run(*arguments):
 
 
 def _test(root, name, *arguments):
-    """Metrics of a run on the oracle."""
+    """Metrics of the oracle."""
     out = root / f'{name}.json'
     _run(root / 'oracle.py', root / 'oracle.pth', '--work-dir', root / name, '--out', out, *arguments)
     return load(out)
@@ -82,7 +82,7 @@ def test_all_tasks__scalars_of_every_class(root):
         for annotation in annotations['annotations']
         for segment in annotation['segments_info'] if not segment['iscrowd']
     }
-    # What a logger of the run gets is what is returned.
+    # The logged values are those that are returned.
     logged = json.loads(next(root.glob('shifted/*/*.json')).read_text())
     for name in shown:
         assert {f'coco_panoptic/PQ/{name}', f'semantic/IoU/{name}'} <= set(metrics) & set(logged)
@@ -109,8 +109,8 @@ def test_annotations__are_decoded_once(root, tmp_path, count_decodes, arguments,
     assert len(shown) == (3 if '--show-dir' in arguments else 0)
 
 
-def test_all_tasks__instance_annotations_of_their_own(root):
-    # Boxes of the same objects, none of which is a box.
+def test_all_tasks__separate_instance_annotations(root):
+    # The bounding boxes of the objects as masks.
     panoptic = json.loads((root / 'data' / 'annotations' / 'panoptic_val.json').read_text())
     annotations = []
     for annotation in panoptic['annotations']:
@@ -130,7 +130,7 @@ def test_all_tasks__instance_annotations_of_their_own(root):
 
 @pytest.fixture
 def test_list(root):
-    """What mmdet's gen_coco_panoptic_test_info.py writes: images and categories, without annotations."""
+    """An image list of mmdet's gen_coco_panoptic_test_info.py: images and categories, without annotations."""
     panoptic = json.loads((root / 'data' / 'annotations' / 'panoptic_val.json').read_text())
     del panoptic['annotations']
     path = root / 'data' / 'annotations' / 'panoptic_image_info_test-dev2017.json'
@@ -162,7 +162,7 @@ def test_format_only__submission_without_annotations(root, test_list):
 
 
 @pytest.mark.parametrize('name', ['val.json', 'val', 'val.zip'])
-def test_options__predictions_are_not_written_over_others(root, tmp_path, name):
+def test_options__existing_predictions_are_not_overwritten(root, tmp_path, name):
     (tmp_path / name).touch()
     with pytest.raises(FileExistsError, match=name):
         _run(root / 'oracle.py', root / 'oracle.pth', '--cfg-options',
@@ -174,6 +174,6 @@ def test_options__predictions_are_not_written_over_others(root, tmp_path, name):
     (['--format-only', 'x', '--out', 'y.json'], '--format-only'),
     (['--instance-ann', 'x.json'], '--all-tasks'),
 ])
-def test_options__that_do_not_go_together(root, arguments, message):
+def test_options__that_exclude_each_other(root, arguments, message):
     with pytest.raises(ValueError, match=message):
         _run(root / 'oracle.py', root / 'oracle.pth', *arguments)
