@@ -98,8 +98,8 @@ def convert_file(category_of: Dict[int, int], path: Path) -> ConvertedImage:
 
 
 def convert_instance_ids(
-        values: np.ndarray,
-        category_of: Dict[int, int],
+    values: np.ndarray,
+    category_of: Dict[int, int],
 ) -> Tuple[np.ndarray, List[SegmentLabel]]:
     """Turn a map of instance ids into segment ids.
 
