@@ -1,4 +1,4 @@
-"""A detector that knows the ground truth, for tests of what evaluates."""
+"""A detector that predicts the ground truth, for tests of evaluation."""
 from typing import Any, List, Optional
 
 import torch
@@ -12,11 +12,11 @@ from torch import Tensor
 
 @MODELS.register_module(force=True)
 class OracleDetector(BaseModel):
-    """Predicts the annotation of the pipeline, moved to the right.
+    """Predicts the annotation of its inputs, shifted to the right.
 
     Args:
-        num_things, num_classes: of the dataset, things first.
-        shift: Pixels; what leaves on the right comes in on the left.
+        num_things, num_classes: Numbers of classes of the dataset, things first.
+        shift: Pixels; the shift is circular.
         test_cfg: ``panoptic_on`` (True), ``instance_on`` (False), ``semantic_on`` (False).
     """
 
@@ -38,10 +38,15 @@ class OracleDetector(BaseModel):
         return data_samples
 
     def _predict(self, sample: DetDataSample) -> None:
-        if 'gt_panoptic_seg' in sample:
-            segment_map = sample.gt_panoptic_seg.segment_map[0].long().roll(self.shift, dims=1)
-            labels = sample.gt_segments.labels
-        else:  # an image without annotation: its upper half is the first thing
+        if 'gt_annotation' in sample:
+            ids, segments = sample.gt_annotation
+            segments = [segment for segment in segments if not segment['iscrowd']]
+            segment_map = torch.zeros(ids.shape, dtype=torch.long)
+            for row, segment in enumerate(segments, start=1):
+                segment_map[ids == segment['id']] = row
+            segment_map = segment_map.roll(self.shift, dims=1)
+            labels = torch.tensor([segment['category'] for segment in segments], dtype=torch.long)
+        else:  # without an annotation, the upper half is a segment of the first thing class
             segment_map = torch.zeros(sample.ori_shape, dtype=torch.long)
             segment_map[:sample.ori_shape[0] // 2] = 1
             labels = torch.tensor([0])

@@ -58,7 +58,8 @@ def test_plain_config__is_mmdets_but_for_the_data(name):
     for loader in ('train_dataloader', 'val_dataloader'):
         ours, theirs = config[loader], mmdets[loader]
         steps = [[step['type'] for step in each['dataset'].pop('pipeline')] for each in (ours, theirs)]
-        renamed = dict(LoadPanopticAnnotations='LoadPanopticMap', PackDetInputs='PackPanopticInputs')
+        ground_truth = 'LoadPanopticMap' if loader == 'train_dataloader' else 'LoadSegmentIds'
+        renamed = dict(LoadPanopticAnnotations=ground_truth, PackDetInputs='PackPanopticInputs')
         assert steps[0] == [renamed.get(step, step) for step in steps[1]]
         ours['dataset']['type'] = theirs['dataset']['type']
         assert ours == theirs

@@ -103,10 +103,10 @@ def build_config(args: argparse.Namespace) -> Config:
     cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='CheckWeightsHook')]
     if args.all_tasks:
         evaluate_all_tasks(cfg, args.instance_ann)
+    apply_test_time_arguments(args, cfg)  # selects the pipeline, from which --format-only removes steps
     if args.format_only:
         write_submission_only(cfg, args.format_only)
     check_prefixes(cfg)
-    apply_test_time_arguments(args, cfg)
 
     if args.show or args.show_dir:
         if 'visualization' not in cfg.get('default_hooks', {}):

@@ -26,7 +26,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(type='LoadPanopticMap'),
+    dict(type='LoadSegmentIds'),
     dict(type='PackPanopticInputs')
 ]
 train_dataloader = dict(dataset=dict(type='CocoPanopticMapDataset', pipeline=train_pipeline))

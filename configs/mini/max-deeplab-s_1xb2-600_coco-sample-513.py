@@ -20,12 +20,13 @@ model = dict(
     test_cfg=dict(thing_area=0, stuff_area=0))
 
 resize = dict(type='Resize', scale=(513, 353), keep_ratio=True)
-load, index, pack = (_base_.test_pipeline[step] for step in (0, 2, 3))
+load, ids, pack = (_base_.test_pipeline[step] for step in (0, 2, 3))
+index = _base_.train_pipeline[1]
 dataset = dict(data_root='{{$COCO_SAMPLE:data/coco_sample}}', ann_file='annotations/panoptic_val2017.json')
 dataset.update(data_prefix=_base_.val_dataloader.dataset.data_prefix)
 train_dataloader = dict(
     batch_size=2, num_workers=1, dataset=dict(pipeline=[load, index, resize, pack], **dataset))
-val_dataloader = dict(num_workers=1, dataset=dict(pipeline=[load, resize, index, pack], **dataset))
+val_dataloader = dict(num_workers=1, dataset=dict(pipeline=[load, resize, ids, pack], **dataset))
 test_dataloader = val_dataloader
 
 train_cfg = dict(max_iters=600, val_interval=100)

@@ -3,11 +3,12 @@ from .cityscapes_panoptic import CityscapesPanopticMapDataset
 from .coco_panoptic import CocoPanopticMapDataset
 from .mini_panoptic import MiniPanopticMapDataset, write_mini_panoptic
 from .panoptic_dataset import PanopticMapDataset
-from .transforms import (ColorPolicy, LoadImageStrict, LoadPanopticMap, PackPanopticInputs, PanopticCopyPaste,
-                         RandomPad)
+from .transforms import (ColorPolicy, LoadImageStrict, LoadPanopticMap, LoadSegmentIds, PackPanopticInputs,
+                         PanopticCopyPaste, RandomPad)
 
 __all__ = [
     'ADE20KPanopticMapDataset', 'SCENE_PARSING_CLASSES', 'CityscapesPanopticMapDataset',
-    'CocoPanopticMapDataset', 'ColorPolicy', 'LoadImageStrict', 'LoadPanopticMap', 'MiniPanopticMapDataset',
-    'PackPanopticInputs', 'PanopticCopyPaste', 'PanopticMapDataset', 'RandomPad', 'write_mini_panoptic'
+    'CocoPanopticMapDataset', 'ColorPolicy', 'LoadImageStrict', 'LoadPanopticMap', 'LoadSegmentIds',
+    'MiniPanopticMapDataset', 'PackPanopticInputs', 'PanopticCopyPaste', 'PanopticMapDataset', 'RandomPad',
+    'write_mini_panoptic'
 ]

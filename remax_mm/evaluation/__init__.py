@@ -1,4 +1,4 @@
-"""Panoptic quality by the rules of panopticapi, AP and mIoU beside it, and a report of errors."""
+"""Panoptic quality by the rules of panopticapi, AP, mIoU, and error analysis."""
 from .instance_ap_metric import PanopticInstanceAPMetric
 from .panoptic_error_report import errors_as_dict, format_errors
 from .panoptic_errors import ImageErrors, SegmentError, find_errors, inspect_pair, worst_images

@@ -1,49 +1,39 @@
-"""The annotation of an image at its original size, as all metrics read it from a data sample."""
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+"""Annotations and thing classes as all metrics need them."""
+from typing import List, Mapping, Optional, Sequence
 
-import numpy as np
-
-from remax_mm.panoptic_format import read_segment_ids
+from remax_mm.panoptic_format import PanopticAnnotation, get_annotation
 
 
-class Annotation(NamedTuple):
-    """Segments of an image, crowd regions among them.
-
-    Attributes:
-        ids: (H, W) int32 segment ids, 0 is unlabeled.
-        segments: Of each segment ``id``, ``category`` in [0, K) and ``iscrowd``.
-    """
-    ids: np.ndarray
-    segments: List[Dict[str, Any]]
-
-
-def read_annotation(sample: Mapping,
-                    is_thing: Sequence[bool],
-                    backend_args: Optional[dict] = None) -> Annotation:
-    """Read the annotated PNG of a data sample.
+def require_annotation(sample: Mapping,
+                       is_thing: Sequence[bool],
+                       backend_args: Optional[dict] = None) -> PanopticAnnotation:
+    """Return the annotation of a data sample, with ``iscrowd`` for every segment.
 
     Args:
-        sample: Its ``seg_map_path`` and ``segments_info`` are read. An entry without ``iscrowd``, as mmdet's
-            own dataset makes them, is crowd where its class is one of things and ``is_thing`` is false.
-        is_thing: (K,).
+        sample: See :func:`get_annotation`. The segments of mmdet's own dataset lack ``iscrowd``; a crowd
+            region there has a thing class and a false ``is_thing``.
+        is_thing: (K,), whether each class is a thing class.
         backend_args: Arguments of the storage backend of the PNG.
 
     Raises:
-        FileNotFoundError: there is no such PNG.
-        ValueError: the data sample names no annotation, or the file is no image.
+        FileNotFoundError: The PNG does not exist.
+        ValueError: The data sample has no annotation, or the PNG cannot be decoded.
     """
-    path, infos = sample.get('seg_map_path'), sample.get('segments_info')
-    if path is None or infos is None:
-        raise ValueError(f'Expected `seg_map_path` and `segments_info` in the data sample of '
-                         f'{sample.get("img_path")}; add them to the `meta_keys` of the pack transform')
-    segments = []
-    for info in infos:
-        crowd = info['iscrowd'] if 'iscrowd' in info else is_thing[info['category']] and not info['is_thing']
-        segments.append(dict(id=info['id'], category=info['category'], iscrowd=bool(crowd)))
-    return Annotation(read_segment_ids(path, backend_args), segments)
+    annotation = get_annotation(sample, backend_args)
+    if annotation is None:
+        raise ValueError(
+            f'Expected an annotation in the data sample of {sample.get("img_path")}, but it has none: add '
+            'LoadSegmentIds to the test pipeline, or, with a pack transform other than PackPanopticInputs, '
+            '`seg_map_path` and `segments_info` to its `meta_keys`')
+    segments = [
+        segment if 'iscrowd' in segment else dict(
+            segment, iscrowd=is_thing[segment['category']] and not segment['is_thing'])
+        for segment in annotation.segments
+    ]
+    return annotation._replace(segments=segments)
 
 
 def thing_flags(dataset_meta: Mapping) -> List[bool]:
-    """Of the K ``classes`` of a dataset, whether each is among its ``thing_classes``."""
+    """Return for each of the K ``classes`` of a dataset whether it is one of its ``thing_classes``."""
     things = set(dataset_meta['thing_classes'])
     return [name in things for name in dataset_meta['classes']]

@@ -1,4 +1,4 @@
-"""COCO's average precision of a panoptic model's instances, by mmdet's metric."""
+"""COCO's average precision of the instances of a panoptic model, computed by mmdet's metric."""
 import logging
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
@@ -10,21 +10,22 @@ from mmengine.fileio import dump, load
 from mmengine.logging import print_log
 from pycocotools import mask as mask_util
 
-from .annotation import Annotation, read_annotation, thing_flags
+from remax_mm.panoptic_format import PanopticAnnotation
+from .annotation import require_annotation, thing_flags
 
 
-def annotated_instances(annotation: Annotation, is_thing: Sequence[bool]) -> List[Dict[str, Any]]:
-    """The annotated things of an image, in the form that mmdet's metric takes.
+def annotated_instances(annotation: PanopticAnnotation, is_thing: Sequence[bool]) -> List[Dict[str, Any]]:
+    """Return the annotated things of an image in the form that mmdet's metric takes.
 
     Args:
-        annotation: Segments of any class; stuff is left out.
-        is_thing: (K,).
+        annotation: The segments of the image, things and stuff.
+        is_thing: (K,), whether each class is a thing class.
 
     Returns:
-        Of each thing its ``bbox_label``, ``mask`` (run lengths), ``bbox`` (x1, y1, x2, y2) and
-        ``ignore_flag``, 1 for a crowd region. Unlabeled pixels belong to none.
+        ``bbox_label``, ``mask`` (run lengths), ``bbox`` (x1, y1, x2, y2) and ``ignore_flag`` (1 for a crowd
+        region) of each thing.
     """
-    ids = np.asfortranarray(annotation.ids)  # the order of the run lengths
+    ids = np.asfortranarray(annotation.ids.numpy())  # run lengths go along the columns
     instances = []
     for segment in annotation.segments:
         if is_thing[segment['category']]:
@@ -41,26 +42,29 @@ def annotated_instances(annotation: Annotation, is_thing: Sequence[bool]) -> Lis
 
 @METRICS.register_module()
 class PanopticInstanceAPMetric(CocoMetric):
-    """mmdet's ``CocoMetric`` on the instances of a panoptic dataset; the numbers are COCO's.
+    """Apply mmdet's ``CocoMetric`` to the instances of a panoptic dataset.
 
-    Needs of each data sample ``pred_instances`` (``test_cfg.instance_on=True``) and ``ori_shape``, without
-    ``ann_file`` also ``seg_map_path`` and ``segments_info``. Labels are those of the panoptic dataset.
+    Each data sample needs ``pred_instances`` (``test_cfg.instance_on=True``) and ``ori_shape``; without
+    ``ann_file`` it also needs an annotation as for :class:`PanopticQualityMetric`. The labels are those of
+    the panoptic dataset.
 
-    Without ``ann_file`` the annotated things of the panoptic PNGs are the ground truth. Their crowd regions
-    keep COCO's meaning: a detection that lies in one (its IoU is the share of its pixels inside) is ignored,
-    and missing one costs nothing. Unlabeled pixels have no such effect, what is found there is wrong.
+    Without ``ann_file``, the annotated things of the panoptic PNGs are the ground truth. Crowd regions have
+    the same effect as in COCO: a detection is ignored if the fraction of its pixels in a crowd region reaches
+    the IoU threshold, and a crowd region without detections is no error. Unlabeled pixels have no such
+    effect: detections there are false positives.
 
     Args:
-        ann_file: Instance annotations (COCO's ``instances_val2017.json``), whose categories are matched by
-            name. Only the images that were tested are evaluated.
+        ann_file: Instance annotations, such as COCO's ``instances_val2017.json``. Categories are matched by
+            name, and only the tested images are evaluated.
         metric: ``'segm'``, ``'bbox'`` or both.
-        kwargs: The other arguments of :class:`mmdet.evaluation.CocoMetric`; with ``classwise=True`` the AP of
-            each class is logged as a table and given as ``<class>_precision``.
+        kwargs: The other arguments of :class:`mmdet.evaluation.CocoMetric`. With ``classwise=True`` the AP of
+            each class is logged as a table and returned as ``<class>_precision``.
 
     Raises:
-        ValueError: ``ann_file`` lacks a class or an image, a data sample lacks what is needed, or a mask has
-            another size than its image.
+        ValueError: ``ann_file`` lacks a class or an image, a data sample lacks the prediction or the
+            annotation, or a mask does not have the size of its image.
     """
+    _coco_api: Any  # pycocotools.coco.COCO, or None until the ground truth is known; pycocotools has no types
 
     def __init__(self,
                  ann_file: Optional[str] = None,
@@ -70,11 +74,11 @@ class PanopticInstanceAPMetric(CocoMetric):
         self.ann_file = ann_file
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Encode predicted and annotated masks of a batch as run lengths."""
+        """Encode the predicted and the annotated masks of a batch as run lengths."""
         super().process(data_batch, [self._adapt(sample) for sample in data_samples])
 
     def _adapt(self, sample: Mapping) -> Dict[str, Any]:
-        """A data sample as mmdet's metric reads it, with a check of what it holds."""
+        """Check a data sample and return it in the form that mmdet's metric takes."""
         if 'pred_instances' not in sample:
             raise ValueError(
                 f'Expected `pred_instances` of {sample.get("img_path")}, but there are none: set '
@@ -86,19 +90,20 @@ class PanopticInstanceAPMetric(CocoMetric):
         adapted = dict(img_id=sample['img_id'], ori_shape=size)
         if self.ann_file is None:
             is_thing = thing_flags(self.dataset_meta)
-            annotation = read_annotation(sample, is_thing, self.backend_args)
-            if annotation.ids.shape != size:
-                raise ValueError(f'Expected {sample["seg_map_path"]} to have the size {size} of its image, '
-                                 f'but got {annotation.ids.shape}')
+            annotation = require_annotation(sample, is_thing, self.backend_args)
+            if tuple(annotation.ids.shape) != size:
+                raise ValueError(
+                    f'Expected {sample.get("seg_map_path")} to have the size {size} of its image, '
+                    f'but got {tuple(annotation.ids.shape)}')
             adapted['instances'] = annotated_instances(annotation, is_thing)
 
-        # mmdet takes a label for a position among the sorted category ids.
-        position = torch.as_tensor(np.argsort(np.argsort(self._category_ids())))
-        predicted['labels'] = position[predicted['labels'].cpu()]
+        # To mmdet, a label is an index into the sorted category ids.
+        index = torch.as_tensor(np.argsort(np.argsort(self._category_ids())))
+        predicted['labels'] = index[predicted['labels'].cpu()]
         return dict(adapted, pred_instances=predicted)
 
     def _category_ids(self) -> List[int]:
-        """Category id of each thing class, in the order of the labels."""
+        """Return the category id of each thing class, in the order of the labels."""
         is_thing = thing_flags(self.dataset_meta)
         things = [label for label, thing in enumerate(is_thing) if thing]
         if things != list(range(len(things))):
@@ -114,11 +119,11 @@ class PanopticInstanceAPMetric(CocoMetric):
         return [id_of_name[name] for name in names]
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
-        """AP of all images, gathered over the ranks; nothing for a dataset without things."""
+        """Compute the AP of all images, gathered from all ranks; empty for a dataset without things."""
         self.cat_ids = sorted(self._category_ids())
         self.img_ids = [truth['img_id'] for truth, _ in results]
         if not self.cat_ids:
-            print_log('The dataset has no thing classes: there is no average precision.', 'current',
+            print_log('There is no average precision: the dataset has no thing classes.', 'current',
                       logging.WARNING)
             return {}
         if self.ann_file is not None:
@@ -129,11 +134,11 @@ class PanopticInstanceAPMetric(CocoMetric):
                     f'of them, such as {unknown[:5]}')
         metrics = super().compute_metrics(results)
         if self.ann_file is None:
-            self._coco_api = None  # the next evaluation has a ground truth of its own
+            self._coco_api = None  # built by mmdet from the annotated masks of this evaluation
         return metrics
 
     def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:
-        """Write the ground truth with the areas of its masks, where mmdet has those of the boxes."""
+        """Write the ground truth with the areas of its masks; mmdet writes the areas of the boxes."""
         path = super().gt_to_coco_json(gt_dicts, outfile_prefix)
         content = load(path)
         for annotation in content.setdefault('annotations', []):

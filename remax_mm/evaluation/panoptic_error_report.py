@@ -1,42 +1,42 @@
-"""The errors of panoptic predictions as tables for people and as a dict for JSON."""
+"""Errors of panoptic predictions as printed tables and as a dict for JSON."""
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 from terminaltables import AsciiTable
 
-from remax_mm.evaluation.panoptic_quality import class_quality, group_quality
 from remax_mm.panoptic_format import PanopticFiles
 from .panoptic_errors import (ERROR_KINDS, ImageErrors, count_confusions, count_errors, quality_without,
-                              worst_images)
+                              total_counts, worst_images)
+from .panoptic_quality import class_quality, group_quality
 
 
 def format_errors(files: PanopticFiles, images: Sequence[ImageErrors], num_worst: int = 10) -> str:
-    """Tables of the kinds of errors, of the classes, of the most frequent confusions and of the worst images.
+    """Format tables of the kinds of errors, the classes, the most frequent confusions and the worst images.
 
     Args:
         files: The dataset.
-        images: Its images.
-        num_worst: Confusions, and images, that are listed.
+        images: The errors of its images.
+        num_worst: Number of confusions and number of images to list.
     """
     numbers = count_errors(images, len(files.classes))
     without = quality_without(images, files.is_thing)
     kinds = [['error', 'annotated (FN)', 'predicted (FP)', 'PQ without them']]
     for kind in ERROR_KINDS:
-        kinds.append([kind, *numbers[kind].sum(0).tolist(), f'{without[kind]:.2f}' if without else '-'])
+        kinds.append([kind, *map(str, numbers[kind].sum(0)), f'{without[kind]:.2f}' if without else '-'])
 
     counts = total_counts(images, len(files.classes))
     quality = class_quality(counts)
     classes = [['class', 'PQ', 'TP', 'FP', 'FN', *ERROR_KINDS]]
     for label in np.flatnonzero(counts[:, 1:].any(1)):
-        cells = [_cell(*numbers[kind][label], kind) for kind in ERROR_KINDS]
+        cells = [_format_cell(numbers[kind][label], kind) for kind in ERROR_KINDS]
         classes.append([
-            files.classes[label], f'{100 * quality.pq[label]:.2f}', *counts[label, 1:].astype(int).tolist(),
+            files.classes[label], f'{100 * quality.pq[label]:.2f}', *map(str, counts[label, 1:].astype(int)),
             *cells
         ])
 
     confusions = [['annotated', 'predicted', 'segments']]
-    confusions += [[files.classes[label], files.classes[other], number]
-                   for label, other, number in count_confusions(images)[:num_worst]]
+    confusions += [[files.classes[label], files.classes[other],
+                    str(number)] for label, other, number in count_confusions(images)[:num_worst]]
     worst = [['image', 'PQ', 'errors']]
     worst += [[str(image.image_id), f'{quality:.2f}',
                summarize_image(image)] for quality, image in worst_images(images, files.is_thing)[:num_worst]]
@@ -46,26 +46,21 @@ def format_errors(files: PanopticFiles, images: Sequence[ImageErrors], num_worst
 
 
 def summarize_image(image: ImageErrors, annotated: Optional[bool] = None) -> str:
-    """Numbers of errors in words, such as ``2 missed, 1 merged``.
+    """Format the numbers of errors of an image, such as ``2 missed, 1 merged``.
 
     Args:
-        image: One image.
-        annotated: Only those of annotated (True) or of predicted segments (False); both where None.
+        image: The errors of the image.
+        annotated: Count only annotated segments (True) or only predicted ones (False); None counts both.
     """
     kinds = [error.kind for error in image.errors if annotated in (None, error.annotated)]
     return ', '.join(f'{kinds.count(kind)} {kind}' for kind in ERROR_KINDS if kind in kinds) or 'no errors'
 
 
-def total_counts(images: Sequence[ImageErrors], num_classes: int) -> np.ndarray:
-    """Counts (K, 4) of all images."""
-    return sum((image.counts for image in images), np.zeros((num_classes, 4)))
-
-
 def errors_as_dict(files: PanopticFiles, images: Sequence[ImageErrors]) -> Dict[str, Any]:
-    """Everything that was found, for JSON: in all, of each class, and every error of each image.
+    """Return all results for JSON: totals, the results of each class, and every error of each image.
 
-    Qualities are in percent, and ``annotated`` and ``predicted`` numbers of segments. The images are in order
-    of their PQ, the worst first; those without any segment are left out.
+    The quality is in percent; ``annotated`` and ``predicted`` are numbers of segments. Images are sorted by
+    PQ, lowest first; images without segments are left out.
     """
     numbers = count_errors(images, len(files.classes))
     without = quality_without(images, files.is_thing)
@@ -105,7 +100,7 @@ def errors_as_dict(files: PanopticFiles, images: Sequence[ImageErrors]) -> Dict[
 
 
 def _error_rows(files: PanopticFiles, image: ImageErrors) -> List[Dict[str, Any]]:
-    """Errors of an image with names in place of labels."""
+    """Return the errors of an image with class names instead of labels."""
     return [
         dict(
             kind=error.kind,
@@ -118,7 +113,9 @@ def _error_rows(files: PanopticFiles, image: ImageErrors) -> List[Dict[str, Any]
     ]
 
 
-def _cell(annotated: int, predicted: int, kind: str) -> str:
+def _format_cell(counts: np.ndarray, kind: str) -> str:
+    """Format the numbers (2,) of annotated and of predicted segments; some kinds have only one of the two."""
+    annotated, predicted = counts.tolist()
     if not annotated + predicted:
         return '-'
     one_sided = kind in ('missed', 'hallucinated')

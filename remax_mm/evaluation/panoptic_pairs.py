@@ -5,9 +5,9 @@ from typing import Dict, Tuple
 
 import numpy as np
 
-from remax_mm.evaluation.panoptic_quality import check_annotated_segments, count_matching
-from remax_mm.evaluation.segment_matching import joint_histogram, match_segments, segment_areas
 from remax_mm.panoptic_format import VOID_ID, PanopticPair, read_segment_ids
+from .panoptic_quality import check_annotated_segments, count_matching
+from .segment_matching import joint_histogram, match_segments, segment_areas
 
 
 def add_file_arguments(parser: ArgumentParser) -> None:
@@ -25,17 +25,17 @@ def add_file_arguments(parser: ArgumentParser) -> None:
 
 
 def overlap_pair(pair: PanopticPair, num_classes: int, check_ids: bool = True) -> Dict[Tuple[int, int], int]:
-    """Pixels that each annotated and each predicted id of an image share, after a check of the PNGs.
+    """Read and check the PNGs of one image, and count the pixels that annotated and predicted ids share.
 
     Args:
-        pair: The image.
+        pair: The files of the image.
         num_classes: K.
-        check_ids: Whether an annotated id that stands in the PNG or in the JSON alone is an error, as a
-            predicted one is; see :func:`count_segments`.
+        check_ids: Raise an error if the annotated PNG and its JSON do not have the same ids, see
+            :func:`count_segments`. For predictions this is always an error.
 
     Raises:
-        FileNotFoundError: a PNG is missing.
-        ValueError: a PNG is no image, the sizes differ, or ids of a PNG and of its JSON differ.
+        FileNotFoundError: A PNG does not exist.
+        ValueError: A PNG cannot be decoded, the sizes differ, or a PNG and its JSON do not have the same ids.
     """
     annotated, predicted = read_segment_ids(pair.gt_png), read_segment_ids(pair.pred_png)
     if annotated.shape != predicted.shape:
@@ -58,7 +58,7 @@ def overlap_pair(pair: PanopticPair, num_classes: int, check_ids: bool = True) -
 
 
 def count_pair(pair: PanopticPair, num_classes: int, check_ids: bool = True) -> np.ndarray:
-    """Counts (K, 4) of the segments of one image, see :func:`count_segments` and :func:`overlap_pair`."""
+    """Count the segments of one image: (K, 4), see :func:`count_segments` and :func:`overlap_pair`."""
     overlaps = overlap_pair(pair, num_classes, check_ids)
     matching = match_segments(overlaps, pair.gt_segments, pair.pred_labels)
     return count_matching(matching, pair.gt_segments, pair.pred_labels, num_classes)

@@ -1,4 +1,4 @@
-"""Panoptic quality as tables for people."""
+"""Panoptic quality as printed tables."""
 from typing import Sequence
 
 import numpy as np
@@ -8,26 +8,26 @@ from .panoptic_quality import class_quality, group_quality
 
 
 def summary_table(counts: np.ndarray, is_thing: Sequence[bool]) -> str:
-    """PQ, SQ and RQ in percent of all, thing and stuff classes, and the number N of classes that occur.
+    """Format PQ, SQ and RQ in percent for all, thing and stuff classes, and the number of classes N.
 
     Args:
-        counts: (K, 4) summed over the images.
-        is_thing: (K,).
+        counts: (K, 4), summed over the images.
+        is_thing: (K,), whether each class is a thing class.
     """
     groups = group_quality(counts, is_thing)
     rows = [['', 'PQ', 'SQ', 'RQ', 'N']]
     for title in ('All', 'Things', 'Stuff'):
         scores = groups.get(title, dict(N=0))
         means = (f'{scores[name]:.2f}' if name in scores else '-' for name in ('PQ', 'SQ', 'RQ'))
-        rows.append([title, *means, scores['N']])
+        rows.append([title, *means, str(scores['N'])])
     return AsciiTable(rows).table
 
 
 def class_table(counts: np.ndarray, classes: Sequence[str]) -> str:
-    """PQ, SQ and RQ in percent of each class, and its segments: matched, extra and missed.
+    """Format PQ, SQ and RQ in percent and the numbers TP, FP and FN of segments for each class.
 
     Args:
-        counts: (K, 4) summed over the images.
+        counts: (K, 4), summed over the images.
         classes: K names.
     """
     quality = class_quality(counts)
@@ -36,6 +36,6 @@ def class_table(counts: np.ndarray, classes: Sequence[str]) -> str:
         scores = [100 * float(column[label]) for column in quality]
         rows.append([
             name, *('-' if np.isnan(score) else f'{score:.2f}' for score in scores),
-            *(int(number) for number in counts[label, 1:])
+            *(str(int(number)) for number in counts[label, 1:])
         ])
     return AsciiTable(rows).table

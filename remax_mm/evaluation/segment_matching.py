@@ -1,4 +1,4 @@
-"""Which predicted segment is which annotated one, by the rules of panopticapi.
+"""Matching of predicted and annotated segments by the rules of panopticapi.
 
 Rules: cocodataset/panopticapi, panopticapi/evaluation.py (`pq_compute_single_core`); Kirillov et al.,
 Panoptic Segmentation, CVPR 2019, section 4.
@@ -10,36 +10,36 @@ import numpy as np
 from remax_mm.panoptic_format import VOID_ID
 
 Overlaps = Mapping[Tuple[int, int], int]
-"""Pixels that an annotated id and a predicted value share, of every pair that occurs."""
+"""Number of pixels that an annotated id and a predicted id share, for each pair that occurs."""
 
 
 class MatchedPair(NamedTuple):
-    """An annotated segment that was found."""
-    segment_id: int
-    value: int  # of the predicted segment
-    iou: float  # in (0.5, 1]
+    """An annotated segment and the predicted segment that matches it; ``iou`` is in (0.5, 1]."""
+    annotated_id: int
+    predicted_id: int
+    iou: float
 
 
 class SegmentMatching(NamedTuple):
-    """The segments of one image after matching.
+    """The matched and the unmatched segments of one image.
 
     Attributes:
-        pairs: True positives.
-        missed: Ids of the annotated segments without a match (false negatives), no crowd among them.
-        extra: Values of the predicted segments without a match (false positives) that nothing forgives.
+        true_positives: Matched pairs.
+        false_negatives: Ids of the annotated segments without a match, except crowd regions.
+        false_positives: Ids of the predicted segments without a match, except the ignored ones.
     """
-    pairs: List[MatchedPair]
-    missed: List[int]
-    extra: List[int]
+    true_positives: List[MatchedPair]
+    false_negatives: List[int]
+    false_positives: List[int]
 
 
 def joint_histogram(first: np.ndarray, second: np.ndarray) -> Dict[Tuple[int, int], int]:
-    """Number of pixels of each pair of values of two (H, W) maps of non-negative integers.
+    """Count the pixels of each pair of values of two (H, W) maps of non-negative integers.
 
-    Only runs of equal pairs along the flattened maps are sorted, not every pixel: segments have long runs.
+    Segments have long runs of equal pixels along the rows, so only one pixel of each run is sorted.
 
     Raises:
-        ValueError: a value is negative.
+        ValueError: A value is negative.
     """
     first, second = first.ravel(), second.ravel()
     if first.size == 0:
@@ -54,73 +54,74 @@ def joint_histogram(first: np.ndarray, second: np.ndarray) -> Dict[Tuple[int, in
         raise ValueError(f'Expected non-negative ids, but got {first.min()} and {second.min()}')
     base = int(second.max()) + 1
     keys = first * base + second
-    # A search among the few pairs costs less than the inverse of `np.unique`, which sorts indices.
+    # Faster than `np.unique(..., return_inverse=True)`, which sorts indices: there are few different pairs.
     pairs = np.unique(keys)
     pixels = np.bincount(np.searchsorted(pairs, keys), weights=lengths).astype(np.int64)
     return {(pair // base, pair % base): number for pair, number in zip(pairs.tolist(), pixels.tolist())}
 
 
 def segment_areas(overlaps: Overlaps) -> Tuple[Dict[int, int], Dict[int, int]]:
-    """Pixels of each value of the first and of the second map of a joint histogram."""
-    first: Dict[int, int] = {}
-    second: Dict[int, int] = {}
-    for (one, other), pixels in overlaps.items():
-        first[one] = first.get(one, 0) + pixels
-        second[other] = second.get(other, 0) + pixels
-    return first, second
+    """Return the number of pixels of each annotated id and of each predicted id."""
+    annotated_area: Dict[int, int] = {}
+    predicted_area: Dict[int, int] = {}
+    for (annotated_id, predicted_id), pixels in overlaps.items():
+        annotated_area[annotated_id] = annotated_area.get(annotated_id, 0) + pixels
+        predicted_area[predicted_id] = predicted_area.get(predicted_id, 0) + pixels
+    return annotated_area, predicted_area
 
 
 def segment_ious(overlaps: Overlaps) -> Dict[Tuple[int, int], float]:
-    """IoU of each annotated id and predicted value that overlap, whatever their classes.
+    """Return the IoU of each annotated id and predicted id that overlap, whatever their classes.
 
-    Unlabeled pixels are cut from the predicted segment; crowd regions are not.
+    Unlabeled pixels do not count toward the area of a predicted segment; pixels of crowd regions do.
     """
     annotated_area, predicted_area = segment_areas(overlaps)
     ious = {}
-    for (segment_id, value), intersection in overlaps.items():
-        if segment_id != VOID_ID:
-            unlabeled = overlaps.get((VOID_ID, value), 0)
-            union = predicted_area[value] + annotated_area[segment_id] - intersection - unlabeled
-            ious[segment_id, value] = intersection / union
+    for (annotated_id, predicted_id), intersection in overlaps.items():
+        if annotated_id != VOID_ID:
+            unlabeled = overlaps.get((VOID_ID, predicted_id), 0)
+            union = annotated_area[annotated_id] + predicted_area[predicted_id] - unlabeled - intersection
+            ious[annotated_id, predicted_id] = intersection / union
     return ious
 
 
 def match_segments(overlaps: Overlaps, segments: Sequence[Mapping],
                    label_of: Mapping[int, int]) -> SegmentMatching:
-    """Match the segments of one image.
+    """Match the predicted segments of one image with its annotated segments.
 
-    A predicted and an annotated segment match iff their class is the same, the annotated one is no crowd, and
-    their IoU exceeds 0.5. An unmatched prediction is forgiven iff more than half of it lies on unlabeled
-    pixels and on the crowd region of its own class.
+    Two segments match if they have the same class, the annotated one is not a crowd region, and their IoU is
+    greater than 0.5. A predicted segment without a match is ignored if more than half of its pixels are
+    unlabeled or belong to the crowd region of its class.
 
     Args:
-        overlaps: Joint histogram of the annotated ids, 0 unlabeled, and the predicted values.
-        segments: Of each annotated segment ``id``, ``category`` and ``iscrowd``.
-        label_of: Class of each predicted value; values without one are void.
+        overlaps: Joint histogram of the annotated ids (0 is unlabeled) and the predicted ids.
+        segments: ``id``, ``category`` and ``iscrowd`` of each annotated segment.
+        label_of: Class of each predicted id. A predicted id that is not listed is void.
     """
+    # Segments do not overlap, so that an IoU above 0.5 makes the pairs unique.
     segment_of = {segment['id']: segment for segment in segments}
-
-    # IoU > 0.5 of disjoint segments makes the pairs unique.
-    pairs = []
-    for (segment_id, value), iou in segment_ious(overlaps).items():
-        segment = segment_of.get(segment_id)
-        if segment is None or segment['iscrowd'] or segment['category'] != label_of.get(value):
+    true_positives = []
+    for (annotated_id, predicted_id), iou in segment_ious(overlaps).items():
+        segment = segment_of.get(annotated_id)
+        if segment is None or segment['iscrowd'] or segment['category'] != label_of.get(predicted_id):
             continue
         if iou > 0.5:
-            pairs.append(MatchedPair(segment_id, value, iou))
+            true_positives.append(MatchedPair(annotated_id, predicted_id, iou))
 
-    found = {pair.segment_id for pair in pairs}
-    missed = [segment['id'] for segment in segments if segment['id'] not in found and not segment['iscrowd']]
+    matched = {pair.annotated_id for pair in true_positives}
+    false_negatives = [
+        segment['id'] for segment in segments if segment['id'] not in matched and not segment['iscrowd']
+    ]
 
-    # Of several crowd regions of a class, panopticapi knows the last.
+    # If a class has several crowd regions, panopticapi uses the last one.
     crowd_id = {segment['category']: segment['id'] for segment in segments if segment['iscrowd']}
     predicted_area = segment_areas(overlaps)[1]
-    taken = {pair.value for pair in pairs}
-    extra = []
-    for value, label in label_of.items():
-        ignored = overlaps.get((VOID_ID, value), 0)
+    matched = {pair.predicted_id for pair in true_positives}
+    false_positives = []
+    for predicted_id, label in label_of.items():
+        ignored = overlaps.get((VOID_ID, predicted_id), 0)
         if label in crowd_id:
-            ignored += overlaps.get((crowd_id[label], value), 0)
-        if value not in taken and ignored / predicted_area[value] <= 0.5:
-            extra.append(value)
-    return SegmentMatching(pairs, missed, extra)
+            ignored += overlaps.get((crowd_id[label], predicted_id), 0)
+        if predicted_id not in matched and ignored / predicted_area[predicted_id] <= 0.5:
+            false_positives.append(predicted_id)
+    return SegmentMatching(true_positives, false_negatives, false_positives)

@@ -1,4 +1,4 @@
-"""Drawing of panoptic maps."""
+"""Drawing of panoptic maps, and mmdet's visualizer with it."""
 from .draw_panoptic import draw_panoptic, label_panels, shade, spread_colors
 from .panoptic_visualizer import PanopticVisualizer
 

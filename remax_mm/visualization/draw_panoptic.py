@@ -1,4 +1,4 @@
-"""Draw a panoptic map on its image, with NumPy and OpenCV only."""
+"""Drawing of a panoptic map on its image with NumPy and OpenCV."""
 import colorsys
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -17,32 +17,30 @@ GOLDEN_RATIO = 0.618033988749895
 class _Segment(NamedTuple):
     label: int
     color: Color
-    mask: np.ndarray  # (height, width) bool, cut to the segment's box
-    corner: Tuple[int, int]  # x, y of the box in the image
+    mask: np.ndarray  # (height, width) bool, cropped to the bounding box of the segment
+    corner: Tuple[int, int]  # x, y of the bounding box
 
 
 def draw_panoptic(image: np.ndarray,
                   panoptic_map: np.ndarray,
                   classes: Sequence[str],
                   palette: Optional[Sequence[Color]] = None,
-                  alpha: float = 0.6,
-                  with_names: bool = True) -> np.ndarray:
-    """Tint the segments of an image, outline them and name those that have room for it.
+                  alpha: float = 0.6) -> np.ndarray:
+    """Color and outline the segments of an image, and write the class names on those that are large enough.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        panoptic_map: (H, W) integers label + 1000 * instance. Whatever is no label in [0, K) is void and
-            stays as it is in the image.
+        panoptic_map: (H, W) integers label + 1000 * instance. Any value without a label in [0, K) is void and
+            is not drawn.
         classes: Names of the K classes.
-        palette: RGB colors of the K classes in [0, 255]; well spread ones where None.
+        palette: RGB colors of the K classes in [0, 255]; None uses :func:`spread_colors`.
         alpha: Weight of the color in [0, 1].
-        with_names: Write the class names.
 
     Returns:
-        (H, W, 3) uint8, RGB; ``image`` stays as it is.
+        (H, W, 3) uint8, RGB. ``image`` is not changed.
 
     Raises:
-        ValueError: image and map differ in size, or the palette is shorter than the list of classes.
+        ValueError: Image and map differ in size, or the palette has fewer colors than there are classes.
     """
     if image.shape[:2] != panoptic_map.shape:
         raise ValueError(
@@ -53,65 +51,68 @@ def draw_panoptic(image: np.ndarray,
     if panoptic_map.size == 0:
         return image.copy()
 
-    # Segments get the numbers 1..S, void 0.
+    # Number the segments from 1 to S; void is 0.
     values, index = np.unique(panoptic_map, return_inverse=True)
     labels = values % INSTANCE_OFFSET
-    taken = (values >= 0) & (labels < len(classes))
-    numbers = np.where(taken, np.cumsum(taken), 0).astype(np.int32)[index.reshape(panoptic_map.shape)]
+    is_segment = (values >= 0) & (labels < len(classes))
+    numbers = np.where(is_segment, np.cumsum(is_segment), 0).astype(np.int32)
+    numbers = numbers[index.reshape(panoptic_map.shape)]
     colors = [
-        shade(palette[value % INSTANCE_OFFSET], value // INSTANCE_OFFSET) for value in values[taken].tolist()
+        shade(palette[value % INSTANCE_OFFSET], value // INSTANCE_OFFSET)
+        for value in values[is_segment].tolist()
     ]
 
-    # Tint and outline.
+    # Color and outline the segments.
     table = np.array([(0, 0, 0), *colors], dtype=np.float32)
     weight = np.where(numbers > 0, alpha, 0.)[..., None].astype(np.float32)
     drawn = np.rint(image * (1 - weight) + table[numbers] * weight).astype(np.uint8, order='C')
     drawn[_borders(numbers)] = BORDER_COLOR
 
-    # Name, the large ones last so that they stay readable.
-    if with_names:
-        segments = _cut_out(numbers, labels[taken].tolist(), colors)
-        for segment in sorted(segments, key=lambda segment: int(segment.mask.sum())):
-            _write_name(drawn, segment, classes[segment.label])
+    # Write the names, those of the largest segments last so that they stay readable.
+    segments = _crop_segments(numbers, labels[is_segment].tolist(), colors)
+    for segment in sorted(segments, key=lambda segment: int(segment.mask.sum())):
+        _write_name(drawn, segment, classes[segment.label])
     return drawn
 
 
 def spread_colors(number: int) -> List[Color]:
-    """Colors of different hue, each far from the one before it (golden ratio steps)."""
+    """Return colors of different hue, in steps of the golden ratio: neighbors in the list differ clearly."""
     hues = (number * GOLDEN_RATIO % 1 for number in range(number))
     return [_to_rgb(hue, 0.45 + 0.15 * (step % 3), 0.75) for step, hue in enumerate(hues)]
 
 
 def shade(color: Color, instance: int) -> Color:
-    """Color of an instance: that of its class, a little off in hue and lightness; 0 keeps it.
+    """Vary hue and lightness of the color of a class for one of its instances.
 
     Args:
         color: RGB in [0, 255].
-        instance: Number of the instance among all segments.
+        instance: Number of the instance; 0 returns ``color``.
     """
+    red, green, blue = color
     if instance == 0:
-        return tuple(int(channel) for channel in color)
-    hue, lightness, saturation = colorsys.rgb_to_hls(*(channel / 255 for channel in color))
-    turn = instance * GOLDEN_RATIO % 1 - 0.5
-    lift = instance * GOLDEN_RATIO**2 * 5 % 1 - 0.5
-    return _to_rgb((hue + 0.12 * turn) % 1, np.clip(lightness + 0.35 * lift, 0.25, 0.8), max(saturation, 0.4))
+        return int(red), int(green), int(blue)
+    hue, lightness, saturation = colorsys.rgb_to_hls(red / 255, green / 255, blue / 255)
+    hue_shift = 0.12 * (instance * GOLDEN_RATIO % 1 - 0.5)
+    lightness_shift = 0.35 * (instance * GOLDEN_RATIO**2 * 5 % 1 - 0.5)
+    return _to_rgb((hue + hue_shift) % 1, np.clip(lightness + lightness_shift, 0.25, 0.8),
+                   max(saturation, 0.4))
 
 
 def _to_rgb(hue: float, lightness: float, saturation: float) -> Color:
-    return tuple(
-        int(round(255 * channel)) for channel in colorsys.hls_to_rgb(hue, float(lightness), saturation))
+    red, green, blue = (int(round(255 * c)) for c in colorsys.hls_to_rgb(hue, float(lightness), saturation))
+    return red, green, blue
 
 
 def _borders(numbers: np.ndarray) -> np.ndarray:
-    """(H, W) bool, pixels whose right or lower neighbor belongs to something else."""
+    """Mark the pixels whose right or lower neighbor belongs to another segment: (H, W) bool."""
     borders = np.zeros(numbers.shape, dtype=bool)
     borders[:, :-1] |= numbers[:, 1:] != numbers[:, :-1]
     borders[:-1] |= numbers[1:] != numbers[:-1]
     return borders
 
 
-def _cut_out(numbers: np.ndarray, labels: Sequence[int], colors: Sequence[Color]) -> List[_Segment]:
-    """Masks of the segments 1..S, each in its bounding box."""
+def _crop_segments(numbers: np.ndarray, labels: Sequence[int], colors: Sequence[Color]) -> List[_Segment]:
+    """Crop the masks of the segments 1 to S to their bounding boxes."""
     segments = []
     for number, (rows, columns) in enumerate(find_objects(numbers), start=1):
         mask = numbers[rows, columns] == number
@@ -120,13 +121,13 @@ def _cut_out(numbers: np.ndarray, labels: Sequence[int], colors: Sequence[Color]
 
 
 def _write_name(image: np.ndarray, segment: _Segment, name: str) -> None:
-    """Write the name where the segment is widest, if it has room for half the text; changes ``image``."""
+    """Write the name into ``image`` where the segment is widest, if at least half of the text fits."""
     height, width = image.shape[:2]
     scale = min(max(min(height, width) / 900, 0.35), 1.2)
     thickness = 1 if scale < 0.8 else 2
     (text_width, text_height), base = cv2.getTextSize(name, FONT, scale, thickness)
 
-    # Distance to the nearest pixel outside, the frame counts as outside.
+    # Distance to the nearest pixel outside the segment; pixels outside the bounding box count as outside.
     distance = cv2.distanceTransform(np.pad(segment.mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     y, x = np.unravel_index(int(distance.argmax()), distance.shape)
     if distance[y, x] < text_height or segment.mask.shape[1] < text_width / 2:
@@ -141,10 +142,10 @@ def _write_name(image: np.ndarray, segment: _Segment, name: str) -> None:
 
 
 def label_panels(panels: Sequence[Tuple[str, np.ndarray]]) -> np.ndarray:
-    """Put images of one size side by side, each under its title.
+    """Arrange images of the same size side by side, each below its title.
 
     Args:
-        panels: Title and (H, W, 3) uint8 image.
+        panels: Titles and images, (H, W, 3) uint8.
 
     Returns:
         (H + bar, sum of W + gaps, 3) uint8.

@@ -8,20 +8,21 @@ from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.dist import master_only
 
-from remax_mm.panoptic_format import annotated_panoptic_map, read_segment_ids, to_panoptic_map
+from remax_mm.panoptic_format import annotated_panoptic_map, get_annotation, to_panoptic_map
 from .draw_panoptic import draw_panoptic, label_panels
 
 
 @VISUALIZERS.register_module()
 class PanopticVisualizer(DetLocalVisualizer):
-    """mmdet's visualizer with panoptic maps that are drawn fast and whatever they hold.
+    """mmdet's visualizer with fast drawing of panoptic maps, which may contain any values.
 
-    Draws input | ground truth | prediction under titles. The ground truth is ``gt_panoptic_seg.segment_map``
-    with ``gt_segments``; a data sample without it, or with a resized one, shows its annotated PNG
-    (``seg_map_path`` and ``segments_info``). Data samples without anything panoptic are drawn by mmdet.
+    Draws input, ground truth and prediction side by side, with titles. The ground truth is
+    ``gt_panoptic_seg.segment_map`` with ``gt_segments`` in training samples, and the annotation of
+    :func:`get_annotation` in other samples. It is left out if its size is not that of the image. mmdet draws
+    data samples without panoptic maps.
 
     The arguments are those of :class:`mmdet.visualization.DetLocalVisualizer`; ``alpha`` is the weight of the
-    colors. ``dataset_meta`` must hold ``classes``; its ``palette`` is used where it is a list of colors.
+    colors. ``dataset_meta`` must contain ``classes``; its ``palette`` is used if it is a list of colors.
     """
 
     @master_only
@@ -36,19 +37,19 @@ class PanopticVisualizer(DetLocalVisualizer):
                        out_file: Optional[str] = None,
                        pred_score_thr: float = 0.3,
                        step: int = 0) -> None:
-        """Draw a data sample and show it, write it to a file or give it to the storage backends.
+        """Draw a data sample. Show it, and write it to a file or to the visualizer's storage backends.
 
         Args:
-            name: Identifier of the image, title of the window.
-            image: (H, W, 3), RGB in [0, 255].
-            data_sample: Annotation and prediction; None draws the image alone.
+            name: Name of the image and title of the window.
+            image: (H, W, 3) RGB, values in [0, 255].
+            data_sample: Annotation and prediction; None draws only the image.
             draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
             show: Whether to open a window.
-            wait_time: Seconds until the window closes, 0 waits for a key.
-            out_file: File to write; the storage backends get the image where None.
-            pred_score_thr: For what mmdet draws; the panoptic fusion has its own thresholds.
-            step: Step for the storage backends.
+            wait_time: Seconds until the window closes; 0 waits for a key.
+            out_file: File to write; None writes to the storage backends.
+            pred_score_thr: Score threshold for data samples that mmdet draws.
+            step: Step that the storage backends record.
         """
         image = image.clip(0, 255).astype(np.uint8)
         panels = [('input', image)]
@@ -70,7 +71,7 @@ class PanopticVisualizer(DetLocalVisualizer):
 
     def _panoptic_panels(self, image: np.ndarray, sample: DetDataSample, draw_gt: bool,
                          draw_pred: bool) -> List[Tuple[str, np.ndarray]]:
-        """Titles and images of what the data sample holds."""
+        """Draw the panoptic maps of a data sample; return their titles and images."""
         classes = self.dataset_meta.get('classes')
         if classes is None:
             raise ValueError('Expected `classes` in the `dataset_meta` of the visualizer, but got '
@@ -87,14 +88,14 @@ class PanopticVisualizer(DetLocalVisualizer):
 
     def _ground_truth(self, sample: DetDataSample, size: Tuple[int, int],
                       void_label: int) -> Optional[np.ndarray]:
-        """(H, W) panoptic map of the annotation at the size of the image; None where there is none."""
+        """Return the annotated panoptic map (H, W), or None if there is none of the size of the image."""
         if 'gt_panoptic_seg' in sample and 'gt_segments' in sample:
             segment_map = np.asarray(sample.gt_panoptic_seg.segment_map)[0]
             if segment_map.shape == size:
                 segments = sample.gt_segments
                 return to_panoptic_map(segment_map, segments.labels.tolist(), segments.is_thing.tolist(),
                                        void_label)
-        if sample.get('seg_map_path') is None or sample.get('segments_info') is None:
+        annotation = get_annotation(sample)
+        if annotation is None or annotation.ids.shape != size:
             return None
-        ids = read_segment_ids(sample.seg_map_path)
-        return annotated_panoptic_map(ids, sample.segments_info, void_label) if ids.shape == size else None
+        return annotated_panoptic_map(annotation.ids.numpy(), annotation.segments, void_label)

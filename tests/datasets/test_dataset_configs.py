@@ -1,4 +1,4 @@
-"""The dataset configs: they build, run, and agree with the numbers of deeplab2."""
+"""The dataset configs: they can be built and run, and have the numbers of deeplab2."""
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,12 @@ def _steps(pipeline):
 
 
 def _linspace(low, high, step=0.1):
-    """Scales as deeplab2 draws them (data/preprocessing/preprocess_utils.py, get_random_scale)."""
+    """Scales of deeplab2 (data/preprocessing/preprocess_utils.py, get_random_scale)."""
     return np.linspace(low, high, int((high - low) / step + 1 + 1e-6))
 
 
 def _longer_sides(side, scales):
-    """A side of x pixels becomes int((x - 1) * scale + 1)."""
+    """Lengths int((side - 1) * scale + 1) of the longer side."""
     return [(int((side - 1) * scale + 1 + 1e-6), ) * 2 for scale in scales]
 
 
@@ -49,7 +49,7 @@ def test_config__augmentation_of_the_paper(name, side, low, high):
         assert 'magnitude_scale' not in steps['ColorPolicy']
     for loader in (config.val_dataloader, config.test_dataloader):
         test = _steps(loader.dataset.pipeline)
-        assert list(test) == ['LoadImageFromFile', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']
+        assert list(test) == ['LoadImageFromFile', 'Resize', 'LoadSegmentIds', 'PackPanopticInputs']
         assert tuple(test['Resize'].scale) == (side, side) and loader.dataset.test_mode
     for step in [*config.train_pipeline, *config.test_pipeline]:
         TRANSFORMS.build(step)
@@ -74,11 +74,10 @@ def test_config__augmentation_of_cityscapes():
     photo = dict(img=np.full((512, 1024, 3), 9, np.uint8), gt_seg_map=np.ones((512, 1024), np.uint8))
     results = crop(photo)
     assert results['img'].shape[:2] == results['gt_seg_map'].shape == tuple(config.image_size) == (1025, 2049)
-    assert list(_steps(
-        config.test_pipeline)) == ['LoadImageFromFile', 'LoadPanopticMap', 'PackPanopticInputs']
+    assert list(_steps(config.test_pipeline)) == ['LoadImageFromFile', 'LoadSegmentIds', 'PackPanopticInputs']
 
 
-def test_config__mini_set_keeps_its_plain_augmentation():
+def test_config__mini_dataset_without_color_and_copy_paste():
     config = Config.fromfile(FOLDER / 'mini_panoptic.py')
     train = _steps(config.train_dataloader.dataset.pipeline)
     assert list(train) == [
@@ -88,10 +87,10 @@ def test_config__mini_set_keeps_its_plain_augmentation():
     assert list(map(tuple, train['RandomChoiceResize'].scales)) == scales
     assert tuple(train['RandomPad'].size) == tuple(train['RandomCrop'].crop_size) == (129, 129)
     assert list(_steps(
-        config.test_pipeline)) == ['LoadImageFromFile', 'Resize', 'LoadPanopticMap', 'PackPanopticInputs']
+        config.test_pipeline)) == ['LoadImageFromFile', 'Resize', 'LoadSegmentIds', 'PackPanopticInputs']
 
 
-def test_config__641_on_real_photos(coco_sample):
+def test_config__641_on_coco_images(coco_sample):
     config = Config.fromfile(FOLDER / 'coco_panoptic_641.py')
     dataset = config.val_dataloader.dataset
     dataset.data_root = str(coco_sample)
@@ -100,7 +99,7 @@ def test_config__641_on_real_photos(coco_sample):
     for i in range(len(data)):
         sample = data[i]['data_samples']
         assert max(sample.img_shape) == 641  # the longer side
-        assert sample.gt_panoptic_seg.segment_map.shape[1:] == sample.ori_shape
+        assert sample.gt_annotation.ids.shape == sample.ori_shape
     dataset.update(pipeline=config.train_pipeline, test_mode=False)
     data = DATASETS.build(dataset)
     for i in range(len(data)):
@@ -109,7 +108,7 @@ def test_config__641_on_real_photos(coco_sample):
         assert packed['data_samples'].gt_panoptic_seg.segment_map.shape == (1, 641, 641)
 
 
-def test_config__mini_set_trains_on_full_crops(tmp_path):
+def test_config__mini_dataset_gives_full_crops(tmp_path):
     write_mini_panoptic(tmp_path, 4, 2)
     config = Config.fromfile(FOLDER / 'mini_panoptic.py')
     np.random.seed(0)
@@ -120,13 +119,15 @@ def test_config__mini_set_trains_on_full_crops(tmp_path):
         for i in range(count):
             packed = data[i]
             assert packed['inputs'].shape == (3, 129, 129)
-            assert packed['data_samples'].gt_panoptic_seg.segment_map.shape == (1, 129, 129)
+            sample = packed['data_samples']
+            ids = sample.gt_annotation.ids[None] if data.test_mode else sample.gt_panoptic_seg.segment_map
+            assert ids.shape == (1, 129, 129)
 
 
 @pytest.mark.parametrize('name, write, converter, crop',
                          [('cityscapes_panoptic', write_cityscapes, 'cityscapes_panoptic', (1025, 2049)),
                           ('ade20k_panoptic_641', write_ade20k, 'ade20k_panoptic', (641, 641))])
-def test_config__trains_and_tests_on_the_layout_of_the_download(tmp_path, name, write, converter, crop):
+def test_config__runs_on_converted_files(tmp_path, name, write, converter, crop):
     write(tmp_path, contents=('mixed', 'stuff', 'crowd'))
     run_converter(converter, tmp_path)
     config = Config.fromfile(FOLDER / f'{name}.py')
@@ -142,7 +143,7 @@ def test_config__trains_and_tests_on_the_layout_of_the_download(tmp_path, name, 
         assert np.unique(segment_map[segment_map > 0]).tolist() == list(range(1, len(segments) + 1))
     for sample in DATASETS.build(config.val_dataloader.dataset):
         sample = sample['data_samples']
-        assert sample.gt_panoptic_seg.segment_map.shape[1:] == sample.ori_shape
+        assert sample.gt_annotation.ids.shape == sample.ori_shape
 
 
 def test_config__random_scale_resizes_the_longer_side():

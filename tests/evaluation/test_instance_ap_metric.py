@@ -44,8 +44,8 @@ def _ids(masks, ids, size=(40, 60)):
 
 
 def test_evaluate__hand_worked(tmp_path):
-    # Two cats; found with scores 0.9 and 0.7, with something wrong at 0.8 between them. Precision is 1 up to
-    # recall 0.5 and 2/3 above: 51 and 50 of COCO's 101 recalls.
+    # Two cats, detected with the scores 0.9 and 0.7, and a false positive with 0.8. The precision is 1 up to
+    # a recall of 0.5 and 2/3 above it: for 51 and for 50 of COCO's 101 recall thresholds.
     masks = _boxes((0, 0, 10, 10), (20, 0, 10, 10), (0, 40, 10, 10))
     sample = data_sample(tmp_path, 'a', _ids(masks[:2], [70000, 9]), [segment(70000, 0), segment(9, 0)])
     sample.pred_instances = instances(masks[[0, 2, 1]], [0, 0, 0], [0.9, 0.8, 0.7])
@@ -56,7 +56,7 @@ def test_evaluate__hand_worked(tmp_path):
 
 
 def test_evaluate__iou_thresholds(tmp_path):
-    # 6 of 10 columns: IoU 0.6 passes the thresholds 0.5, 0.55 and 0.6 of ten.
+    # 6 of 10 columns: an IoU of 0.6 reaches 3 of the 10 thresholds, 0.5, 0.55 and 0.6.
     sample = data_sample(tmp_path, 'a', _ids(_boxes((0, 0, 10, 10)), [5]), [segment(5, 2)])
     sample.pred_instances = instances(_boxes((0, 0, 10, 6)), [2], [0.5])
     metrics = _evaluate(_metric(), [sample])
@@ -65,17 +65,17 @@ def test_evaluate__iou_thresholds(tmp_path):
 
 
 def test_evaluate__crowd_regions_are_ignored(tmp_path):
-    # A cat, and a crowd of cats with two detections inside, each much smaller than it.
+    # A cat, and a crowd region of cats with two much smaller detections inside.
     masks = _boxes((0, 0, 10, 10), (20, 0, 20, 60), (22, 2, 4, 4), (30, 30, 5, 5))
     ids = _ids(masks[:2], [1, 2])
     for iscrowd, expected in ((True, 1.), (False, 51 / 101)):
         sample = data_sample(tmp_path, 'a', ids, [segment(1, 0), segment(2, 0, iscrowd)])
         sample.pred_instances = instances(masks[[0, 2, 3]], [0, 0, 0], [0.9, 0.8, 0.7])
-        # As an ordinary segment, the second region is missed: recall ends at 0.5.
+        # As an ordinary segment, the second region is a false negative: the recall is at most 0.5.
         assert _evaluate(_metric(), [sample])['coco/segm_mAP'] == pytest.approx(expected, abs=5e-4)
 
 
-def test_evaluate__detections_on_crowd_of_another_class_are_wrong(tmp_path):
+def test_evaluate__detections_on_crowd_of_another_class_are_false_positives(tmp_path):
     masks = _boxes((0, 0, 10, 10), (20, 0, 20, 60), (22, 2, 4, 4))
     sample = data_sample(tmp_path, 'a', _ids(masks[:2], [1, 2]), [segment(1, 0), segment(2, 1, True)])
     sample.pred_instances = instances(masks[[2, 0]], [0, 0], [0.9, 0.8])
@@ -83,7 +83,7 @@ def test_evaluate__detections_on_crowd_of_another_class_are_wrong(tmp_path):
 
 
 def test_evaluate__sizes_are_those_of_the_masks(tmp_path):
-    # A diagonal: 40 pixels, in a box of 40 x 40 = 1600, which COCO would call medium (from 32 x 32 on).
+    # A diagonal of 40 pixels is small. Its box, 40 x 40 = 1600 pixels, would be medium (32 x 32 or more).
     diagonal = np.eye(40, 60, dtype=bool)
     sample = data_sample(tmp_path, 'a', diagonal.astype(int), [segment(1, 0)])
     sample.pred_instances = instances(diagonal[None], [0], [0.9])
@@ -112,7 +112,7 @@ def _random_samples(folder, rng, number):
 
 
 def _cocoapi(samples):
-    """pycocotools on the same things, put into its format here."""
+    """The evaluation of pycocotools on the same things, converted to its format here."""
     images, annotations, results = [], [], []
     for sample in samples:
         images.append(dict(id=sample.img_id, height=48, width=48))
@@ -162,7 +162,7 @@ def test_evaluate__equals_pycocotools(tmp_path):
 
 
 def _instances_file(folder, samples, id_of_name):
-    """The ground truth of some samples in COCO's instance format, with other category ids."""
+    """Write the ground truth of the samples in COCO's instance format, with the given category ids."""
     dataset = _cocoapi(samples).cocoGt.dataset
     for annotation in dataset['annotations']:
         annotation['category_id'] = id_of_name[META['classes'][annotation['category_id']]]
@@ -184,7 +184,7 @@ def test_evaluate__instance_annotations_with_other_ids(tmp_path):
     assert len({metrics[f'coco/{name}_precision'] for name in META['thing_classes']}) == 3
 
 
-def test_evaluate__instance_annotations_that_do_not_fit(tmp_path):
+def test_evaluate__instance_annotations_of_other_classes_or_images(tmp_path):
     samples = _random_samples(tmp_path, np.random.default_rng(2), 2)
     path = _instances_file(tmp_path, samples, dict(cat=1, dog=2, car=3))
     meta = dict(META, classes=('cat', 'cow', *META['classes'][2:]), thing_classes=('cat', 'cow', 'car'))
@@ -206,7 +206,7 @@ def test_evaluate__annotation_as_prediction_is_perfect(tmp_path, kind):
         assert metrics['coco/segm_mAP'] == metrics['coco/segm_mAP_75'] == 1
 
 
-def test_evaluate__once_more_on_other_images(tmp_path):
+def test_evaluate__second_evaluation_on_other_images(tmp_path):
     metric, rng = _metric(), np.random.default_rng(4)
     first, second = (_random_samples(tmp_path, rng, 2) for _ in range(2))
     _evaluate(metric, first)
@@ -236,4 +236,4 @@ def test_process__bad_input(tmp_path):
         _metric(dict(META, thing_classes=('cat', 'sky'))).evaluate(0)
     with pytest.raises(TypeError):
         PanopticInstanceAPMetric(class_wise=True)
-    assert torch.is_tensor(sample.pred_instances.labels)  # the sample stays as it was
+    assert torch.is_tensor(sample.pred_instances.labels)  # the sample was not changed

@@ -49,37 +49,37 @@ def test_find_errors__poor_mask_between_one_tenth_and_one_half():
             for error in _short(errors)} == {('poor mask', True, 7), ('poor mask', True, 8),
                                              ('poor mask', False, 1000), ('poor mask', False, SKY)}
     assert all({error[2], error[3]} in ({7, 1000}, {8, SKY}) for error in _short(errors))
-    # 1 shared of 10 and 1: IoU exactly 0.1 is none.
+    # 1 shared of 10 and 1: an IoU of exactly 0.1 is too low.
     errors = _errors(ground_truth, segments, [SKY] * 9 + [1000] + [SKY] * 10)
     assert _short(errors) == [('missed', True, 7, None), ('hallucinated', False, 1000, None)]
 
 
-def test_find_errors__poor_stuff():
-    # IoU 4 / 10 both ways; stuff is neither merged nor split.
+def test_find_errors__poor_mask_of_stuff():
+    # The IoU is 4 / 10; stuff is neither merged nor split.
     errors = _errors([7] * 10, [segment(7, SKY)], [SKY] * 4 + [VOID] * 6)
     assert _short(errors) == [('poor mask', True, 7, SKY), ('poor mask', False, SKY, 7)]
 
 
-def test_find_errors__a_match_is_no_attempt_at_another_segment():
-    # 1000 is cat 7 with IoU 8 / 10 and reaches into cat 8, of which it covers 2 of 4: not more than half.
+def test_find_errors__matched_prediction_is_no_poor_mask_of_another_segment():
+    # 1000 matches cat 7 with an IoU of 8 / 10. It covers 2 of 4 pixels of cat 8, which is not more than half.
     errors = _errors([7] * 8 + [8] * 4, [segment(7, CAT), segment(8, CAT)], [1000] * 10 + [VOID] * 2)
     assert _short(errors) == [('missed', True, 8, None)]
 
 
 def test_find_errors__merged():
     segments = [segment(7, CAT), segment(8, CAT), segment(9, DOG)]
-    # Neither cat reaches an IoU above 0.5: both are merged, and so is the prediction. The dog is wrong class.
+    # Neither cat has an IoU above 0.5: both are merged, and so is the prediction. The dog is missed.
     errors = _errors([7] * 5 + [8] * 5 + [9] * 3, segments, [1000] * 10 + [VOID] * 3)
     assert sorted(
         _short(errors), key=str) == sorted([('merged', True, 7, 1000), ('merged', True, 8, 1000),
                                             ('missed', True, 9, None), ('merged', False, 1000, 8)],
                                            key=str)
-    # The larger one is found all the same: only the smaller one is an error.
+    # The larger cat has a match: only the smaller one is an error.
     errors = _errors([7] * 7 + [8] * 3 + [9] * 3, segments, [1000] * 10 + [2001] * 3)
     assert _short(errors) == [('merged', True, 8, 1000)]
 
 
-def test_find_errors__merged_things_of_two_classes_are_not():
+def test_find_errors__things_of_two_classes_are_not_merged():
     errors = _errors([7] * 5 + [8] * 5, [segment(7, CAT), segment(8, DOG)], [1000] * 10)
     assert _short(errors) == [('poor mask', True, 7, 1000), ('missed', True, 8, None),
                               ('poor mask', False, 1000, 7)]
@@ -90,16 +90,17 @@ def test_find_errors__split():
     errors = _errors([7] * 9 + [8] * 3, segments, [1000] * 3 + [2000] * 3 + [3000] * 3 + [SKY] * 3)
     assert [error[:2] for error in _short(errors)] == [('split', True)] + [('split', False)] * 3
     assert all(other == 7 for kind, annotated, _, other in _short(errors) if not annotated)
-    # The larger part is the match, the smaller one a false positive.
+    # The larger part matches, the smaller one is a false positive.
     errors = _errors([7] * 9 + [8] * 3, segments, [1000] * 6 + [2000] * 3 + [SKY] * 3)
     assert _short(errors) == [('split', False, 2000, 7)]
-    # Two parts that cover 4 of 9 pixels together do not make it split.
+    # The cat is not split if the parts cover only 4 of its 9 pixels.
     errors = _errors([7] * 9 + [8] * 3, segments, [1000] * 2 + [2000] * 2 + [VOID] * 5 + [SKY] * 3)
     assert {error[0] for error in _short(errors)} == {'poor mask'}
 
 
-def test_find_errors__inside_counts_without_unlabeled_pixels():
-    # Of 2000, 2 or 3 pixels lie in the cat, 2 on sky and 3 on nothing: 2 of 4 is not inside, 3 of 5 is.
+def test_find_errors__split_ignores_unlabeled_pixels():
+    # 2000 has 2 or 3 pixels on the cat, 2 on sky and 3 unlabeled ones: 2 of 4 is not more than half, 3 of 5
+    # is.
     segments = [segment(7, CAT), segment(8, SKY)]
     for inside, kind in ((2, 'hallucinated'), (3, 'split')):
         ground_truth = [7] * 12 + [8] * 10 + [0] * 3
@@ -108,7 +109,7 @@ def test_find_errors__inside_counts_without_unlabeled_pixels():
         assert [(error.kind, error.segment_id) for error in errors] == [(kind, 2000)]
 
 
-def test_find_errors__crowd_and_forgiven_predictions_are_none():
+def test_find_errors__crowd_and_ignored_predictions_are_no_errors():
     segments = [segment(7, CAT, iscrowd=True), segment(8, SKY)]
     errors = _errors([7] * 8 + [8] * 4 + [0] * 4, segments, [1000] * 5 + [VOID] * 3 + [SKY] * 4 + [2001] * 4)
     assert errors == []
@@ -127,7 +128,7 @@ def test_find_errors__every_false_negative_and_positive_has_one_kind(tmp_path):
             assert (error.other_label is None) == (error.kind in ('missed', 'hallucinated'))
             assert (error.kind == 'wrong class') == (error.other_label not in (None, error.label))
     numbers = count_errors(images, NUM_CLASSES)
-    assert min(numbers[kind].sum() for kind in ERROR_KINDS) > 5  # each kind was there
+    assert min(numbers[kind].sum() for kind in ERROR_KINDS) > 5  # every kind occurs
 
 
 def _with_merged_cats_and_split_dogs(case):
@@ -179,7 +180,7 @@ def test_quality_without__hand_worked():
     cat = 1.6 / 3
     assert quality['missed'] == pytest.approx(100 * 0.8 / 3)
     assert quality['merged'] == pytest.approx(100 * cat / 3)
-    # Sky is annotated and stays in the mean with 0; sea is not and leaves it.
+    # Sky is annotated and stays in the mean with 0. Sea is not annotated and is left out of the mean.
     assert quality['wrong class'] == pytest.approx(100 * cat / 2)
     assert quality_without([_image('empty', {})], IS_THING) == {}
 
@@ -200,14 +201,14 @@ def test_count_confusions__most_frequent_first():
     assert count_confusions(images) == [(CAT, DOG, 2), (SKY, SEA, 1)]
 
 
-def test_summarize_image__words():
+def test_summarize_image__text():
     image = _worked_images()[1]
     assert summarize_image(image) == '1 missed, 2 wrong class'
     assert summarize_image(image, annotated=False) == '1 wrong class'
     assert summarize_image(_worked_images()[0]) == 'no errors'
 
 
-def test_report__tables_and_dict_tell_the_same(tmp_path):
+def test_report__tables_and_dict_agree(tmp_path):
     rng = np.random.default_rng(2)
     files = read_panoptic_files(**write_panoptic_files(tmp_path, [random_case(rng) for _ in range(40)]))
     images = [inspect_pair(pair, files.is_thing) for pair in files.pairs]

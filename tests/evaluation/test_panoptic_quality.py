@@ -10,7 +10,7 @@ from tests.panoptic_cases import IS_THING, KINDS, NUM_CLASSES, VOID, perfect_cas
 
 
 def _reference_counts(prediction, ground_truth, segments):
-    """The rules one by one, on boolean masks."""
+    """The rules of panopticapi, applied to boolean masks one by one."""
     counts = np.zeros((NUM_CLASSES, 4))
     unlabeled = ground_truth == 0
     predicted = {v: prediction == v for v in np.unique(prediction).tolist() if v % 1000 != VOID}
@@ -32,11 +32,11 @@ def _reference_counts(prediction, ground_truth, segments):
     for value, mask in predicted.items():
         if value in matched:
             continue
-        forgiving = unlabeled
+        ignored = unlabeled
         crowds = [s['id'] for s in segments if s['iscrowd'] and s['category'] == value % 1000]
         if crowds:
-            forgiving = forgiving | (ground_truth == crowds[-1])
-        if (mask & forgiving).sum() / mask.sum() > 0.5:
+            ignored = ignored | (ground_truth == crowds[-1])
+        if (mask & ignored).sum() / mask.sum() > 0.5:
             continue
         counts[value % 1000] += 0, 0, 1, 0
     return counts
@@ -74,12 +74,12 @@ def test_count_segments__reference():
         total += counts
         crowds += any(s['iscrowd'] for s in case.segments)
         unlabeled += (case.ground_truth == 0).any()
-    # Every rule was at work: matches, extra and missed segments of every class, crowd and void.
+    # Every rule was applied: matches, false positives and false negatives of every class, crowd and void.
     assert (total[:, 1:] > 20).all() and min(crowds, unlabeled) > 200
 
 
 def _mmdet_counts(monkeypatch, folder, prediction, ground_truth, segments):
-    """mmdet's copy of panopticapi's loop, given the few names that it takes from panopticapi."""
+    """Counts of mmdet's copy of panopticapi's loop, with substitutes for two names of panopticapi."""
     from mmdet.evaluation.functional import panoptic_utils
 
     class Statistics(defaultdict):
@@ -154,7 +154,7 @@ def test_count_segments__panopticapi(tmp_path):
             count_segments(prediction, ground_truth, segments, NUM_CLASSES), expected, rtol=0, atol=1e-9)
 
 
-def test_count_segments__deeplab2_map_read_by_panopticapi_rules():
+def test_count_segments__deeplab2_example_by_the_rules_of_panopticapi():
     # deeplab2's unit test of its own evaluator, with every ignored pixel (9) as void: PQ (1 + 2/3 + 0) / 3.
     ground_truth = np.array([[1, 0, 0], [2, 3, 3], [2, 0, 0]])
     segments = [segment(1, 0), segment(2, 1), segment(3, 2)]
@@ -169,26 +169,26 @@ def test_count_segments__iou_of_exactly_one_half_is_no_match():
     assert counts[0].tolist() == [0, 0, 1, 1]
 
 
-def test_count_segments__void_leaves_the_union():
+def test_count_segments__void_is_not_part_of_the_union():
     # 3 of 4 annotated pixels, and 4 unlabeled ones: IoU 3 / (7 + 4 - 3 - 4).
     counts = count_segments(np.array([[0] * 7 + [5]]), np.array([[0] * 4 + [1] * 4]), [segment(1, 0)], 5)
     assert counts[0].tolist() == [0.75, 1, 0, 0]
 
 
-def test_count_segments__crowd_stays_in_the_union():
+def test_count_segments__crowd_is_part_of_the_union():
     segments = [segment(1, 0), segment(2, 0, iscrowd=True)]
     counts = count_segments(np.array([[1000] * 7 + [5]]), np.array([[2] * 4 + [1] * 4]), segments, 5)
-    # IoU 3 / 8 is no match, and 4 of 7 pixels on the crowd of its class forgive the prediction.
+    # An IoU of 3 / 8 is no match. The prediction is ignored: 4 of its 7 pixels are crowd of its class.
     assert counts[0].tolist() == [0, 0, 0, 1]
 
 
-def test_count_segments__crowd_of_another_class_forgives_nothing():
+def test_count_segments__prediction_on_crowd_of_another_class_is_not_ignored():
     segments = [segment(2, 1, iscrowd=True)]
     counts = count_segments(np.array([[1000, 1000]]), np.array([[2, 2]]), segments, 5)
     assert counts[0].tolist() == [0, 0, 1, 0] and not counts[1].any()
 
 
-def test_count_segments__half_on_void_is_not_forgiven():
+def test_count_segments__prediction_with_half_of_its_pixels_on_void_is_not_ignored():
     counts = count_segments(np.array([[1, 1, 5, 5]]), np.array([[0, 7, 7, 7]]), [segment(7, 0)], 5)
     assert counts[1].tolist() == [0, 0, 1, 0]
 
@@ -237,8 +237,8 @@ def test_count_segments__bad_input(prediction, ground_truth, segments, message):
         count_segments(np.array(prediction), np.array(ground_truth), segments, num_classes=5)
 
 
-def test_count_segments__ids_that_disagree():
-    # Segment 4 has no pixels: missed. Id 9 is not listed: the prediction on it is wrong, not forgiven.
+def test_count_segments__ids_that_differ():
+    # Segment 4 has no pixels: a false negative. Id 9 is not listed: the prediction on it is not ignored.
     counts = count_segments(np.array([[1000, 1000]]), np.array([[9, 9]]), [segment(4, 1)], 5, check_ids=False)
     assert counts[:2].tolist() == [[0, 0, 1, 0], [0, 0, 0, 1]]
 
@@ -265,5 +265,5 @@ def test_mean_quality__only_things_or_only_stuff(is_thing, absent):
     assert len(means) == 6 and not any(key.endswith(absent) for key in means)
 
 
-def test_mean_quality__nothing_at_all():
+def test_mean_quality__no_segments():
     assert mean_quality(np.zeros((2, 4)), [True, False]) == {}

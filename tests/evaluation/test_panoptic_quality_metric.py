@@ -1,6 +1,7 @@
 import json
 import os
 import socket
+from pathlib import Path
 
 import mmcv
 import numpy as np
@@ -13,7 +14,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 
 from remax_mm.evaluation import PanopticQualityMetric
-from remax_mm.panoptic_format import read_segment_ids, write_segment_ids
+from remax_mm.panoptic_format import PanopticAnnotation, read_segment_ids, write_segment_ids
 
 META = dict(classes=('cat', 'dog', 'sky'), thing_classes=('cat', 'dog'), stuff_classes=('sky', ))
 VOID = 3
@@ -30,7 +31,7 @@ def _sample(folder, name, prediction, ground_truth, segments):
 
 
 def _two_samples(folder):
-    # cat: IoU 3/4, then missed; dog: a false positive on a crowd of cats; sky: IoU 1, then 2/3.
+    # cat: IoU 3/4, and a false negative; dog: a false positive on a crowd of cats; sky: IoU 1 and 2/3.
     return [
         _sample(folder, 'a', [[1000] * 3 + [VOID] + [2] * 2], [[9] * 4 + [5] * 2], [(9, 0, False),
                                                                                     (5, 2, False)]),
@@ -82,7 +83,7 @@ def test_evaluate__classwise_values_are_off_by_default(tmp_path):
                                                                   for suffix in ('', '_th', '_st'))
 
 
-def test_process__crowd_of_mmdets_own_data_set(tmp_path):
+def test_process__crowd_of_mmdets_own_dataset(tmp_path):
     samples = _two_samples(tmp_path)
     for sample in samples:
         for info in sample.segments_info:
@@ -105,6 +106,21 @@ def test_evaluate__image_without_segments(tmp_path):
                      [sample, *_two_samples(tmp_path)]) == _evaluate(_metric(), _two_samples(tmp_path))
 
 
+def _replace_png(sample):
+    """The same sample with the annotation of a test pipeline and without the PNG."""
+    segments = sample.segments_info
+    sample.gt_annotation = PanopticAnnotation(
+        torch.from_numpy(read_segment_ids(sample.seg_map_path)), segments)
+    Path(sample.seg_map_path).unlink()
+    del sample.seg_map_path, sample.segments_info
+    return sample
+
+
+def test_evaluate__annotation_of_a_test_pipeline(tmp_path):
+    expected = _evaluate(_metric(), _two_samples(tmp_path))
+    assert _evaluate(_metric(), [_replace_png(sample) for sample in _two_samples(tmp_path)]) == expected
+
+
 def test_process__errors_name_the_files(tmp_path):
     sample = _two_samples(tmp_path)[0].to_dict()
     small = dict(sample, pred_panoptic_seg=dict(sem_seg=torch.zeros(1, 2, 2)))
@@ -114,7 +130,7 @@ def test_process__errors_name_the_files(tmp_path):
         _metric().process(None, [dict(sample, segments_info=sample['segments_info'][1:])])
     with pytest.raises(FileNotFoundError, match='nowhere.png'):
         _metric().process(None, [dict(sample, seg_map_path='nowhere.png')])
-    with pytest.raises(ValueError, match='seg_map_path.*images/a.jpg'):
+    with pytest.raises(ValueError, match='images/a.jpg.*LoadSegmentIds.*seg_map_path'):
         _metric().process(None, [{key: value for key, value in sample.items() if key != 'seg_map_path'}])
 
 
@@ -163,7 +179,7 @@ def _evaluate_rank(rank, folder, port):
     samples = torch.load(folder / 'samples.pth', weights_only=False)
     metric = PanopticQualityMetric(classwise=True)
     metric.dataset_meta = META
-    # Three images on two ranks: the sampler shows the first one twice.
+    # Three images on two ranks: the sampler repeats the first one.
     for index in ([0, 2], [1, 0])[rank]:
         metric.process(None, [samples[index].to_dict()])
     metrics = metric.evaluate(3)

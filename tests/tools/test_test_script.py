@@ -99,6 +99,17 @@ def test_all_tasks__one_forward_pass(root, monkeypatch):
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize('arguments', [[], ['--all-tasks'], ['--all-tasks', '--show-dir', 'shown']])
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_annotations__are_decoded_once(root, tmp_path, count_decodes, arguments, num_workers):
+    _test(root, tmp_path / 'work', *arguments, '--cfg-options', f'test_dataloader.num_workers={num_workers}',
+          'test_dataloader.batch_size=2')
+    decodes = count_decodes(root / 'data' / 'annotations' / 'panoptic_val')
+    assert len(decodes) == 3 and set(decodes.values()) == {1}, decodes
+    shown = list((tmp_path / 'work').glob('*/shown/*'))
+    assert len(shown) == (3 if '--show-dir' in arguments else 0)
+
+
 def test_all_tasks__instance_annotations_of_their_own(root):
     # Boxes of the same objects, none of which is a box.
     panoptic = json.loads((root / 'data' / 'annotations' / 'panoptic_val.json').read_text())

@@ -34,10 +34,20 @@ test_dataloader = dict(
         metainfo=dict(classes={names}, thing_classes={names}[:2], stuff_classes={names}[2:]),
         data_prefix=dict(img='images', seg='panoptic'),
         pipeline=[dict(type='LoadImageStrict'), dict(type='Resize', scale=(65, 65), keep_ratio=True),
-                  dict(type='LoadPanopticMap'), dict(type='PackPanopticInputs')]))
+                  dict(type='LoadSegmentIds'), dict(type='PackPanopticInputs')]))
 test_evaluator = dict(type='PanopticQualityMetric')
 test_cfg = dict(type='TestLoop')
 visualizer = dict(name='test_time')  # the runner keeps visualizers by name, with their folder
+"""
+
+VIEWS = """
+_base_ = 'colors.py'
+tta_pipeline = [
+    dict(type='LoadImageStrict'),
+    dict(type='LoadSegmentIds'),
+    dict(type='TestTimeAug',
+         transforms=[[dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (65, 97)],
+                     [dict(type='PackPanopticInputs')]])]
 """
 
 
@@ -66,6 +76,7 @@ def root(tmp_path_factory):
 
     (root / 'colors.py').write_text(
         CONFIG.format(repository=REPOSITORY, root=root, model=color_detector(), names=NAMES))
+    (root / 'views.py').write_text(VIEWS)
     with DefaultScope.overwrite_default_scope('mmdet'):
         torch.save(dict(state_dict=MODELS.build(color_detector()).state_dict()), root / 'colors.pth')
     return root
@@ -108,9 +119,17 @@ def test_test__tiles_give_no_instances(root):
         _test(root, '--all-tasks', '--tile', '65')
 
 
-def test_test__submission_of_views(root):
-    prefix = root / 'submission' / 'views'
-    _run('tools/test.py', root / 'colors.py', root / 'colors.pth', '--work-dir', root / 'work', '--tta',
+@pytest.mark.parametrize('config', ['colors.py', 'views.py'])
+def test_test__views_decode_annotations_once(root, tmp_path, count_decodes, config):
+    _run('tools/test.py', root / config, root / 'colors.pth', '--work-dir', tmp_path, '--tta', '--all-tasks',
+         '--show-dir', 'shown')
+    assert count_decodes(root / 'panoptic') == {'0.png': 1, '1.png': 1}
+
+
+@pytest.mark.parametrize('config', ['colors.py', 'views.py'])
+def test_test__submission_of_views(root, config):
+    prefix = root / 'submission' / config[:-3]
+    _run('tools/test.py', root / config, root / 'colors.pth', '--work-dir', root / 'work', '--tta',
          '--format-only', prefix)
     annotations = json.loads(Path(f'{prefix}.json').read_text())['annotations']
     assert [sorted(segment['category_id'] for segment in a['segments_info'])

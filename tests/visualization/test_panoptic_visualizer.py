@@ -9,7 +9,7 @@ from mmdet.registry import HOOKS, VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.panoptic_format import annotated_panoptic_map, to_panoptic_map, write_segment_ids
+from remax_mm.panoptic_format import PanopticAnnotation, write_segment_ids
 from remax_mm.visualization import draw_panoptic
 
 META = dict(classes=('cat', 'dog', 'sky'), palette=[(200, 0, 0), (0, 200, 0), (0, 0, 200)])
@@ -41,22 +41,6 @@ def _panels(visualizer, count):
     return [drawn[-24:, start:start + 30] for start in range(0, drawn.shape[1], 34)]
 
 
-def test_to_panoptic_map__hand_worked():
-    drawn = to_panoptic_map(np.array([[0, 1, 2, 3]], np.uint8), [1, 2, 1], [True, False, True], VOID)
-    assert drawn.tolist() == [[3, 1001, 2, 3001]]
-    assert to_panoptic_map(np.zeros((1, 2), np.uint8), [], [], VOID).tolist() == [[3, 3]]
-
-
-def test_annotated_panoptic_map__crowd_and_unlisted_ids_are_void():
-    segments = [
-        dict(id=70, category=1, is_thing=True, iscrowd=False),
-        dict(id=80, category=2, is_thing=False, iscrowd=False),
-        dict(id=90, category=1, is_thing=True, iscrowd=True)
-    ]
-    assert annotated_panoptic_map(np.array([[0, 70, 80, 90, 5]]), segments,
-                                  VOID).tolist() == [[3, 1001, 2, 3, 3]]
-
-
 def test_add_datasample__input_ground_truth_and_prediction(tmp_path):
     visualizer = _visualizer()
     visualizer.add_datasample('a', IMAGE, _sample(), out_file=str(tmp_path / 'sub' / 'a.png'))
@@ -72,7 +56,7 @@ def test_add_datasample__input_ground_truth_and_prediction(tmp_path):
         mmcv.imread(str(tmp_path / 'sub' / 'a.png'), channel_order='rgb'), visualizer.get_image())
 
 
-def test_add_datasample__parts_that_are_there():
+def test_add_datasample__available_panels():
     visualizer = _visualizer()
     visualizer.add_datasample('a', IMAGE, _sample(), draw_gt=False)
     _panels(visualizer, 2)
@@ -91,7 +75,7 @@ def test_add_datasample__all_void(value):
     np.testing.assert_array_equal(_panels(visualizer, 3)[2], IMAGE)
 
 
-def test_add_datasample__annotation_from_its_png_where_the_map_was_resized(tmp_path):
+def test_add_datasample__annotation_from_its_png_if_the_map_was_resized(tmp_path):
     path = str(tmp_path / 'gt.png')
     write_segment_ids(path, np.full((24, 30), 90))
     sample = _sample(size=(12, 15))
@@ -103,6 +87,26 @@ def test_add_datasample__annotation_from_its_png_where_the_map_was_resized(tmp_p
     visualizer.add_datasample('a', IMAGE, sample)
     expected = draw_panoptic(IMAGE, np.full((24, 30), 2), META['classes'], META['palette'], 0.5)
     np.testing.assert_array_equal(_panels(visualizer, 3)[1], expected)
+
+
+def test_add_datasample__annotation_of_a_test_pipeline():
+    ids = torch.zeros(24, 30, dtype=torch.int32)
+    ids[:, 5:15], ids[:, 15:] = 90, 70000
+    segments = [
+        dict(id=70000, category=1, is_thing=True, iscrowd=True),
+        dict(id=90, category=1, is_thing=True, iscrowd=False)
+    ]
+    sample = _sample(with_gt=False)
+    sample.gt_annotation = PanopticAnnotation(ids, segments)
+    visualizer = _visualizer()
+    visualizer.add_datasample('a', IMAGE, sample)
+    expected = np.full((24, 30), VOID)
+    expected[:, 5:15] = 1001
+    np.testing.assert_array_equal(
+        _panels(visualizer, 3)[1], draw_panoptic(IMAGE, expected, META['classes'], META['palette'], 0.5))
+    sample.gt_annotation = PanopticAnnotation(ids[:12, :15], segments)  # another size than that of the image
+    visualizer.add_datasample('a', IMAGE, sample)
+    _panels(visualizer, 2)
 
 
 def test_add_datasample__boxes_are_drawn_by_mmdet():

@@ -41,8 +41,7 @@ test_pipeline = [
     # By this name mmdet's DetInferencer finds the step that it replaces.
     dict(type='LoadImageFromFile', backend_args=backend_args),
     dict(type='Resize', scale=image_size, keep_ratio=True),
-    # After the resize, so that the ground truth keeps its size.
-    dict(type='LoadPanopticMap', backend_args=backend_args),
+    dict(type='LoadSegmentIds', backend_args=backend_args),
     dict(type='PackPanopticInputs'),
 ]
 

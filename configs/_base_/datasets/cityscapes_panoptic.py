@@ -39,7 +39,7 @@ train_pipeline = [
 test_pipeline = [
     # By this name mmdet's DetInferencer finds the step that it replaces.
     dict(type='LoadImageFromFile', backend_args=backend_args),
-    dict(type='LoadPanopticMap', backend_args=backend_args),
+    dict(type='LoadSegmentIds', backend_args=backend_args),
     dict(type='PackPanopticInputs'),
 ]
 

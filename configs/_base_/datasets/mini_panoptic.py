@@ -19,7 +19,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
-    dict(type='LoadPanopticMap'),
+    dict(type='LoadSegmentIds'),
     dict(type='PackPanopticInputs')
 ]
 

@@ -2,6 +2,7 @@
 tta_model = dict(type='PanopticTTAModel')
 tta_pipeline = [
     dict(type='LoadImageStrict'),
+    dict(type='LoadSegmentIds'),
     dict(
         type='TestTimeAug',
         transforms=[

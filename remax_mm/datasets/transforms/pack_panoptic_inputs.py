@@ -1,4 +1,4 @@
-"""The last step of a pipeline: tensors and a data sample."""
+"""The last step of a pipeline: conversion to tensors and a data sample."""
 from typing import Sequence
 
 import numpy as np
@@ -8,23 +8,27 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
+from remax_mm.panoptic_format import PanopticAnnotation
+
 
 @TRANSFORMS.register_module()
 class PackPanopticInputs(BaseTransform):
-    """Pack an image and its index map into what the data preprocessor takes.
+    """Pack an image and its ground truth into the inputs of the data preprocessor.
 
-    Required keys: ``img`` (H, W, 3) uint8, and with ground truth ``gt_seg_map``, ``gt_segment_labels``,
-    ``gt_segment_is_thing`` of :class:`LoadPanopticMap`.
+    Required keys: ``img`` (H, W, 3) uint8, and with ground truth ``gt_seg_map``, ``gt_segment_labels`` and
+    ``gt_segment_is_thing`` of :class:`LoadPanopticMap`, or ``gt_segment_ids`` of :class:`LoadSegmentIds` and
+    ``segments_info``.
 
     Returns a dict of
 
     - ``inputs``: (3, H, W) uint8 tensor.
-    - ``data_samples``: ``DetDataSample`` with the metainfo ``meta_keys`` and, with ground truth,
-      ``gt_panoptic_seg.segment_map`` (1, H, W), uint8 or int32 (torch has no arithmetic on uint16), and
-      ``gt_segments`` with ``labels`` (S,) int64 and ``is_thing`` (S,) bool.
+    - ``data_samples``: ``DetDataSample`` with the metainfo ``meta_keys`` and the ground truth. Of
+      :class:`LoadPanopticMap` that is ``gt_panoptic_seg.segment_map`` (1, H, W), uint8 or int32 (torch has no
+      arithmetic on uint16), and ``gt_segments`` with ``labels`` (S,) int64 and ``is_thing`` (S,) bool. Of
+      :class:`LoadSegmentIds` it is ``gt_annotation``, a ``PanopticAnnotation``.
 
     Args:
-        meta_keys: Keys that become metainfo, where present.
+        meta_keys: Keys that become metainfo, if present.
     """
 
     META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction',
@@ -34,7 +38,7 @@ class PackPanopticInputs(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
-        """Turn the pipeline's dict into ``inputs`` and ``data_samples``."""
+        """Convert the results of the pipeline to ``inputs`` and ``data_samples``."""
         sample = DetDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
         if 'gt_seg_map' in results:
             segment_map = results['gt_seg_map']
@@ -44,6 +48,9 @@ class PackPanopticInputs(BaseTransform):
             sample.gt_segments = InstanceData(
                 labels=torch.from_numpy(results['gt_segment_labels']),
                 is_thing=torch.from_numpy(results['gt_segment_is_thing']))
+        if 'gt_segment_ids' in results:
+            sample.gt_annotation = PanopticAnnotation(
+                torch.from_numpy(results['gt_segment_ids']), results['segments_info'])
         return dict(inputs=_to_tensor(results['img'].transpose(2, 0, 1)), data_samples=sample)
 
     def __repr__(self) -> str:
@@ -51,5 +58,5 @@ class PackPanopticInputs(BaseTransform):
 
 
 def _to_tensor(array: np.ndarray) -> torch.Tensor:
-    # A copy of its own: crops are views that would keep the whole image alive, flips have negative strides.
+    # Copy: a crop is a view that would keep the whole image in memory, and a flip has negative strides.
     return torch.from_numpy(np.array(array, order='C'))

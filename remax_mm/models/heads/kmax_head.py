@@ -21,6 +21,7 @@ class KMaXHead(PanopticHead):
         num_things_classes, num_stuff_classes: things come first in every list of classes.
         in_channels: channels of the backbone features, fine to coarse.
         pixel_decoder, transformer_decoder: configs.
+        criterion: config of :class:`PanopticCriterion`; None for a head that only predicts.
         semantic_head: config of the auxiliary semantic head on the backbone features, None for none.
         remask: config of :class:`ReMask`, built for each of the first ``num_relaxed`` decoder layers.
         num_relaxed: decoder layers that are relaxed in training; None for two thirds of them.
@@ -34,15 +35,13 @@ class KMaXHead(PanopticHead):
                  in_channels: Sequence[int],
                  pixel_decoder: ConfigDict,
                  transformer_decoder: ConfigDict,
+                 criterion: Optional[ConfigDict] = None,
                  semantic_head: Optional[ConfigDict] = None,
                  remask: Optional[ConfigDict] = None,
                  num_relaxed: Optional[int] = None,
                  norm_cfg: NormConfig = KMAX_NORM,
                  **others: Any) -> None:
-        if semantic_head is not None:
-            semantic_head = {'in_channels': in_channels, 'norm_cfg': norm_cfg, **semantic_head}
-        super().__init__(num_things_classes, num_stuff_classes, semantic_head=semantic_head, **others)
-
+        super().__init__(num_things_classes, num_stuff_classes, **others)
         self.pixel_decoder = MODELS.build({'in_channels': in_channels, 'norm_cfg': norm_cfg, **pixel_decoder})
         known = dict(
             in_channels=self.pixel_decoder.out_channels,
@@ -51,6 +50,9 @@ class KMaXHead(PanopticHead):
             remask=remask,
             num_relaxed=num_relaxed)
         self.transformer_decoder = MODELS.build({**known, **transformer_decoder})
+        if semantic_head is not None:
+            semantic_head = {'in_channels': in_channels, 'norm_cfg': norm_cfg, **semantic_head}
+        self.build_training_parts(semantic_head, criterion)
 
     def decode(self, features: Sequence[Tensor]) -> List[Tensor]:
         """Pixel features, coarse to fine, from backbone features, fine to coarse."""

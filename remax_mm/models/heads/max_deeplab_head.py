@@ -24,6 +24,7 @@ class MaXDeepLabHead(PanopticHead):
         slot_channels: of the class and mask embeddings.
         channels: width of the pixel head.
         embedding_channels: D.
+        criterion: config of :class:`PanopticCriterion`; None for a head that only predicts.
         semantic_head: config of the auxiliary semantic head, with its ``in_channels``; None for none.
         remask: config of :class:`ReMask`, None for none.
         norm_cfg, act_cfg: of all parts, unless their configs state others.
@@ -37,20 +38,22 @@ class MaXDeepLabHead(PanopticHead):
                  slot_channels: int = 256,
                  channels: int = 256,
                  embedding_channels: int = 128,
+                 criterion: Optional[ConfigDict] = None,
                  semantic_head: Optional[ConfigDict] = None,
                  remask: Optional[ConfigDict] = None,
                  norm_cfg: NormConfig = KMAX_NORM,
                  act_cfg: ActConfig = MAX_ACT,
                  **others: Any) -> None:
-        if semantic_head is not None:
-            semantic_head = {'norm_cfg': norm_cfg, 'act_cfg': act_cfg, **semantic_head}
-        super().__init__(num_things_classes, num_stuff_classes, semantic_head=semantic_head, **others)
+        super().__init__(num_things_classes, num_stuff_classes, **others)
         self.predictor = MaskPredictor(in_channels, slot_channels, self.num_classes, channels,
                                        embedding_channels, norm_cfg, act_cfg)
         self.remask = None
         if remask is not None:
             widths = dict(pixel_space=in_channels, embedding=embedding_channels)
             self.remask = build_remask(remask, widths, self.num_classes, norm_cfg, act_cfg)
+        if semantic_head is not None:
+            semantic_head = {'norm_cfg': norm_cfg, 'act_cfg': act_cfg, **semantic_head}
+        self.build_training_parts(semantic_head, criterion)
 
     def mask_shape(self, decoded: DualPathFeatures) -> Tuple[int, int, int]:
         """N, h and w of the masks."""

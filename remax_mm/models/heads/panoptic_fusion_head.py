@@ -1,4 +1,4 @@
-"""From the mask slots of an image to its panoptic map, instances and semantic map."""
+"""Fusion of mask slots into a panoptic map, instances and a semantic map."""
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -18,10 +18,11 @@ class Segment(NamedTuple):
     """One segment of a fused panoptic map.
 
     Attributes:
-        id: its value in the map, from 1 on.
+        id: value in the map, starting at 1.
         category: class in [0, K).
         is_thing: whether the class is a thing.
-        score: class probability times mean mask probability in [0, 1]; of the first slot where stuff merged.
+        score: class probability times mean mask probability in [0, 1]; that of the first slot if several
+            slots of stuff were merged.
     """
     id: int
     category: int
@@ -41,20 +42,20 @@ def fuse_panoptic(class_logits: Tensor,
                   mask_order_weight: float = 1.0,
                   thing_area: int = 0,
                   stuff_area: int = 0) -> Tuple[Tensor, List[Segment]]:
-    """Paste the slots' masks onto an empty map, the surest slot first (kMaX-DeepLab's mask-wise merging).
+    """Paste the masks onto an empty map, most confident slot first (mask-wise merging of kMaX-DeepLab).
 
     deeplab2 model/post_processor/max_deeplab.py; thresholds are strict as in bytedance/kmax-deeplab
-    kmax_deeplab/kmax_model.py. Slots that are rejected occupy no pixels; stuff of one class is one segment.
+    kmax_deeplab/kmax_model.py. A rejected slot occupies no pixels; all stuff of one class is one segment.
 
     Args:
         class_logits: (N, K + 1), things, stuff, then void.
-        mask_logits: (N, H, W) at the size of the wanted map.
-        num_things: leading classes that are things.
+        mask_logits: (N, H, W) at the size of the map.
+        num_things: number of thing classes; they come first.
         thing_threshold, stuff_threshold: class probability that a slot must exceed.
         pixel_threshold: softmax over slots that a slot's own pixels must exceed.
-        overlap_threshold: share of a slot's own pixels that must still be free, strictly more.
+        overlap_threshold: fraction of a slot's own pixels that must be exceeded by those still free.
         class_order_weight, mask_order_weight: exponents of class and mean mask probability in the order.
-        thing_area, stuff_area: least pixels of a thing segment, and of a merged stuff segment.
+        thing_area, stuff_area: minimum number of pixels of a thing segment and of a merged stuff segment.
 
     Returns:
         Map (H, W) int32 with 0 for void, and its segments in the order of their ids 1, 2, ...
@@ -66,7 +67,7 @@ def fuse_panoptic(class_logits: Tensor,
     mask_scores = (probability * own).flatten(1).sum(1) / own_area.clamp(min=1)
     order_scores = class_scores**class_order_weight * mask_scores**mask_order_weight
 
-    # Only confident slots with pixels can enter; they alone are brought to the host, in one go.
+    # Only confident slots with pixels are used; only these are copied to the host, in one transfer.
     confident = class_scores > torch.where(categories < num_things, thing_threshold, stuff_threshold)
     order = order_scores.argsort(descending=True, stable=True)
     order = order[(confident & (own_area > 0))[order]]
@@ -90,11 +91,11 @@ def fuse_panoptic(class_logits: Tensor,
 
 def drop_small_segments(segment_map: Tensor, segments: Sequence[Segment], thing_area: int,
                         stuff_area: int) -> Tuple[Tensor, List[Segment]]:
-    """Give the pixels of segments below their area limit back to void, and number the others anew.
+    """Set segments below their area limit to void and renumber the others.
 
     Args:
         segment_map: (H, W) with 0 for void and the segments' ids.
-        thing_area, stuff_area: least pixels that a segment needs to stay.
+        thing_area, stuff_area: minimum number of pixels of a segment.
     """
     areas = torch.bincount(segment_map.flatten().long(), minlength=len(segments) + 1).tolist()
     kept = [s for s in segments if areas[s.id] >= max(thing_area if s.is_thing else stuff_area, 1)]
@@ -113,13 +114,13 @@ def fuse_instances(class_logits: Tensor,
                    num_things: int,
                    pixel_threshold: float = 0.4,
                    max_per_image: int = 100) -> InstanceData:
-    """The best scored (slot, thing class) pairs as instances, which may overlap.
+    """The (slot, thing class) pairs with the highest scores as instances, which may overlap.
 
     Args:
         class_logits: (N, K + 1).
         mask_logits: (N, H, W).
         pixel_threshold: softmax over slots that an instance's pixels must exceed.
-        max_per_image: pairs that are looked at, stuff among them (as in kmax_deeplab/kmax_model.py).
+        max_per_image: number of pairs considered, including stuff (as in kmax_deeplab/kmax_model.py).
 
     Returns:
         ``masks`` (n, H, W) bool, ``scores`` (n,) in [0, 1], ``labels`` (n,), ``bboxes`` (n, 4) as x1, y1,
@@ -141,7 +142,7 @@ def fuse_instances(class_logits: Tensor,
 
 
 def fuse_semantic(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
-    """The class of highest summed probability at every pixel; no pixel stays void.
+    """The class with the highest summed probability at every pixel; no pixel is void.
 
     Args:
         class_logits: (N, K + 1).
@@ -157,13 +158,13 @@ def fuse_semantic(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
 
 def restore_size(mask_logits: Tensor, input_size: Tuple[int, int], image_size: Tuple[int, int],
                  output_size: Optional[Tuple[int, int]]) -> Tensor:
-    """Bring one image's mask logits from mask stride to its own size; all resizing happens on logits.
+    """Resize the mask logits of one image from mask stride to the size of the image.
 
     Args:
         mask_logits: (N, h, w).
         input_size: of the padded network input.
-        image_size: of the image inside it, top left; the rest is padding.
-        output_size: the size that is wanted, None for ``image_size``.
+        image_size: of the image inside it, at the top left; the rest is padding.
+        output_size: size of the result, None for ``image_size``.
 
     Returns:
         (N, H, W).
@@ -178,8 +179,8 @@ class PanopticFusionHead(MaskFormerFusionHead):
     ``test_cfg`` takes ``panoptic_on`` (True), ``instance_on`` (False), ``semantic_on`` (False),
     ``max_per_image`` (100) and the thresholds of ``fuse`` by their names.
 
-    A child names ``fuse``, a function of class logits (N, K + 1), mask logits (N, H, W), ``num_things`` and
-    thresholds that returns a map and its segments, and in ``PANOPTIC_KEYS`` these thresholds.
+    A subclass defines ``fuse``, a function of class logits (N, K + 1), mask logits (N, H, W), ``num_things``
+    and thresholds that returns a map and its segments, and lists these thresholds in ``PANOPTIC_KEYS``.
 
     Raises:
         ValueError: an unknown key in ``test_cfg``.
@@ -202,8 +203,8 @@ class PanopticFusionHead(MaskFormerFusionHead):
         super().__init__(num_things_classes, num_stuff_classes, test_cfg, init_cfg=init_cfg)
 
     def panoptic_postprocess(self, mask_cls: Tensor, mask_pred: Tensor) -> PixelData:
-        """``sem_seg`` (1, H, W) int32 in mmdet's encoding, label + 1000 * instance with void K; its metainfo
-        ``segments_info`` lists what the map holds."""
+        """``sem_seg`` (1, H, W) int32 in mmdet's encoding, label + 1000 * instance with void K; the metainfo
+        ``segments_info`` lists its segments."""
         options = {key: self.test_cfg[key] for key in self.PANOPTIC_KEYS if key in self.test_cfg}
         segment_map, segments = self.fuse(mask_cls, mask_pred, num_things=self.num_things_classes, **options)
 
@@ -246,7 +247,7 @@ class PanopticFusionHead(MaskFormerFusionHead):
         """
         results = []
         for class_logits, mask_logits, sample in zip(mask_cls_results, mask_pred_results, batch_data_samples):
-            # One image at a time: N maps at full size are the largest tensor of the whole test path.
+            # One image at a time: N masks at full size are the largest tensor of inference.
             mask_logits = restore_size(mask_logits.float(), sample.batch_input_shape, sample.img_shape[:2],
                                        sample.ori_shape[:2] if rescale else None)
             result = {}
@@ -262,7 +263,7 @@ class PanopticFusionHead(MaskFormerFusionHead):
 
 @MODELS.register_module()
 class KMaXFusionHead(PanopticFusionHead):
-    """kMaX-DeepLab's: :func:`fuse_panoptic`, mask by mask."""
+    """Fusion head of kMaX-DeepLab: mask-wise merging, see :func:`fuse_panoptic`."""
 
     PANOPTIC_KEYS = ('thing_threshold', 'stuff_threshold', 'pixel_threshold', 'overlap_threshold',
                      'class_order_weight', 'mask_order_weight', 'thing_area', 'stuff_area')

@@ -14,22 +14,18 @@ from ..task_modules import build_panoptic_targets
 class PanopticHead(BaseModule):
     """What mmdet's ``MaskFormer`` detector requires of a ``panoptic_head``.
 
-    A child predicts masks from backbone features: it implements :meth:`decode`, :meth:`mask_shape` and
-    :meth:`predict_masks`. The relaxations of ReMaX, the semantic head and the criterion exist in training
-    only.
+    A child predicts masks from backbone features: it builds its network, then calls
+    :meth:`build_training_parts`, and implements :meth:`decode`, :meth:`mask_shape` and
+    :meth:`predict_masks`. Relaxations, semantic head and criterion exist in training only.
 
     Args:
         num_things_classes, num_stuff_classes: things come first in every list of classes.
-        criterion: config of :class:`PanopticCriterion`; None for a head that only predicts.
-        semantic_head: config of the auxiliary semantic head, None for none. ``num_classes`` defaults to K.
         train_cfg, test_cfg: accepted because mmdet's detector passes them; unused.
     """
 
     def __init__(self,
                  num_things_classes: int,
                  num_stuff_classes: int,
-                 criterion: Optional[ConfigDict] = None,
-                 semantic_head: Optional[ConfigDict] = None,
                  train_cfg: Optional[ConfigDict] = None,
                  test_cfg: Optional[ConfigDict] = None,
                  init_cfg: Optional[ConfigDict] = None) -> None:
@@ -37,6 +33,19 @@ class PanopticHead(BaseModule):
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
         self.num_classes = num_things_classes + num_stuff_classes
+
+    def build_training_parts(self, semantic_head: Optional[ConfigDict],
+                             criterion: Optional[ConfigDict]) -> None:
+        """Build the parts that exist in training only.
+
+        A child calls this last, so that with one seed its network has the same initial weights with and
+        without them.
+
+        Args:
+            semantic_head: config of the auxiliary semantic head, None for none; ``num_classes`` is K unless
+                stated.
+            criterion: config of :class:`PanopticCriterion`; None for a head that only predicts.
+        """
         self.semantic_head = None
         if semantic_head is not None:
             self.semantic_head = MODELS.build({'num_classes': self.num_classes, **semantic_head})
@@ -86,9 +95,9 @@ class PanopticHead(BaseModule):
                 f'Expected a `criterion` to compute losses with, but this {type(self).__name__} has none.')
         # The ground truth is built before the masks, because some relaxations need it.
         decoded = self.decode(features)
-        num_slots, *size = self.mask_shape(decoded)
+        num_slots, height, width = self.mask_shape(decoded)
         targets = build_panoptic_targets(
-            batch_data_samples, num_classes=self.num_classes, size=tuple(size), num_slots=num_slots)
+            batch_data_samples, num_classes=self.num_classes, size=(height, width), num_slots=num_slots)
 
         predictions = self.predict_masks(decoded, targets.sem_seg)
         sem_logits = None

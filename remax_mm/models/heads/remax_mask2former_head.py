@@ -1,20 +1,23 @@
 """ReMask and ReClass (ReMaX, arXiv 2306.17319) on mmdet's own MaskFormer and Mask2Former heads.
 
-The paper names Mask2Former as future work (Appendix D). What its text leaves open, and how it is read here:
+The paper names Mask2Former as future work (Appendix D). Its text leaves some points open, which this file
+reads as follows:
 
-- A decoder "layer" is an output of the head other than the last. Those of Mask2Former are the predictions
-  before each layer, as in kMaX-DeepLab; those of MaskFormer the predictions after each layer but the last.
-  With L decoder layers the first 2 L / 3 outputs are relaxed, and the last one never is.
-- All masks of these heads are products with one pixel feature, so one semantic head looks at that feature.
-- Matching sees the masks as they are predicted, and so does ReClass.
-- ReClass relaxes the targets of matched queries. In kMaX-DeepLab the PQ-style loss all but ignores the other
-  slots; here a target beside "no object" would teach unmatched queries to claim what a better one has.
-- The masked attention of Mask2Former stays as it is: it asks where a logit is positive, and Eq. 2 of ReMaX
-  multiplies by a positive factor. (In kMaX-DeepLab slots compete for a pixel, so there it matters.)
+- A decoder "layer" is an output of the head other than the last. In Mask2Former these are the predictions
+  before each layer, as in kMaX-DeepLab; in MaskFormer the predictions after each layer but the last. With L
+  decoder layers the first 2 L / 3 outputs are relaxed; the last output never is.
+- All masks of these heads are products with one pixel feature, so one semantic head on it is enough.
+- Matching and ReClass use the predicted masks, not the relaxed ones.
+- ReClass relaxes the targets of matched queries only. In kMaX-DeepLab the PQ-style loss gives other slots
+  almost no weight; here a class target in addition to "no object" would teach unmatched queries to predict
+  what a better query already predicts.
+- The masked attention of Mask2Former is unchanged: it uses the sign of a logit, which Eq. 2 of ReMaX keeps.
+  (In kMaX-DeepLab slots compete for a pixel, so there the relaxed masks matter.)
 """
 import inspect
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional,
+                    Sequence, Tuple)
 
 import torch
 import torch.nn.functional as F
@@ -31,13 +34,13 @@ from ..relaxations import build_remask
 
 
 class RelaxedOutputs(NamedTuple):
-    """What a relaxed head holds against the ground truth.
+    """What the losses of a relaxed head compare with the ground truth.
 
     Attributes:
         predictions: all outputs of the decoder, the final one last.
         sem_logits: (B, C, h, w) of the semantic head; None without one, and in eval.
-        gt_instances: of each image ``labels`` (M,) and ``masks`` (M, H, W), as ``preprocess_gt`` gives them.
-        sem_seg: (B, h, w) int64, class of each cell of the masks, K where no segment is.
+        gt_instances: ``labels`` (M,) and ``masks`` (M, H, W) of each image, from ``preprocess_gt``.
+        sem_seg: (B, h, w) int64, class of each mask pixel, K where no segment is.
     """
     predictions: List[MaskPrediction]
     sem_logits: Optional[Tensor]
@@ -45,33 +48,33 @@ class RelaxedOutputs(NamedTuple):
     sem_seg: Tensor
 
 
-def nearest_masks(masks: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Masks (M, H, W) of any type at ``size`` (h, w), read at the nearest pixel as mmdet's heads do."""
+def nearest_masks(masks: Tensor, size: Sequence[int]) -> Tensor:
+    """Masks (M, H, W) of any type at ``size`` (h, w) by nearest-neighbor sampling, as in mmdet's heads."""
     rows, columns = (torch.arange(wanted, device=masks.device) * full // wanted
                      for wanted, full in zip(size, masks.shape[-2:]))
     return masks[:, rows[:, None], columns]
 
 
-def semantic_map(gt_instances: InstanceData, size: Tuple[int, int], num_classes: int) -> Tensor:
-    """Class of each cell by the segment on it, that of the first one where segments overlap.
+def semantic_map(gt_instances: InstanceData, size: Sequence[int], num_classes: int) -> Tensor:
+    """Class of the segment at each pixel, of the first one where segments overlap.
 
     Args:
         gt_instances: ``labels`` (M,) in [0, K) and ``masks`` (M, H, W) in {0, 1}.
         size: (h, w).
-        num_classes: K, which stands where no segment is.
+        num_classes: K, the value where no segment is.
 
     Returns:
         (h, w) int64 in [0, K].
     """
     masks = nearest_masks(gt_instances.masks, size)
-    nowhere = masks.new_ones(1, *size)  # comes last, and so counts where no segment is
-    owner = torch.cat([masks, nowhere]).byte().argmax(dim=0)
+    no_segment = masks.new_ones(1, *size)  # the last one, so that it counts only where no segment is
+    owner = torch.cat([masks, no_segment]).byte().argmax(dim=0)
     return F.pad(gt_instances.labels, (0, 1), value=num_classes)[owner]
 
 
 @contextmanager
 def kept_output(module: nn.Module) -> Iterator[List[Any]]:
-    """A list of what the module returns, call by call, while the context lasts."""
+    """List of the outputs of the module, one per call, within the context."""
     outputs: List[Any] = []
     handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
@@ -80,29 +83,34 @@ def kept_output(module: nn.Module) -> Iterator[List[Any]]:
         handle.remove()
 
 
-class RelaxationMixin:
-    """Adds the relaxations to mmdet's ``MaskFormerHead`` or a child of it, named behind the mixin.
+if TYPE_CHECKING:
+    from mmdet.models.dense_heads import MaskFormerHead as Head  # one of the heads that the mixin extends
+else:
+    Head = object
 
-    Without relaxations the losses are mmdet's, bit for bit; at test the head is mmdet's in any case, and its
-    parameters have mmdet's names. Those of ReMask are below ``remask.``.
+
+class RelaxationMixin(Head):
+    """Adds the relaxations to mmdet's ``MaskFormerHead`` or a subclass, which follows the mixin in the bases.
+
+    Without relaxations the losses are those of mmdet, bit for bit. At test the head is always mmdet's, and
+    its parameters have mmdet's names. The parameters of ReMask start with ``remask.``.
 
     Args:
-        args, kwargs: those of the head. An unknown one is an error, which mmdet's heads would swallow.
-        remask: config of :class:`ReMask`, one for all outputs that are relaxed. Its semantic head gets the
-            pixel feature of ``out_channels`` and gives K logits; K + 1 without stuff classes, background
-            last.
-        num_relaxed: how many outputs, from the first on, are relaxed; None for two thirds of the layers.
+        args, kwargs: of the head. An unknown keyword is an error; mmdet's heads ignore it silently.
+        remask: config of :class:`ReMask`, one for all relaxed outputs. Its semantic head maps the pixel
+            feature to K logits, or to K + 1 without stuff classes, background last.
+        num_relaxed: number of relaxed outputs, from the first one; None for two thirds of the layers.
         loss_sem: config of the loss of those semantic logits, called with logits (B, C, h, w), labels
             (B, h, w) and ``ignore_index``; mmdet's ``CrossEntropyLoss`` with ``avg_non_ignore=True``.
         reclass: config of :class:`ReClass`; ``loss_cls`` must then be a ``SoftTargetCrossEntropyLoss``.
 
     Raises:
         TypeError: an unknown argument.
-        ValueError: ``num_relaxed`` out of range, or parts that need each other do not come together.
+        ValueError: ``num_relaxed`` is out of range, or one of two parts that need each other is missing.
     """
     predicts_before_layers: bool
     unread = ('strides', )
-    """What mmdet's configs hand to its heads and no head reads."""
+    """Arguments in mmdet's configs that its heads ignore."""
 
     def __init__(self,
                  *args: Any,
@@ -119,8 +127,8 @@ class RelaxationMixin:
             width = self.mask_embed[-1].out_features
             self.remask = build_remask(remask, dict(pixel_space=width, embedding=width),
                                        self._num_semantic_classes)
-        self.loss_sem = None if loss_sem is None else MODELS.build(loss_sem)
-        self.reclass = None if reclass is None else MODELS.build(reclass)
+        self.loss_sem: Any = None if loss_sem is None else MODELS.build(loss_sem)
+        self.reclass: Any = None if reclass is None else MODELS.build(reclass)
 
         num_layers = len(self.transformer_decoder.layers)
         most = num_layers if self.predicts_before_layers else num_layers - 1
@@ -152,14 +160,14 @@ class RelaxationMixin:
             class_logits = [prediction.class_logits for prediction in outputs.predictions]
             losses = self.loss_by_feat(class_logits, outputs.predictions, outputs.gt_instances, metas)
             if outputs.sem_logits is not None:
-                # Where no segment is, a panoptic map is unlabeled; beside instances there is background.
+                # Pixels without a segment are unlabeled, but background if there are no stuff classes.
                 ignored = self.num_classes if self.num_stuff_classes else None
                 losses['loss_sem'] = self.loss_sem(
                     full_precision(outputs.sem_logits), outputs.sem_seg, ignore_index=ignored)
         return losses
 
     def relaxed_outputs(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> RelaxedOutputs:
-        """The outputs of the decoder, relaxed in training, and the ground truth that belongs to them."""
+        """The outputs of the decoder, relaxed in training, with their ground truth."""
         with kept_output(self.pixel_decoder) as kept:
             all_class_logits, all_mask_logits = self(x, batch_data_samples)
         pixel_feature = kept[0][0]
@@ -178,7 +186,7 @@ class RelaxationMixin:
 
     def _relax(self, predictions: List[MaskPrediction],
                sem_seg: Tensor) -> Tuple[List[MaskPrediction], Optional[Tensor]]:
-        """ReMask on the first outputs. They share the pixel feature, so that one call takes them all."""
+        """Apply ReMask to the first outputs; they share the pixel feature, so one call is enough."""
         if self.remask is None:
             return predictions, None
         first = predictions[:self.num_relaxed]
@@ -202,13 +210,13 @@ class RelaxationMixin:
         expected = self._num_semantic_classes
         if sem_logits is not None and sem_logits.shape[1] != expected:
             raise ValueError(
-                f'Expected {expected} channels of the semantic head of `remask`, the classes and, '
-                f'without stuff, background; but got {sem_logits.shape[1]}')
+                f'Expected {expected} channels of the semantic head of `remask` (the classes, and background '
+                f'if there is no stuff), but got {sem_logits.shape[1]}')
 
     def _loss_by_feat_single(self, cls_scores: Tensor, mask_preds: MaskPrediction,
                              batch_gt_instances: List[InstanceData],
                              batch_img_metas: List[dict]) -> Tuple[Tensor, ...]:
-        """mmdet's losses of one output, on relaxed masks; what matching sees travels with the metas."""
+        """mmdet's losses of one output, on relaxed masks; the metas carry the masks for matching."""
         metas = [
             dict(meta, mask_logits=mask_logits)
             for meta, mask_logits in zip(batch_img_metas, mask_preds.mask_logits)
@@ -218,7 +226,7 @@ class RelaxationMixin:
 
     def _get_targets_single(self, cls_score: Tensor, mask_pred: Tensor, gt_instances: InstanceData,
                             img_meta: dict) -> Tuple[Any, ...]:
-        """mmdet's targets of one image, matched un-relaxed; label weights are targets where ReClass is on."""
+        """mmdet's targets of one image; with ReClass the label weights are class targets."""
         mask_logits = img_meta['mask_logits']
         labels, weights, *rest = super()._get_targets_single(cls_score, mask_logits, gt_instances, img_meta)
         if self.reclass is not None and self.training:
@@ -226,7 +234,7 @@ class RelaxationMixin:
         return (labels, weights, *rest)
 
     def _relax_labels(self, labels: Tensor, mask_logits: Tensor, sem_seg: Tensor) -> Tensor:
-        """Class targets (N, K + 1) of labels (N,), relaxed by ReClass where a query is matched."""
+        """Class targets (N, K + 1) from labels (N,), relaxed by ReClass for matched queries."""
         one_hot = F.one_hot(labels, self.num_classes + 1).to(mask_logits)
         relaxed = self.reclass(one_hot[None], mask_logits[None], sem_seg[None])[0]
         return torch.where((labels < self.num_classes)[:, None], relaxed, one_hot)

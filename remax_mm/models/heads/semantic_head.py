@@ -1,4 +1,4 @@
-"""Semantic segmentation heads. All of them serve the training only and are dropped for inference.
+"""Semantic segmentation heads. They exist in training only and are removed for inference.
 
 The auxiliary heads on the backbone follow google-research/deeplab2 (Panoptic-DeepLab's single decoder,
 model/decoder/panoptic_deeplab.py); the stage head is that of ReMaX (arXiv 2306.17319), Sec. 3.1.
@@ -23,9 +23,9 @@ CLASSIFIER_STD = 0.01
 def normalize_single_value(norm: nn.Module, x: Tensor) -> Tensor:
     """Apply ``norm`` to a pooled feature (B, C, 1, 1), also where a batch holds a single image.
 
-    Batch statistics of one value per channel do not exist, and torch raises for them. A batch norm then takes
-    its running statistics, which stay as they are: at batch size 1 throughout it is a learned affine map in
-    training and evaluation alike. A synchronized batch norm sees the other devices' values and is left alone.
+    There are no batch statistics of one value per channel, and torch raises an error. A batch norm then uses
+    its running statistics and does not update them, in training as in evaluation. A synchronized batch norm
+    sees the values of other devices and is called as it is.
     """
     if not (norm.training and isinstance(norm, _BatchNorm) and x.shape[0] == 1):
         return norm(x)
@@ -36,7 +36,7 @@ def normalize_single_value(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 class ImagePool(nn.Module):
-    """Average over the whole image, 1x1 convolution, norm, activation, back at every pixel."""
+    """Average over the whole image, 1x1 convolution, norm and activation, expanded to every pixel."""
 
     def __init__(self,
                  in_channels: int,
@@ -54,7 +54,7 @@ class ImagePool(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: a 1x1, three dilated 3x3 convolutions and the image's average, fused.
+    """Atrous spatial pyramid pooling: a 1x1 convolution, dilated 3x3 convolutions and image pooling, fused.
 
     Args:
         channels: of each branch and of the output.
@@ -84,12 +84,12 @@ class ASPP(nn.Module):
 
 
 class LowLevelFusion(nn.Module):
-    """Bring a map to the size of a finer backbone feature and merge it with that feature.
+    """Resize a feature map to a finer backbone feature and fuse the two.
 
     Args:
         channels: of the coarse map and of the output.
         low_level_in: channels of the finer feature.
-        low_level_out: channels it is reduced to, few, so that the coarse map dominates.
+        low_level_out: channels that it is reduced to; few, so that the coarse map dominates.
     """
 
     def __init__(self,
@@ -109,7 +109,7 @@ class LowLevelFusion(nn.Module):
 
 
 def classifier(in_channels: int, num_classes: int) -> ConvNormAct:
-    """The last 1x1 convolution of every head here."""
+    """The last 1x1 convolution of every semantic head."""
     return ConvNormAct(in_channels, num_classes, bias=True, norm_cfg=None, act=False, init=CLASSIFIER_STD)
 
 
@@ -120,13 +120,13 @@ def uniform_bias(num_classes: int) -> float:
 
 @MODELS.register_module()
 class ASPPSemanticHead(nn.Module):
-    """Auxiliary semantic decoder of MaX-DeepLab-S, and of kMaX-DeepLab on COCO and ADE20K, up to stride 4.
+    """Auxiliary semantic head of MaX-DeepLab-S and of kMaX-DeepLab on COCO and ADE20K, with output stride 4.
 
     Args:
         in_channels: of the backbone features res2, res3, res4, res5.
         num_classes: K, without void.
-        aspp_channels: width of all but the reduced features.
-        low_level_channels: what res2 and res3 are reduced to.
+        aspp_channels: channels of all features but the reduced ones.
+        low_level_channels: channels that res2 and res3 are reduced to.
         dilations: of ASPP.
 
     Raises:
@@ -164,7 +164,7 @@ class ASPPSemanticHead(nn.Module):
 
 @MODELS.register_module()
 class SimpleSemanticHead(nn.Module):
-    """Auxiliary semantic head of MaX-DeepLab-L, and of kMaX-DeepLab on Cityscapes: straight on one feature.
+    """Auxiliary semantic head of MaX-DeepLab-L and of kMaX-DeepLab on Cityscapes, on a single feature.
 
     Args:
         in_channels: of the backbone features; the last is used.
@@ -196,9 +196,9 @@ class StageSemanticHead(nn.Module):
         num_classes: K, without void.
         aspp_channels: width of ASPP.
         dilations: of ASPP.
-        calibrated_bias: start the last bias at -log(K - 1). The softmax cross entropy that trains these
-            logits does not see a constant, but ReMask takes their sigmoid: from zero bias Eq. 2 of ReMaX
-            starts by multiplying the mask logits by 1 + K / 4 (34 on COCO), from this one by 1.5.
+        calibrated_bias: initialize the last bias to -log(K - 1). The softmax cross entropy of these logits is
+            invariant to a constant, but ReMask takes their sigmoid: with zero bias, Eq. 2 of ReMaX initially
+            multiplies the mask logits by 1 + K / 4 (34 on COCO), with this one by 1.5.
     """
 
     def __init__(self,
@@ -213,7 +213,7 @@ class StageSemanticHead(nn.Module):
         self.aspp = ASPP(in_channels, aspp_channels, dilations, norm_cfg, act_cfg)
         self.classifier = classifier(aspp_channels, num_classes)
         if calibrated_bias:
-            nn.init.constant_(self.classifier.conv.bias, uniform_bias(num_classes))
+            nn.init.constant_(self.classifier.conv.get_parameter('bias'), uniform_bias(num_classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Semantic logits (B, K, h, w) from the pixel feature (B, C, h, w)."""

@@ -5,10 +5,11 @@ from .dual_path_attention import DualPathLayer
 from .layer_norm import LayerNorm2d
 from .mask_predictor import MaskPredictor
 from .residual_blocks import EXPANSION, AxialBlock, BasicBlock, BottleneckBlock
-from .resize import resize_to
+from .resize import find_stride, resize_to
 
 __all__ = [
     'ActConfig', 'AxialBlock', 'BasicBlock', 'BottleneckBlock', 'ConvNormAct', 'DepthwiseSeparableConv',
     'DualPathLayer', 'EXPANSION', 'KMAX_ACT', 'KMAX_NORM', 'LayerNorm2d', 'MAX_ACT', 'MaskPredictor',
-    'NormConfig', 'attend', 'build_norm', 'build_projection', 'fit_norm', 'resize_to', 'truncated_normal_'
+    'NormConfig', 'attend', 'build_norm', 'build_projection', 'find_stride', 'fit_norm', 'resize_to',
+    'truncated_normal_'
 ]

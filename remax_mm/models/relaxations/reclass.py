@@ -36,10 +36,10 @@ def relax_class_targets(class_targets: Tensor, coverage: Tensor, smoothing: floa
 
     .. math:: \hat y = \eta y_m + (1 - \eta y_m) \odot y
 
-    The labeled class stays at 1, so that a row may sum to more than 1.
+    The labeled class keeps the target 1, so a row can sum to more than 1.
 
     Args:
-        class_targets: (B, N, K + 1); the void column stays as it is.
+        class_targets: (B, N, K + 1); the void column is not changed.
         coverage: (B, N, K) in [0, 1].
         smoothing: eta in [0, 1].
     """
@@ -50,10 +50,10 @@ def relax_class_targets(class_targets: Tensor, coverage: Tensor, smoothing: floa
 
 @MODELS.register_module()
 class ReClass(nn.Module):
-    """Relax the class targets of every slot by the classes under its mask; identity in eval.
+    """Add the classes under the mask of each slot to its class targets; identity in eval.
 
     Args:
-        smoothing: eta of Eq. 4; 0 leaves the targets untouched.
+        smoothing: eta of Eq. 4; 0 does not change the targets.
         activation: of the masks, see :func:`class_coverage`.
 
     Raises:

@@ -1,4 +1,5 @@
 """ReMask: semantics relax the panoptic masks, in training only (ReMaX, arXiv 2306.17319, Sec. 3.1)."""
+from functools import partial
 from typing import Mapping, Tuple
 
 import torch
@@ -14,13 +15,13 @@ SOURCES = ('pixel_space', 'pixel_decoder', 'embedding')
 
 
 def semantic_gate(sem_logits: Tensor, class_logits: Tensor, activation: str = 'sigmoid') -> Tensor:
-    """How much each slot's classes are seen at each pixel: Eq. 1 of ReMaX.
+    """Agreement of each slot's classes with the semantics of each pixel: Eq. 1 of ReMaX.
 
     Args:
-        sem_logits: (B, C, h, w), C >= K; what comes after the K classes takes no part in the product.
-        class_logits: (B, N, K + 1); the void column takes no part either.
-        activation: ``'sigmoid'`` of the paper's text, entries in [0, K], or ``'softmax'`` over the classes
-            (void included for the slots, then dropped), entries in [0, 1].
+        sem_logits: (B, C, h, w), C >= K; channels after the K classes are not part of the product.
+        class_logits: (B, N, K + 1); the void column is not part of it either.
+        activation: ``'sigmoid'`` as in the paper, gate in [0, K], or ``'softmax'`` over the classes (for
+            slots including void, which is then dropped), gate in [0, 1].
 
     Returns:
         (B, N, h, w), at least float32.
@@ -62,15 +63,15 @@ def relax_mask_logits(mask_logits: Tensor,
         class_logits: (B, N, K + 1), void last.
         sem_logits: (B, C, h, w), C >= K.
         activation: see :func:`semantic_gate`.
-        identity: keep the leading ``mask_logits`` of Eq. 2 (Table 5 of the paper leaves it out).
-        stop_gradient: no gradient from the relaxed masks into ``sem_logits`` (Fig. 2; Table 7 lets it pass).
-        detach_class: none into ``class_logits`` either. Their absolute level is not supervised, so the mask
-            loss could otherwise inflate it.
+        identity: add the identity term ``mask_logits`` of Eq. 2 (ablated in Table 5).
+        stop_gradient: no gradient from the relaxed masks into ``sem_logits`` (Fig. 2; ablated in Table 7).
+        detach_class: no gradient into ``class_logits`` either. Their absolute level is not supervised, so the
+            mask loss could otherwise increase it without limit.
 
     Returns:
         (B, N, h, w), at least float32.
     """
-    # The factor starts near 1 + K / 4, far out of half precision's comfort.
+    # The factor can start near 1 + K / 4, too large for half precision.
     with torch.autocast(mask_logits.device.type, enabled=False):
         gate = semantic_gate(sem_logits.detach() if stop_gradient else sem_logits,
                              class_logits.detach() if detach_class else class_logits, activation)
@@ -78,7 +79,7 @@ def relax_mask_logits(mask_logits: Tensor,
 
 
 def _amplify(mask_logits: Tensor, gate: Tensor, identity: bool) -> Tensor:
-    """Eq. 2 of ReMaX, with or without its leading identity."""
+    """Eq. 2 of ReMaX, with or without its identity term."""
     return full_precision(mask_logits) * (gate + 1 if identity else gate)
 
 
@@ -89,7 +90,7 @@ def build_remask(config: ConfigDict,
                  act_cfg: ActConfig = KMAX_ACT) -> nn.Module:
     """Build the ReMask of a decoder stage.
 
-    Its semantic head, if it has one, gets what the stage knows, unless its config states it.
+    Its semantic head gets the arguments that the stage knows, unless its config states them.
 
     Args:
         config: of :class:`ReMask` or of a variant.
@@ -113,9 +114,9 @@ class ReMask(nn.Module):
 
     Args:
         semantic_head: config of a head (B, C, h, w) to (B, K, h, w); it exists in training only.
-        source: what the head looks at, the paper's "key in each k-means cross-attention": ``'pixel_space'``,
-            which the stage's slots are compared with; the pixel decoder's own feature
-            (``'pixel_decoder'``); or the unit-length ``'embedding'`` that the masks are products with.
+        source: input of the head, the paper's "key in each k-means cross-attention": ``'pixel_space'``, the
+            feature that the slots of the stage are compared with; ``'pixel_decoder'``, the output of the
+            pixel decoder; or ``'embedding'``, the unit-length pixel feature that predicts the masks.
         activation, identity, stop_gradient, detach_class: see :func:`relax_mask_logits`.
 
     Raises:
@@ -135,29 +136,30 @@ class ReMask(nn.Module):
         _check_choice('source', source, SOURCES)
         self.semantic_head = MODELS.build(semantic_head)
         self.source = source
-        self.options = dict(
-            activation=activation, identity=identity, stop_gradient=stop_gradient, detach_class=detach_class)
+        self.relax_masks = partial(
+            relax_mask_logits,
+            activation=activation,
+            identity=identity,
+            stop_gradient=stop_gradient,
+            detach_class=detach_class)
 
     def forward(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
-        """
+        """Add relaxed masks and semantic logits to a prediction.
+
         Args:
             prediction: of a decoder stage at its native resolution.
             context: of the same stage.
-        """
-        return self.relax(prediction, context) if self.training else prediction
-
-    def relax(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
-        """The prediction with relaxed masks and semantic logits, in training and in eval.
 
         Raises:
             ValueError: the context lacks the source.
         """
+        if self.training_only and not self.training:
+            return prediction
         features = context._asdict() | dict(embedding=prediction.pixel_feature)
         if features[self.source] is None:
             raise ValueError(f'Expected the context of ReMask to hold {self.source!r}, but got None')
         sem_logits = self.semantic_head(features[self.source])
-        relaxed = relax_mask_logits(prediction.mask_logits, prediction.class_logits, sem_logits,
-                                    **self.options)
+        relaxed = self.relax_masks(prediction.mask_logits, prediction.class_logits, sem_logits)
         return prediction._replace(relaxed_mask_logits=relaxed, sem_logits=sem_logits)
 
 

@@ -1,17 +1,16 @@
 """Variants of ReMask that the ablations of ReMaX compare with (arXiv 2306.17319, Tables 5 and 7)."""
-from typing import Tuple
-
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction, StageContext, full_precision
+from ..layers import find_stride
 from .remask import ACTIVATIONS, ReMask, _amplify, _check_choice, _gate
 
 
 def ground_truth_gate(sem_seg: Tensor, class_logits: Tensor, activation: str = 'sigmoid') -> Tensor:
-    """Eq. 1 of ReMaX with the true class of each pixel for the activated semantic logits (Table 7, row 2).
+    """Eq. 1 of ReMaX with the true class of each pixel instead of semantic logits (Table 7, row 2).
 
     Args:
         sem_seg: (B, h, w) int64 in [0, K], K for void, where the gate is 0.
@@ -26,43 +25,24 @@ def ground_truth_gate(sem_seg: Tensor, class_logits: Tensor, activation: str = '
     return _gate(is_class.permute(0, 3, 1, 2).to(class_logits), class_logits, activation)
 
 
-def stride_to(sem_seg: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Every s-th pixel of (B, h', w') ground truth, so that it has ``size``; never interpolated.
-
-    Raises:
-        ValueError: no single stride leads from one size to the other.
-    """
-    height, width = sem_seg.shape[-2:]
-    stride = max((height - 1) // max(size[0] - 1, 1), 1)
-    strided = sem_seg[:, ::stride, ::stride]
-    if strided.shape[-2:] != tuple(size):
-        raise ValueError(f'Expected ground truth of ((x - 1) * stride + 1) pixels on both axes for a decoder '
-                         f'stage of size {tuple(size)}, but got {(height, width)}')
-    return strided
-
-
 @MODELS.register_module()
 class ReMaskAtTest(ReMask):
-    """ReMask that stays at test, semantic head and all (Table 5 of ReMaX); takes the weights of ReMask.
+    """ReMask that also runs at test, with its semantic head (Table 5 of ReMaX); loads the weights of ReMask.
 
-    The relaxed masks assign pixels to slots as in training. The final output is not relaxed in either.
+    The relaxed masks assign pixels to slots as in training. The final output is never relaxed.
     """
     training_only = False
-
-    def forward(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
-        """As :meth:`ReMask.forward` in training, in eval too."""
-        return self.relax(prediction, context)
 
 
 @MODELS.register_module()
 class GroundTruthReMask(nn.Module):
-    """ReMask by the true semantics of each pixel, with no semantic head (Table 7 of ReMaX); identity in eval.
+    """ReMask with the true class of each pixel, without semantic head (Table 7 of ReMaX); identity in eval.
 
-    It shows that a perfect filter is not what helps: the paper's PQ falls from 52.4 to 45.1.
+    In the paper PQ falls from 52.4 to 45.1, so a perfect filter is not what helps.
 
     Args:
-        activation, identity, detach_class: see :func:`relax_mask_logits`. Without the identity no mask is
-            left outside the true area of the slot's classes.
+        activation, identity, detach_class: see :func:`relax_mask_logits`. Without the identity the mask
+            logits are 0 outside the true area of the slot's classes.
 
     Raises:
         ValueError: unknown activation.
@@ -83,7 +63,7 @@ class GroundTruthReMask(nn.Module):
             context: of the same stage.
 
         Raises:
-            ValueError: training without ``context.sem_seg``, or that does not fit the masks.
+            ValueError: ``context.sem_seg`` is missing in training, or does not fit the masks.
         """
         if not self.training:
             return prediction
@@ -91,8 +71,9 @@ class GroundTruthReMask(nn.Module):
             raise ValueError('Expected the semantic ground truth in training with GroundTruthReMask, but the '
                              'decoder got none; `KMaXHead.loss` passes it')
         mask_logits, class_logits = prediction.mask_logits, prediction.class_logits
+        stride = find_stride(context.sem_seg.shape[-2:], mask_logits.shape[-2:])
         with torch.autocast(mask_logits.device.type, enabled=False):
-            gate = ground_truth_gate(
-                stride_to(context.sem_seg, mask_logits.shape[-2:]),
-                class_logits.detach() if self.detach_class else class_logits, self.activation)
+            gate = ground_truth_gate(context.sem_seg[:, ::stride, ::stride],
+                                     class_logits.detach() if self.detach_class else class_logits,
+                                     self.activation)
             return prediction._replace(relaxed_mask_logits=_amplify(mask_logits, gate, self.identity))

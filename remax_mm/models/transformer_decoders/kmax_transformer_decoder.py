@@ -18,16 +18,16 @@ from ..relaxations import build_remask
 
 
 def kmeans_update(mask_logits: Tensor, pixel_value: Tensor) -> Tensor:
-    """Sum of the values of each slot's own pixels, a pixel belonging to its slot of highest logit.
+    """Sum of the values of each slot's pixels; a pixel belongs to the slot with the highest logit.
 
-    The cluster-wise argmax of kMaX-DeepLab's Eq. 7; it carries gradient to the values, none to the logits.
+    The cluster-wise argmax of kMaX-DeepLab, Eq. 7. The values get a gradient, the logits do not.
 
     Args:
         mask_logits: (B, N, h, w).
         pixel_value: (B, C, h, w).
 
     Returns:
-        (B, C, N), at least float32: sums, not means.
+        (B, C, N) sums, at least float32.
     """
     with torch.autocast(pixel_value.device.type, enabled=False):
         owner = mask_logits.detach().flatten(2).argmax(dim=1)  # (B, h * w)
@@ -59,7 +59,7 @@ class SlotSelfAttention(nn.Module):
 
 
 class KMaXDecoderLayer(nn.Module):
-    """One layer: predict masks, (relax them,) reassign the pixels, update the cluster centers.
+    """One layer: predict masks, relax them with ReMask, reassign the pixels, update the cluster centers.
 
     Args:
         in_channels: channels of the pixel feature.
@@ -67,8 +67,8 @@ class KMaXDecoderLayer(nn.Module):
         channels: width of slots and of pixels in the layer.
         ffn_channels: hidden width of the feed-forward network.
         drop_path_rate: probability of dropping each of the three updates.
-        remask: relaxes the stage's masks in training.
-        relax_assignment: the relaxed masks, where there are any, also assign the pixels.
+        remask: relaxes the masks of the layer in training.
+        relax_assignment: whether relaxed masks also assign the pixels.
     """
 
     def __init__(self,
@@ -107,45 +107,45 @@ class KMaXDecoderLayer(nn.Module):
         Args:
             slots: (B, channels, N), the cluster centers.
             feature: (B, in_channels, h, w), not activated.
-            sem_seg: (B, h', w') semantic ground truth, shown to ReMask in training.
+            sem_seg: (B, h', w') semantic ground truth for ReMask in training.
 
         Returns:
-            Updated slots (B, channels, N), and what they predicted before the update.
+            Updated slots (B, channels, N), and the prediction before the update.
         """
         slot_space = self.slot_projection(slots)
         pixel_space = self.pixel_projection(F.gelu(feature))
 
-        # Where each slot is now, relaxed in training.
+        # Predict the current masks, and relax them in training.
         prediction = self.predictor(slot_space, slot_space, pixel_space)
         if self.remask is not None:
             prediction = self.remask(prediction, StageContext(pixel_space, feature, sem_seg))
 
-        # Both updates start from the same slots: they are parallel, not one after the other.
+        # The k-means update and self-attention run in parallel, from the same slots.
         assigning = prediction.supervised_mask_logits if self.relax_assignment else prediction.mask_logits
         centers = self.update_norm(kmeans_update(assigning, self.pixel_value(pixel_space)))
         slots = slots + self.drop_path(self.update(centers)) + self.drop_path(self.self_attention(slot_space))
         slots = F.gelu(slots)
 
+        # Feed-forward network
         slots = F.gelu(slots + self.drop_path(self.ffn(slots)))
         return slots, prediction
 
 
 @MODELS.register_module()
 class KMaXTransformerDecoder(BaseModule):
-    """Cluster centers, refined layer by layer from coarse to fine pixel features, then the final prediction.
+    """Refines cluster centers on coarse to fine pixel features, then predicts the final masks.
 
     Args:
-        in_channels: channels of the pixel decoder's outputs, coarse to fine; the last one feeds the final
-            prediction, each other one its layers.
+        in_channels: channels of the outputs of the pixel decoder, coarse to fine. The final prediction uses
+            the last output, the layers use the others.
         num_classes: K, without void.
         num_slots: N.
-        num_layers: layers at each feature but the last, coarse to fine.
-        channels, ffn_channels, embedding_channels, num_heads: widths of a layer.
-        drop_path_rate: probability of dropping a residual update.
+        num_layers: number of layers at each feature but the last, coarse to fine.
+        channels, ffn_channels, embedding_channels, num_heads, drop_path_rate: see :class:`KMaXDecoderLayer`.
         remask: config of :class:`ReMask`, built for each of the first ``num_relaxed`` layers. Its semantic
             head gets ``in_channels``, ``num_classes`` and ``norm_cfg`` unless its config states them.
-        num_relaxed: layers whose masks are relaxed in training; None for two thirds of them.
-        relax_assignment: relaxed masks also drive the k-means assignment in training.
+        num_relaxed: number of layers whose masks are relaxed in training; None for two thirds of them.
+        relax_assignment: whether relaxed masks also assign pixels to slots in training.
 
     Raises:
         ValueError: lists of different lengths, or fewer than one or more than all layers to relax.
@@ -209,7 +209,7 @@ class KMaXTransformerDecoder(BaseModule):
         """
         Args:
             features: (B, in_channels[i], h, w) each, coarse to fine.
-            sem_seg: (B, h', w') semantic ground truth at the finest feature's size, shown to ReMask in
+            sem_seg: (B, h', w') semantic ground truth at the size of the finest feature, for ReMask in
                 training.
 
         Returns:
