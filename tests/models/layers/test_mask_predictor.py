@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from remax_mm.models.layers import MaskPredictor, add_void_prior
+from remax_mm.models.layers.mask_predictor import MaskPredictor, add_void_prior
 from tests.random_statistics import randomize_norms
 
 
@@ -64,7 +64,7 @@ def test_mask_predictor__one_scale_for_all_slots_and_pixels():
     predictor.mask_norm.register_forward_hook(lambda module, args, result: products.append(args[0]))
     mask_logits = predictor(*_inputs()).mask_logits
 
-    # Training: the norm takes the statistics of the whole batch, and its weight starts at 0.1.
+    # In training the norm uses the statistics of the whole batch. Its initial weight is 0.1.
     product = products[0].reshape(2, 7, 3, 4)
     expected = 0.1 * (product - product.mean()) / (product.var(unbiased=False) + 1e-3).sqrt()
     torch.testing.assert_close(mask_logits, expected)
@@ -80,12 +80,12 @@ def test_mask_predictor__initialization():
     assert (predictor.class_head.conv.bias == 0).all()
     assert predictor.mask_kernel.conv.bias is None
 
-    # What a slot says before training: void with nine in ten.
+    # Before training the probability of void is 0.9.
     prediction = predictor.eval()(torch.zeros(1, 64, 2), torch.zeros(1, 64, 2), torch.randn(1, 64, 3, 3))
     torch.testing.assert_close(prediction.class_logits.softmax(-1)[..., -1], torch.full((1, 2), 0.9))
 
 
-def test_mask_predictor__mixed_precision_ends_in_float32():
+def test_mask_predictor__float32_output_in_mixed_precision():
     predictor = randomize_norms(_predictor()).eval()
     inputs = _inputs()
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -103,8 +103,8 @@ def test_mask_predictor__group_norm():
     assert predictor(*_inputs()).mask_logits.shape == (2, 7, 3, 4)
 
 
-def test_mask_predictor__activation_of_the_config():
-    # Both convolutions of the pixel head have one, nothing else has.
+def test_mask_predictor__act_cfg():
+    # The only activations are those of the two convolutions in the pixel head.
     for act_cfg, kind in ((dict(type='GELU'), nn.GELU), (dict(type='ReLU'), nn.ReLU)):
         activations = [
             module for module in _predictor(act_cfg=act_cfg).modules()
