@@ -4,7 +4,7 @@ from .conv_norm_act import (KMAX_ACT, KMAX_NORM, MAX_ACT, ActConfig, ConvNormAct
                             NormConfig, build_norm, fit_norm, truncated_normal_)
 from .dual_path_attention import DualPathLayer, PathAttention, PathProjection
 from .layer_norm import LayerNorm2d
-from .mask_predictor import MaskPredictor, add_void_prior
+from .mask_predictor import MaskPredictor, add_void_prior, prior_logit
 from .residual_blocks import EXPANSION, AxialBlock, BasicBlock, BottleneckBlock, build_block_group
 from .resize import find_stride, resize_to
 
@@ -12,6 +12,6 @@ __all__ = [
     'attend', 'AxialAttention1d', 'AxialAttention2d', 'RelativePosition', 'KMAX_ACT', 'KMAX_NORM', 'MAX_ACT',
     'ActConfig', 'ConvNormAct', 'DepthwiseSeparableConv', 'NormConfig', 'build_norm', 'fit_norm',
     'truncated_normal_', 'DualPathLayer', 'PathAttention', 'PathProjection', 'LayerNorm2d', 'MaskPredictor',
-    'add_void_prior', 'EXPANSION', 'AxialBlock', 'BasicBlock', 'BottleneckBlock', 'build_block_group',
-    'find_stride', 'resize_to'
+    'add_void_prior', 'prior_logit', 'EXPANSION', 'AxialBlock', 'BasicBlock', 'BottleneckBlock',
+    'build_block_group', 'find_stride', 'resize_to'
 ]
