@@ -1,5 +1,6 @@
 """Prediction of classes and masks from mask slots and pixels (MaX-DeepLab, kMaX-DeepLab)."""
 import math
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,17 @@ def add_void_prior(class_logits: Tensor, prior: float = 0.9) -> Tensor:
     return class_logits + shift
 
 
+def prior_logit(probability: float) -> float:
+    """Logit whose sigmoid is ``probability``, for the initial bias of arXiv 1708.02002, Sec. 3.3.
+
+    Raises:
+        ValueError: the probability is not in (0, 1).
+    """
+    if not 0 < probability < 1:
+        raise ValueError(f'Expected a prior probability between 0 and 1, but got {probability}')
+    return math.log(probability / (1 - probability))
+
+
 class MaskPredictor(nn.Module):
     """Predict the class and the mask of each slot from slot embeddings and a feature map.
 
@@ -37,6 +49,13 @@ class MaskPredictor(nn.Module):
         num_classes: K, without void.
         channels: width of the pixel head.
         embedding_channels: D, the width of the pixel embedding.
+        mask_prior: initial probability that a slot claims a pixel, for masks trained with a sigmoid. With
+            1 / N the gradients of false positives and false negatives balance at the start. It sets the one
+            bias that all mask logits share, which training otherwise moves by at most the learning rate per
+            step. Losses with a softmax over slots do not depend on it. None keeps the bias 0 of deeplab2.
+
+    Raises:
+        ValueError: the prior is not in (0, 1).
     """
 
     def __init__(self,
@@ -46,7 +65,8 @@ class MaskPredictor(nn.Module):
                  channels: int = 256,
                  embedding_channels: int = 128,
                  norm_cfg: NormConfig = KMAX_NORM,
-                 act_cfg: ActConfig = KMAX_ACT) -> None:
+                 act_cfg: ActConfig = KMAX_ACT,
+                 mask_prior: Optional[float] = None) -> None:
         super().__init__()
         self.pixel_head = DepthwiseSeparableConv(in_channels, channels, norm_cfg, act_cfg)
         self.pixel_embedding = ConvNormAct(
@@ -55,6 +75,8 @@ class MaskPredictor(nn.Module):
         self.class_head = ConvNormAct(
             slot_channels, num_classes + 1, dim=1, bias=True, norm_cfg=None, act=False, init=0.01)
         self.mask_norm = build_norm(norm_cfg, 1, init=0.1)
+        if mask_prior is not None:
+            nn.init.constant_(self.mask_norm.get_parameter('bias'), prior_logit(mask_prior))
 
     def forward(self, mask_embedding: Tensor, class_embedding: Tensor, feature: Tensor) -> MaskPrediction:
         """Predict class logits and mask logits.

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from remax_mm.models.layers.mask_predictor import MaskPredictor, add_void_prior
+from remax_mm.models.layers.mask_predictor import MaskPredictor, add_void_prior, prior_logit
 from tests.random_statistics import randomize_norms
 
 
@@ -111,3 +111,41 @@ def test_mask_predictor__act_cfg():
             if isinstance(module, (nn.GELU, nn.ReLU))
         ]
         assert [type(module) for module in activations] == [kind] * 2
+
+
+@pytest.mark.parametrize('num_slots', [2, 24, 128])
+def test_prior_logit__balances_the_sigmoid_over_slots(num_slots):
+    """Each pixel has one slot: the gradient of the binary cross entropy by a common shift vanishes."""
+    logit = torch.tensor(prior_logit(1 / num_slots), dtype=torch.float64, requires_grad=True)
+    assert logit.item() == pytest.approx(-math.log(num_slots - 1))
+    target = F.one_hot(torch.tensor(0), num_slots).double()
+    false_positives, false_negatives = ((
+        weight * F.binary_cross_entropy_with_logits(logit.expand(num_slots), target, reduction='none')).sum()
+                                        for weight in (1 - target, target))
+    assert false_positives.item() == pytest.approx((num_slots - 1) * math.log(num_slots / (num_slots - 1)))
+    assert false_negatives.item() == pytest.approx(math.log(num_slots))
+    gradient, = torch.autograd.grad(false_positives + false_negatives, logit)
+    assert gradient.item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize('probability', [0.0, 1.0, -0.1, 2.0])
+def test_prior_logit__out_of_range(probability):
+    with pytest.raises(ValueError, match=f'between 0 and 1, but got {probability}'):
+        prior_logit(probability)
+
+
+@pytest.mark.parametrize('norm_cfg', [dict(type='BN'), dict(type='GN', num_groups=1)])
+def test_mask_predictor__mask_prior_is_the_initial_probability(norm_cfg):
+    torch.manual_seed(0)
+    plain = _predictor(norm_cfg=norm_cfg)
+    torch.manual_seed(0)
+    predictor = _predictor(norm_cfg=norm_cfg, mask_prior=0.05)
+    assert predictor.mask_norm.bias.sigmoid().item() == pytest.approx(0.05)
+
+    # Nothing else differs, and a checkpoint decides.
+    differing = [
+        key for key, value in predictor.state_dict().items() if not value.equal(plain.state_dict()[key])
+    ]
+    assert differing == ['mask_norm.bias']
+    predictor.load_state_dict(plain.state_dict())
+    assert predictor.mask_norm.bias.item() == 0
