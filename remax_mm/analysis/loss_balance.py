@@ -46,7 +46,7 @@ def split_sigmoid_cross_entropy(mask_logits: Tensor, masks: Tensor, void: Tensor
 def split_softmax_cross_entropy(mask_logits: Tensor, masks: Tensor, void: Tensor) -> LossParts:
     """Like :func:`split_sigmoid_cross_entropy`, with a softmax over the slots instead of the sigmoid.
 
-    The second part alone is the softmax cross entropy: a false positive has no term of its own, it only
+    The second part alone is the softmax cross entropy: a false positive has no separate term, it only
     lowers the probability of the right slot. The gradients of a softmax cross entropy sum to 0 at each pixel,
     so measured by gradients both parts would be equal.
     """

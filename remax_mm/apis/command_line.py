@@ -58,7 +58,7 @@ def add_test_time_arguments(parser: ArgumentParser) -> None:
 
 
 def apply_test_time_arguments(args: Namespace, config: Config) -> Config:
-    """The config of test-time augmentation or tiled inference if the command line asks for it."""
+    """The config, changed for ``--tta`` or ``--tile`` if one of them is given."""
     if args.tta:
         return use_tta(config)
     if args.tile:

@@ -154,7 +154,7 @@ class PanopticInferencer:
 
 
 def list_images(images: Union[Image, Sequence[Image]]) -> List[Image]:
-    """All images of an argument; a folder stands for the images in it, sorted by name.
+    """All images of an argument; for a folder, the images in it, sorted by name.
 
     Args:
         images: A file, a folder, an array, or a sequence of these.
