@@ -6,7 +6,7 @@
 import argparse
 from typing import Optional, Sequence
 
-from remax_mm.analysis import format_complexity, measure_config
+from remax_mm.analysis.complexity import format_complexity, measure_config
 from remax_mm.apis import load_config
 from remax_mm.apis.command_line import add_cfg_options, make_parser
 
