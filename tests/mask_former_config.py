@@ -27,14 +27,14 @@ def head_config(family: str,
                 num_layers: int = 3,
                 dropout: float = 0.0,
                 **options: Any) -> ConfigDict:
-    """Config of mmdet's head, or of ours.
+    """Config of mmdet's head, or of our relaxed head.
 
     Args:
         family: one of ``FAMILIES``.
-        relaxed: ReMask and ReClass.
-        num_layers: of the transformer decoder.
-        dropout: in the attentions of the decoder.
-        options: further ones of the head.
+        relaxed: with ReMask and ReClass.
+        num_layers: layers of the transformer decoder.
+        dropout: dropout rate of the decoder's attention layers.
+        options: further arguments of the head.
     """
     attention = dict(_ATTENTION, dropout=dropout)
     num_classes = num_things + num_stuff
@@ -93,7 +93,7 @@ def head_config(family: str,
 
 
 def detector_config(family: str, relaxed: bool = False, **options: Any) -> ConfigDict:
-    """Config of mmdet's detector with a thin ResNet-18, arguments as of :func:`head_config`."""
+    """Config of mmdet's detector with a narrow ResNet-18; for the arguments see :func:`head_config`."""
     head = head_config(family, relaxed, **options)
     costs = [
         dict(type='ClassificationCost', weight=2.0),
@@ -112,7 +112,7 @@ def detector_config(family: str, relaxed: bool = False, **options: Any) -> Confi
             num_points=40,
             assigner=dict(type='HungarianAssigner', match_costs=costs),
             sampler=dict(type='MaskPseudoSampler')),
-        # Nothing has been learned: without low thresholds all of the map would be void.
+        # With the usual thresholds, the panoptic map of an untrained model is void everywhere.
         test_cfg=dict(
             panoptic_on=head['num_stuff_classes'] > 0,
             instance_on=True,
@@ -122,7 +122,7 @@ def detector_config(family: str, relaxed: bool = False, **options: Any) -> Confi
 
 
 def drawn_batch(num_images: int = 2, void: bool = True) -> dict:
-    """Images as a data loader yields them: two things, two stuff segments, and some void."""
+    """A batch of a data loader. Each image has two things, two stuff segments and optionally some void."""
     samples: List[DetDataSample] = []
     for index in range(num_images):
         segment_map = torch.ones(1, SIDE, SIDE, dtype=torch.uint8)  # stuff above, stuff below
@@ -143,7 +143,7 @@ def drawn_batch(num_images: int = 2, void: bool = True) -> dict:
 
 
 def mmdet_samples(batch: dict, panoptic: bool = False) -> dict:
-    """The batch with samples as mmdet's ``PackDetInputs`` leaves them: masks in numpy, and a semantic map."""
+    """The batch with samples of mmdet's ``PackDetInputs``: instance masks in numpy, optionally a semantic map."""
     for sample in batch['data_samples']:
         index, table = sample.gt_panoptic_seg.segment_map[0], sample.gt_segments
         things = [row for row in range(len(table)) if table.is_thing[row]]
