@@ -1,7 +1,7 @@
-"""The only file that knows which OpenMMLab stack runs.
+"""Differences between the OpenMMLab stacks; no other file depends on which stack is installed.
 
-Two stacks give the same import names: the original packages (mmengine, mmcv, mmdet, mmsegmentation) and
-their maintained forks (onedl-mmengine, onedl-mmcv, onedl-mmdetection, onedl-mmsegmentation).
+Two stacks have the same import names: the original packages (mmengine, mmcv, mmdet, mmsegmentation) and their
+maintained forks (onedl-mmengine, onedl-mmcv, onedl-mmdetection, onedl-mmsegmentation).
 """
 import importlib.util
 import pickle
@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from packaging.version import Version
 
-# import name -> ((distribution, lowest version that was tried), ...)
+# import name -> ((distribution, lowest tested version), ...)
 HOST_DISTRIBUTIONS: Dict[str, Tuple[Tuple[str, str], ...]] = {
     'mmengine': (('mmengine', '0.10.4'), ('onedl-mmengine', '0.10.8')),
     'mmcv': (('mmcv', '2.0.1'), ('mmcv-lite', '2.0.1'), ('onedl-mmcv', '2.3.0')),
@@ -27,24 +27,24 @@ HOW_TO_INSTALL = (
 
 
 def prepare_host_stack() -> None:
-    """Make the installed host stack importable and its checkpoints safely loadable.
+    """Make the installed host stack importable, and its checkpoints loadable with ``weights_only=True``.
 
     Raises:
         ImportError: mmengine, mmcv, mmdet or mmseg is not installed.
     """
     _check_versions()
-    _stand_in_for_mmcv_ops()
+    _replace_missing_mmcv_ops()
     _allow_checkpoint_types()
 
 
 def host_versions() -> Dict[str, Optional[Tuple[str, str]]]:
-    """Installed ``(distribution, version)`` of each host package, None where it has no distribution."""
+    """Installed ``(distribution, version)`` of each host package, None if no distribution is installed."""
     found = {name: _installed(name) for name in HOST_DISTRIBUTIONS}
     return {name: next(iter(installed.items()), None) for name, installed in found.items()}
 
 
 def _installed(name: str) -> Dict[str, str]:
-    """Versions of all installed distributions that bring the package ``name``."""
+    """Versions of all installed distributions that contain the package ``name``."""
     versions = {}
     for distribution, _ in HOST_DISTRIBUTIONS[name]:
         try:
@@ -65,22 +65,23 @@ def _check_versions() -> None:
                 f'`{name}` was installed by {" and ".join(installed)}, which overwrite each other\'s '
                 'files. Uninstall all of them, then install one again.')
         for distribution, version in installed.items():
-            floor = dict(distributions)[distribution]
-            if Version(version) < Version(floor):
+            lowest_version = dict(distributions)[distribution]
+            if Version(version) < Version(lowest_version):
                 warnings.warn(
-                    f'remax_mm was tried with {distribution} >= {floor}, but {version} is installed.')
+                    f'remax_mm was tested with {distribution} >= {lowest_version}, but {version} is '
+                    'installed.')
 
 
 def prepare_launch(cfg: Any) -> None:
-    """Let ``torchrun`` start several processes on a machine without a GPU, which mmengine itself cannot.
+    """Allow ``torchrun`` with several processes on a machine without a GPU, which mmengine does not support.
 
-    Its launcher sets a CUDA device, and it wraps the model for one. So the processes are connected here, by
-    gloo, and the config says how to wrap; the runner finds both done. Where there is a GPU, or one process,
-    nothing happens.
+    mmengine's launcher sets a CUDA device and wraps the model for this device. Without a GPU, this function
+    connects the processes by gloo and sets the model wrapper in the config, so that the runner does neither.
+    With a GPU or a single process, it does nothing.
 
     Args:
-        cfg: the ``Config`` of a runner. Without a GPU, batch norms stay as they are (``sync_bn``), because
-            torch synchronizes them between devices only.
+        cfg: the ``Config`` of a runner. Without a GPU, batch norms are not synchronized (``sync_bn``),
+            because torch synchronizes them on GPUs only.
 
     Raises:
         RuntimeError: another launcher than ``pytorch`` without a GPU.
@@ -91,19 +92,19 @@ def prepare_launch(cfg: Any) -> None:
         return
     if cfg.launcher != 'pytorch':
         raise RuntimeError(
-            f'Expected a GPU for --launcher {cfg.launcher}, but torch finds none; on CPUs start '
+            f'Expected a GPU for --launcher {cfg.launcher}, but torch found none; on CPUs, start '
             'the processes with torchrun and --launcher pytorch')
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
     wrapper = dict(broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = dict(cfg.get('model_wrapper_cfg') or wrapper, device_ids=None)
     if cfg.get('sync_bn') is not None:
-        warnings.warn('There is no GPU: each process takes the batch norm statistics of its own images.')
+        warnings.warn('There is no GPU: each process uses the batch norm statistics of its own images.')
         cfg.sync_bn = None
 
 
 class _MissingOps(types.ModuleType):
-    """Stand-in for ``mmcv._ext``: every op is there, and every call says which package brings it."""
+    """Replacement for ``mmcv._ext`` with all ops; a call raises an error that says what to install."""
 
     def __getattr__(self, op: str) -> Callable[..., None]:
         if op.startswith('__'):
@@ -117,26 +118,26 @@ class _MissingOps(types.ModuleType):
         return missing_op
 
 
-def _stand_in_for_mmcv_ops() -> None:
-    """Put a stand-in at ``mmcv._ext`` where mmcv has no compiled ops.
+def _replace_missing_mmcv_ops() -> None:
+    """Install a replacement for ``mmcv._ext`` if mmcv has no compiled ops.
 
-    Nothing of ours calls an op, but ``mmdet.models`` imports ``mmcv.ops``, which imports ``mmcv._ext``.
+    remax_mm calls no op, but ``mmdet.models`` imports ``mmcv.ops``, which imports ``mmcv._ext``.
     """
     if 'mmcv._ext' in sys.modules or importlib.util.find_spec('mmcv._ext') is not None:
         return
-    stand_in = _MissingOps('mmcv._ext')
-    # mmengine looks for the spec to learn whether mmcv is full. Without any, that question is an error; with
-    # one that has no loader, mmengine's answer is no, and that of the fork yes, which its users survive.
-    stand_in.__spec__ = ModuleSpec('mmcv._ext', loader=None)
-    sys.modules['mmcv._ext'] = stand_in
+    missing_ops = _MissingOps('mmcv._ext')
+    # mmengine checks the spec to find out whether mmcv has ops. Without a spec, the check raises an error.
+    # With a spec without loader, mmengine finds none; the fork finds ops, which has no effect on its users.
+    missing_ops.__spec__ = ModuleSpec('mmcv._ext', loader=None)
+    sys.modules['mmcv._ext'] = missing_ops
 
 
 def _allow_checkpoint_types() -> None:
-    """Allow the types of mmengine's own checkpoints under ``torch.load(weights_only=True)``.
+    """Allow the types in mmengine's checkpoints for ``torch.load(weights_only=True)``.
 
-    From torch 2.6 on that is the default, and mmengine 0.10.7 passes nothing else, so that it could not
-    load a checkpoint which it wrote itself: the message hub inside keeps ``HistoryBuffer`` objects, which
-    hold numpy arrays and a table of their own methods.
+    This is the default since torch 2.6, and mmengine 0.10.7 uses the default, so it cannot load its own
+    checkpoints: their message hub contains ``HistoryBuffer`` objects, which contain numpy arrays and a table
+    of their own methods.
     """
     import torch
     if Version(torch.__version__) >= Version('2.6'):
@@ -148,18 +149,18 @@ def _checkpoint_types() -> List[Any]:
     from mmengine.logging import HistoryBuffer
 
     def statistic(owner: type, name: str) -> Callable[..., Any]:
-        # A pickled method is a call of `getattr`. That builtin itself would open the door to any attribute
-        # of any allowed type, so only the buffer's four methods pass.
+        # A pickled method is a call of `getattr`. To allow this builtin would give access to all attributes
+        # of all allowed types, so only the buffer's four methods are allowed.
         if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
             return getattr(HistoryBuffer, name)
         raise pickle.UnpicklingError(f'Expected a statistic of HistoryBuffer, but got {owner}.{name}')
 
     core = np._core if hasattr(np, '_core') else np.core  # numpy 2 | numpy 1
-    # A checkpoint names these by the path of the numpy that wrote it, which may be the other one.
+    # A checkpoint has the module path of the numpy version that wrote it, which may be the other one.
     array_makers = [(getattr(core.multiarray, name), f'numpy.{folder}.multiarray.{name}')
                     for name in ('_reconstruct', 'scalar') for folder in ('core', '_core')]
     number_types = {type(np.dtype(code)) for code in np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'}
-    # With its path, because the fork takes the bare types off torch's list after each checkpoint it loads.
+    # With their paths, because the fork removes types without a path from torch's list after each load.
     named_types = [(kind, f'{kind.__module__}.{kind.__qualname__}')
                    for kind in (HistoryBuffer, np.ndarray, np.dtype, *number_types)]
     return [(statistic, 'builtins.getattr'), *array_makers, *named_types]

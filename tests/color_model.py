@@ -1,6 +1,6 @@
-"""A detector that knows what it sees: every mask slot is a color, so that flips and scales change nothing.
+"""A detector that segments by color: each mask slot has a color, so flips and scales do not matter.
 
-Its slots come in another order at every call, as those of two views of an image may.
+The order of its slots is random in every call, because the order may differ between two views of an image.
 """
 from typing import Any, List, NamedTuple, Sequence, Tuple
 
@@ -14,7 +14,7 @@ from torch import Tensor
 NUM_THINGS, NUM_STUFF = 2, 2
 NUM_CLASSES = NUM_THINGS + NUM_STUFF
 MEAN = 128.
-"""Of the data preprocessor: a gray that images come to exactly."""
+"""Mean of the data preprocessor, a gray value that uint8 images represent exactly."""
 
 
 class Color(NamedTuple):
@@ -28,7 +28,7 @@ CAT = Color((255, 0, 0), 0)
 CAT_2 = Color((255, 255, 0), 0)
 CAT_3 = Color((255, 0, 255), 0)
 DOG = Color((0, 255, 255), 1)
-VOID = Color((128, 128, 128), NUM_CLASSES)  # the padding, too
+VOID = Color((128, 128, 128), NUM_CLASSES)  # also the color of the padding
 COLORS = (SKY, GRASS, CAT, CAT_2, CAT_3, DOG, VOID)
 
 
@@ -46,7 +46,7 @@ class ImageItself(BaseModule):
 
 @MODELS.register_module(force=True)
 class ColorHead(BaseModule):
-    """Slots that want pixels of their own color."""
+    """Mask logits are the negative squared distances to the colors of the slots."""
 
     def __init__(self, train_cfg: Any = None, test_cfg: Any = None) -> None:
         super().__init__()
@@ -69,11 +69,7 @@ def color_detector(pad_size: Any = 65, stride: int = 1, **test_cfg: Any) -> dict
     return dict(
         type='MaskTransformer',
         data_preprocessor=dict(
-            type='PanopticDataPreprocessor',
-            pad_size=pad_size,
-            mean=[MEAN] * 3,
-            std=[MEAN] * 3,
-            bgr_to_rgb=True),
+            type='PanopticDataPreprocessor', pad_size=pad_size, mean=[MEAN] * 3, std=[MEAN] * 3),
         backbone=dict(type='ImageItself', stride=stride),
         panoptic_head=dict(type='ColorHead'),
         panoptic_fusion_head=dict(
@@ -82,7 +78,7 @@ def color_detector(pad_size: Any = 65, stride: int = 1, **test_cfg: Any) -> dict
 
 
 def paint(size: Tuple[int, int], *areas: Tuple[Color, slice, slice]) -> np.ndarray:
-    """An image (H, W, 3) uint8 in BGR of rectangles on void; later ones lie on top."""
+    """Draw rectangles on void, later ones over earlier ones; returns (H, W, 3) uint8 in BGR."""
     image = np.full((*size, 3), VOID.rgb[0], np.uint8)
     for color, rows, cols in areas:
         image[rows, cols] = color.rgb[::-1]
@@ -90,7 +86,7 @@ def paint(size: Tuple[int, int], *areas: Tuple[Color, slice, slice]) -> np.ndarr
 
 
 def truth(image: np.ndarray) -> np.ndarray:
-    """The panoptic map (H, W) of a painting: label + 1000 * (1 + index of the color), stuff without."""
+    """The panoptic map (H, W) of a painting: label + 1000 * (1 + color index), instance 0 for stuff."""
     panoptic_map = np.full(image.shape[:2], NUM_CLASSES)
     for index, color in enumerate(COLORS):
         value = color.label + (1000 * (index + 1) if color.label < NUM_THINGS else 0)
@@ -99,14 +95,14 @@ def truth(image: np.ndarray) -> np.ndarray:
 
 
 def assert_same_segments(panoptic_map: np.ndarray, expected: np.ndarray, where: Any = ...) -> None:
-    """Equal but for the numbers of instances: one value of one map for each value of the other."""
+    """Check that two maps are equal up to the numbers of instances."""
     pairs = set(zip(np.asarray(panoptic_map)[where].ravel().tolist(), expected[where].ravel().tolist()))
     assert len({one for one, _ in pairs}) == len({other for _, other in pairs}) == len(pairs), pairs
     assert all(one % 1000 == other % 1000 and (one >= 1000) == (other >= 1000) for one, other in pairs), pairs
 
 
 def away_from_borders(image: np.ndarray, pixels: int) -> np.ndarray:
-    """Where (H, W) a painting has one color for some pixels around, and no border of its own either."""
+    """Pixels (H, W) bool of a painting that are far from color borders and from the image border."""
     distance = [
         cv2.distanceTransform(np.pad((image == color.rgb[::-1]).all(-1), 1).astype(np.uint8), cv2.DIST_C, 3)
         for color in COLORS

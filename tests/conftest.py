@@ -24,7 +24,7 @@ def reference_dir() -> Path:
 @pytest.fixture(scope='session')
 def coco_sample() -> Path:
     """Folder with two COCO val2017 photos and their panoptic annotations, which we may not distribute."""
-    folder = Path(os.environ.get('COCO_SAMPLE', REPOSITORY.parent / 'shared' / 'data' / 'coco_sample'))
+    folder = Path(os.environ.get('COCO_SAMPLE', REPOSITORY / 'data' / 'coco_sample'))
     if not folder.is_dir():
         pytest.skip(f'two COCO val2017 photos and their annotations are not at {folder} (set COCO_SAMPLE)')
     return folder

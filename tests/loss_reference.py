@@ -10,9 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from remax_mm.structures import MaskPrediction, PanopticTargets
 
-CASES = ('all_pixels', 'sampled_k64', 'cityscapes_semantic_k0_low_res', 'separate_matching',
-         'matcher_and_dice_without_void_masking', 'overlapping_gt', 'more_gt_than_queries',
-         'second_image_without_gt')
+CASES = ('all_pixels', 'sampled_k64', 'cityscapes_semantic_k0_low_res', 'separate_matching', 'overlapping_gt',
+         'more_gt_than_queries', 'second_image_without_gt')
 NUM_CLASSES = 7
 OUTPUTS = ('aux0', 'aux1', 'aux2', 'final')
 

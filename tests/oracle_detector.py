@@ -1,4 +1,4 @@
-"""A detector that knows the ground truth, for tests of what evaluates."""
+"""A detector that predicts the ground truth, for tests of evaluation."""
 from typing import Any, List, Optional
 
 import torch
@@ -12,11 +12,11 @@ from torch import Tensor
 
 @MODELS.register_module(force=True)
 class OracleDetector(BaseModel):
-    """Predicts the annotation of the pipeline, moved to the right.
+    """Predicts the annotation of its inputs, shifted to the right.
 
     Args:
-        num_things, num_classes: of the dataset, things first.
-        shift: Pixels; what leaves on the right comes in on the left.
+        num_things, num_classes: Numbers of classes of the dataset, things first.
+        shift: Pixels; the shift is circular.
         test_cfg: ``panoptic_on`` (True), ``instance_on`` (False), ``semantic_on`` (False).
     """
 
@@ -46,7 +46,7 @@ class OracleDetector(BaseModel):
                 segment_map[ids == segment['id']] = row
             segment_map = segment_map.roll(self.shift, dims=1)
             labels = torch.tensor([segment['category'] for segment in segments], dtype=torch.long)
-        else:  # an image without annotation: its upper half is the first thing
+        else:  # without an annotation, the upper half is a segment of the first thing class
             segment_map = torch.zeros(sample.ori_shape, dtype=torch.long)
             segment_map[:sample.ori_shape[0] // 2] = 1
             labels = torch.tensor([0])

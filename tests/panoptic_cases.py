@@ -1,4 +1,4 @@
-"""Small panoptic maps with annotations, drawn at random, for the tests of everything that evaluates."""
+"""Small random panoptic maps with annotations, for tests of the file format and of evaluation."""
 import json
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence
@@ -19,7 +19,7 @@ KINDS = ('mixed', 'things-only', 'stuff-only', 'crowd-heavy', 'void-heavy')
 
 
 class Case(NamedTuple):
-    """A prediction (label + 1000 * instance), annotated ids, and the list of the annotated segments."""
+    """A prediction (label + 1000 * instance), annotated segment ids, and the list of annotated segments."""
     prediction: np.ndarray
     ground_truth: np.ndarray
     segments: List[Dict[str, Any]]
@@ -34,7 +34,7 @@ def panoptic_value(label: int, instance: int) -> int:
 
 
 def draw_blocks(rng: np.random.Generator, values: Sequence[int], size: int) -> np.ndarray:
-    """A map of overlapping random rectangles, so that segments have shapes and neighbors."""
+    """An (S, S) map of overlapping random rectangles."""
     drawn = np.full((size, size), values[0])
     for value in values:
         top, left = rng.integers(0, size - 1, 2)
@@ -44,7 +44,7 @@ def draw_blocks(rng: np.random.Generator, values: Sequence[int], size: int) -> n
 
 
 def random_case(rng: np.random.Generator, size: int = 12) -> Case:
-    """Annotation and a prediction that partly follows it, with crowds, void, missing and extra segments."""
+    """An annotation with crowd and void, and a prediction with wrong, missing and additional segments."""
     ids = np.unique(rng.integers(1, 256**3, 7))
     ground_truth = draw_blocks(rng, [0, *ids.tolist(), 0], size)
     categories = {int(i): int(rng.integers(NUM_CLASSES)) for i in np.unique(ground_truth) if i}
@@ -67,7 +67,7 @@ def random_case(rng: np.random.Generator, size: int = 12) -> Case:
 
 
 def perfect_case(rng: np.random.Generator, kind: str, size: int = 24) -> Case:
-    """Annotation of a kind, and itself as the prediction; crowd regions and unlabeled pixels are void."""
+    """An annotation of a kind in ``KINDS``, and a prediction that equals it; crowd regions become void."""
     num_things = 0 if kind == 'stuff-only' else 6
     num_stuff = 0 if kind == 'things-only' else NUM_CLASSES - NUM_THINGS
     categories = [
@@ -89,8 +89,14 @@ def perfect_case(rng: np.random.Generator, kind: str, size: int = 24) -> Case:
     return Case(np.vectorize(value_of.get)(ground_truth), ground_truth, segments)
 
 
+def index_by_loop(ids: np.ndarray, table_ids: Sequence[int]) -> np.ndarray:
+    """Index map of segment ids, pixel by pixel: i where the id is ``table_ids[i - 1]``, otherwise 0."""
+    index_of = {segment_id: index for index, segment_id in enumerate(table_ids, start=1)}
+    return np.array([[index_of.get(value, 0) for value in row] for row in ids.tolist()])
+
+
 def data_sample(folder: Path, name: str, ground_truth: np.ndarray, segments: Sequence[dict]) -> DetDataSample:
-    """A data sample with its annotated PNG in ``folder``, without predictions."""
+    """A data sample without predictions, whose annotated PNG is written to ``folder``."""
     path = str(folder / f'{name}.png')
     write_segment_ids(path, np.asarray(ground_truth))
     infos = [dict(entry, is_thing=entry['category'] < NUM_THINGS) for entry in segments]
@@ -104,7 +110,7 @@ def data_sample(folder: Path, name: str, ground_truth: np.ndarray, segments: Seq
 
 
 def instances(masks: Any, labels: Sequence[int], scores: Sequence[float]) -> InstanceData:
-    """Predicted instances with the boxes of their masks (n, H, W)."""
+    """Predicted instances with masks (n, H, W) and the boxes of the masks."""
     masks = torch.as_tensor(np.asarray(masks)).bool()
     boxes = [[
         *mask.nonzero().min(0).values.flip(0).tolist(), *(mask.nonzero().max(0).values.flip(0) + 1).tolist()
@@ -117,14 +123,14 @@ def instances(masks: Any, labels: Sequence[int], scores: Sequence[float]) -> Ins
 
 
 def perfect_sample(folder: Path, name: str, case: Case) -> DetDataSample:
-    """The prediction of a perfect case as panoptic map, instances and semantic map."""
+    """A data sample with the prediction of a perfect case as panoptic map, instances and semantic map."""
     sample = data_sample(folder, name, case.ground_truth, case.segments)
     things = [s for s in case.segments if s['category'] < NUM_THINGS and not s['iscrowd']]
     masks = np.array([case.ground_truth == s['id'] for s in things]).reshape(-1, *case.ground_truth.shape)
     sample.pred_panoptic_seg = PixelData(sem_seg=torch.tensor(case.prediction)[None])
     sample.pred_instances = instances(masks, [s['category'] for s in things],
                                       np.linspace(0.9, 0.5, len(things)).tolist())
-    semantic = np.zeros(case.ground_truth.shape, dtype=np.int64)  # a class also where void
+    semantic = np.zeros(case.ground_truth.shape, dtype=np.int64)  # void pixels have a class, too
     for entry in case.segments:
         semantic[case.ground_truth == entry['id']] = entry['category']
     sample.pred_sem_seg = PixelData(sem_seg=torch.tensor(semantic)[None])
@@ -132,11 +138,11 @@ def perfect_sample(folder: Path, name: str, case: Case) -> DetDataSample:
 
 
 CATEGORY_IDS = (90, 4, 13, 200, 7, 1)
-"""Of the classes, in an order of their own and with gaps."""
+"""Category ids of ``CLASSES``, with gaps and not in ascending order."""
 
 
 def write_panoptic_files(folder: Path, cases: Sequence[Case]) -> Dict[str, Path]:
-    """Cases as panopticapi's files: ``gt_json``, ``gt_folder``, ``pred_json`` and ``pred_folder``."""
+    """Write files of panopticapi; returns ``gt_json``, ``gt_folder``, ``pred_json`` and ``pred_folder``."""
     images, annotations, predictions = [], [], []
     for number, case in enumerate(cases):
         name = f'{number:06d}'

@@ -1,4 +1,4 @@
-"""The stand-in for mmcv's ops, safe checkpoint loading, and what is said about missing or odd packages."""
+"""The replacement for mmcv's ops, loading of checkpoints, launching on CPUs, checks of versions."""
 import importlib.util
 import os
 import pickle
@@ -26,7 +26,7 @@ needs_safe_loading = pytest.mark.skipif(
 
 
 class _OneWeight(BaseModel):
-    """Learns the mean of its inputs, so that the loss curve is known."""
+    """Learns the mean of its inputs, so the loss curve is known."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def _runner(work_dir: Path, iterations: int, resume: bool = False) -> Runner:
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that mmengine wrote after four iterations, its message hub full of history buffers."""
+    """A checkpoint that mmengine wrote after four iterations, with history buffers in its message hub."""
     work_dir = tmp_path_factory.mktemp('interrupted')
     _runner(work_dir, 4).train()
     return work_dir / 'iter_4.pth'
@@ -78,7 +78,7 @@ class _Pickled:
 
 
 @needs_missing_ops
-def test_missing_ops__name_the_op_and_the_package() -> None:
+def test_missing_ops__error_names_the_op_and_the_package() -> None:
     from mmcv.ops import nms
 
     with pytest.raises(RuntimeError, match='`nms` is not available.*full `mmcv`'):
@@ -86,18 +86,18 @@ def test_missing_ops__name_the_op_and_the_package() -> None:
 
 
 @needs_missing_ops
-def test_missing_ops__do_not_pretend_to_be_a_package() -> None:
+def test_missing_ops__is_not_a_package() -> None:
     assert not hasattr(sys.modules['mmcv._ext'], '__path__')
     assert importlib.util.find_spec('mmcv._ext').loader is None
 
 
-def test_stand_in__leaves_a_loaded_extension_alone() -> None:
+def test_replace_missing_mmcv_ops__keeps_a_loaded_extension() -> None:
     before = sys.modules['mmcv._ext']
-    compat._stand_in_for_mmcv_ops()
+    compat._replace_missing_mmcv_ops()
     assert sys.modules['mmcv._ext'] is before
 
 
-def test_stand_in__lets_mmengine_look_for_full_mmcv() -> None:
+def test_replace_missing_mmcv_ops__mmengine_can_check_for_ops() -> None:
     wrapper = build_optim_wrapper(
         nn.Sequential(nn.Linear(1, 1)),
         dict(optimizer=dict(type='SGD', lr=1., weight_decay=0.1), paramwise_cfg=dict(bias_decay_mult=0.)))
@@ -122,7 +122,7 @@ def test_checkpoint__loads_with_weights_only(checkpoint: Path) -> None:
 
     history = content['message_hub']['log_scalars']['train/loss']
     assert isinstance(history, HistoryBuffer)
-    # The first loss is (0 - 3)^2, and its buffer still answers by its table of methods.
+    # The first loss is (0 - 3)^2; the buffer finds its statistics through its table of methods.
     assert history.statistics('max') == pytest.approx(9.)
     assert len(history.data[0]) == 4
 
@@ -138,23 +138,23 @@ def test_checkpoint__needs_the_allowed_types(checkpoint: Path) -> None:
         torch.serialization.add_safe_globals(allowed)
 
 
-def test_checkpoint__resumes_on_the_same_curve(checkpoint: Path, tmp_path: Path) -> None:
-    whole = _runner(tmp_path / 'whole', 8)
-    whole.train()
+def test_checkpoint__resumes_with_the_same_losses(checkpoint: Path, tmp_path: Path) -> None:
+    uninterrupted = _runner(tmp_path / 'uninterrupted', 8)
+    uninterrupted.train()
 
     resumed = _runner(checkpoint.parent, 8, resume=True)
     resumed.train()
 
     assert resumed.iter == 8
-    torch.testing.assert_close(resumed.model.weight, whole.model.weight, rtol=0, atol=0)
-    losses, expected = (run.message_hub.get_scalar('train/loss').data[0] for run in (resumed, whole))
+    torch.testing.assert_close(resumed.model.weight, uninterrupted.model.weight, rtol=0, atol=0)
+    losses, expected = (run.message_hub.get_scalar('train/loss').data[0] for run in (resumed, uninterrupted))
     np.testing.assert_array_equal(losses, expected)
     assert len(expected) == 8 and (np.diff(expected) < 0).all()
 
 
 @needs_safe_loading
 @pytest.mark.parametrize('folder', ['numpy.core', 'numpy._core'])
-def test_checkpoint__of_either_numpy_loads(folder: str, tmp_path: Path) -> None:
+def test_checkpoint__of_other_numpy_version_loads(folder: str, tmp_path: Path) -> None:
     file = tmp_path / 'numbers.pth'
     values = dict(array=np.arange(3, dtype=np.int32), number=np.float32(2.5), flag=np.bool_(True))
     torch.save(values, file, pickle_module=_renaming_pickle(folder))
@@ -165,7 +165,7 @@ def test_checkpoint__of_either_numpy_loads(folder: str, tmp_path: Path) -> None:
 
 
 def _renaming_pickle(folder: str) -> Any:
-    """The pickle module, but naming numpy's functions by the path of the numpy before or after 2.0."""
+    """A pickle module that writes the path of numpy's functions as in numpy before or after 2.0."""
 
     class Pickler(pickle._Pickler):
 
@@ -212,7 +212,7 @@ def test_checkpoint__malicious_pickle_is_refused(attack: _Pickled, tmp_path: Pat
 
 @pytest.fixture
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> list:
-    """No device but the CPU, and a list of the backends that processes are connected by."""
+    """No device except the CPU; returns the list of backends that process groups are initialized with."""
     backends = []
     monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
     monkeypatch.setattr(torch.distributed, 'init_process_group', backends.append)
@@ -242,8 +242,9 @@ def test_prepare_launch__other_launchers_need_a_gpu(_no_gpu: list) -> None:
 
 
 @pytest.mark.parametrize('launcher, device', [('none', 'cpu'), ('pytorch', 'cuda'), ('slurm', 'cuda')])
-def test_prepare_launch__leaves_the_rest_alone(monkeypatch: pytest.MonkeyPatch, _no_gpu: list, launcher: str,
-                                               device: str) -> None:
+def test_prepare_launch__does_nothing_with_a_gpu_or_a_single_process(monkeypatch: pytest.MonkeyPatch,
+                                                                     _no_gpu: list, launcher: str,
+                                                                     device: str) -> None:
     monkeypatch.setattr('mmengine.device.get_device', lambda: device)
     cfg = Config(dict(launcher=launcher, sync_bn='torch'))
     compat.prepare_launch(cfg)
@@ -273,26 +274,26 @@ def _pretend_installed(monkeypatch: pytest.MonkeyPatch, versions: dict) -> None:
     monkeypatch.setattr(compat.metadata, 'version', version)
 
 
-def test_versions__missing_package_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions__missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     _pretend_installed(monkeypatch, {'mmengine': '0.10.7', 'mmcv-lite': '2.1.0'})
     monkeypatch.setattr(compat.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(ImportError, match=r'`mmdet`, which is not installed.*openmmlab.*onedl'):
         compat._check_versions()
 
 
-def test_versions__a_checkout_without_metadata_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions__packages_without_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     _pretend_installed(monkeypatch, {})
     compat._check_versions()
     assert compat.host_versions() == dict(mmengine=None, mmcv=None, mmdet=None, mmseg=None)
 
 
-def test_versions__older_than_tried_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions__older_than_tested(monkeypatch: pytest.MonkeyPatch) -> None:
     _pretend_installed(monkeypatch, {'mmdet': '3.0.0'})
-    with pytest.warns(UserWarning, match='tried with mmdet >= 3.2.0, but 3.0.0'):
+    with pytest.warns(UserWarning, match='tested with mmdet >= 3.2.0, but 3.0.0'):
         compat._check_versions()
 
 
-def test_versions__two_stacks_over_each_other_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions__two_stacks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     _pretend_installed(monkeypatch, {'mmdet': '3.3.0', 'onedl-mmdetection': '3.5.1'})
     with pytest.warns(UserWarning, match='mmdet and onedl-mmdetection, which overwrite'):
         compat._check_versions()

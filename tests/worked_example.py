@@ -1,4 +1,4 @@
-"""Six pixels, three slots, two classes: small enough to work every loss out by hand.
+"""Six pixels, three slots, two classes: an example for which every loss can be computed by hand.
 
 Segment A covers pixels 0 and 1 (class 0), B pixels 2, 3, 4 (class 1); pixel 5 is void. The expected numbers
 of the tests that use it were computed in numpy from the formulas, without this package.
@@ -20,7 +20,7 @@ class WorkedExample(NamedTuple):
 
 
 def worked_example(dtype: torch.dtype = torch.float64) -> WorkedExample:
-    """One image of 2 x 3 pixels, and its targets once A is matched to slot 0 and B to slot 1."""
+    """One image of 2 x 3 pixels, and its targets with A matched to slot 0 and B to slot 1."""
     by_pixel = [[2, 0, -1], [1, 1, 0], [-1, 2, 0], [0, 3, -2], [0, 1, 1], [-1, 0, 2]]
     features = [[1, 0], [.6, .8], [0, 1], [0, 1], [-.6, .8], [1, 0]]
     prediction = MaskPrediction(
@@ -42,7 +42,7 @@ def random_targets(num_images: int = 2,
                    num_classes: int = 4,
                    overlap: bool = False,
                    dtype: torch.dtype = torch.float64) -> PanopticTargets:
-    """Segments strewn pixel by pixel, one pixel in ``num_segments + 1`` void; some are shared."""
+    """Segments of random pixels; on average, one of ``num_segments + 1`` pixels is void."""
     owner = torch.randint(0, num_segments + 1, (num_images, size, size))
     owner.view(num_images, -1)[:, :num_segments] = torch.arange(1, num_segments + 1)  # no segment is empty
     numbers = torch.arange(1, num_segments + 1).view(-1, 1, 1)

@@ -1,4 +1,4 @@
-"""ADE20K's panoptic ground truth, and the numbers of its classes in the official release."""
+"""The ADE20K panoptic dataset, and the order of its classes in the official release."""
 from mmdet.datasets import ADE20KPanopticDataset
 from mmdet.registry import DATASETS
 
@@ -26,29 +26,32 @@ SCENE_PARSING_CLASSES = tuple(
      'screen; blanket, cover; sculpture; hood, exhaust hood; sconce; vase; traffic light; tray; trash can;'
      ' fan; pier; crt screen; plate; monitor; bulletin board; shower; radiator; glass, drinking glass; '
      'clock; flag').split('; '))
-"""Value v of the release's semantic annotation is class v - 1; 0 is unlabeled. Spelled as mmdet does.
+"""Value v of the semantic annotation of the release is class v - 1; 0 is unlabeled. Spelling of mmdet.
 
-CSAILVision/sceneparsing, objectInfo150.txt; facebookresearch/Mask2Former, datasets/prepare_ade20k_pan_seg.py.
+Sources: CSAILVision/sceneparsing, objectInfo150.txt; facebookresearch/Mask2Former,
+datasets/prepare_ade20k_pan_seg.py.
 """
 
 
 @DATASETS.register_module()
 class ADE20KPanopticMapDataset(PanopticMapDataset):
-    """ADE20K with 100 kinds of things and 50 kinds of stuff; mmdet has the name ADE20KPanopticDataset.
+    """ADE20K with 100 thing and 50 stuff classes; mmdet has another class named ADE20KPanopticDataset.
 
-    Reads ``ade20k_panoptic_{train,val}.json`` beside the folders of the download::
+    Reads the files that ``tools/dataset_converters/ade20k_panoptic.py`` writes into the folder of the
+    download::
 
         ADEChallengeData2016
         ├── images/{training,validation}/ADE_{train,val}_*.jpg
         ├── ade20k_panoptic_{train,val}.json
         └── ade20k_panoptic_{train,val}/ADE_{train,val}_*.png
 
-    as ``tools/dataset_converters/ade20k_panoptic.py`` writes them. Classes have the names and the order of
-    mmdet: things as in the 2017 challenge on instances, then stuff as in the scene parsing challenge.
+    Classes have the names and the order of mmdet: things as in the instance segmentation challenge of 2017,
+    then stuff as in the scene parsing challenge.
 
-    Arguments and records are those of :class:`PanopticMapDataset`. Files of other converters list stuff with
-    the pixels that it had before things were drawn over it: set ``check_segments=False`` in
-    ``LoadPanopticMap`` and ``LoadSegmentIds``, and ``check_ids=False`` in the metric for these.
+    Arguments and records are those of :class:`PanopticMapDataset`. In files of other converters, the
+    area of stuff may include pixels that things cover, and stuff may be listed without a visible pixel. For
+    such files, set ``check_segments=False`` in ``LoadPanopticMap`` and ``LoadSegmentIds``, and
+    ``check_ids=False`` in the metric.
     """
 
     METAINFO = ADE20KPanopticDataset.METAINFO

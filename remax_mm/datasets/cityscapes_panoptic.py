@@ -1,4 +1,4 @@
-"""Cityscapes' panoptic ground truth as createPanopticImgs of cityscapesscripts writes it."""
+"""The Cityscapes panoptic dataset, in the files that createPanopticImgs of cityscapesscripts writes."""
 import re
 from typing import Mapping
 
@@ -6,15 +6,15 @@ from mmdet.registry import DATASETS
 
 from .panoptic_dataset import PanopticMapDataset
 
-# <city>_<sequence>_<frame>; no name of a city holds an underscore.
+# <city>_<sequence>_<frame>; names of cities contain no underscore.
 _IMAGE_ID = re.compile(r'([^_/]+)_\d{6}_\d{6}')
 
 
 @DATASETS.register_module()
 class CityscapesPanopticMapDataset(PanopticMapDataset):
-    """Cityscapes with 8 kinds of things and 11 kinds of stuff, things first.
+    """Cityscapes with 8 thing and 11 stuff classes, things first.
 
-    Reads ``cityscapes_panoptic_{split}[_trainId].json`` beside the folders of the download::
+    Reads ``cityscapes_panoptic_{split}[_trainId].json`` in the folder of the download::
 
         cityscapes
         ├── leftImg8bit/{train,val,test}/<city>/<id>_leftImg8bit.png
@@ -22,15 +22,15 @@ class CityscapesPanopticMapDataset(PanopticMapDataset):
             ├── cityscapes_panoptic_{train,val}.json
             └── cityscapes_panoptic_{train,val}/<id>_gtFine_panoptic.png
 
-    where ``<id>`` is ``<city>_<sequence>_<frame>`` and the ``img_id`` of the records. Categories may have
-    label ids or train ids: they are matched by name. The JSON calls the photos
-    ``<id>_gtFine_leftImg8bit.png``, which exist nowhere; they are found by their ids instead
+    where ``<id>`` is ``<city>_<sequence>_<frame>``, which is also the ``img_id`` of the records. Category ids
+    may be label ids or train ids, because categories are matched by name. The file names of photos in the
+    JSON, ``<id>_gtFine_leftImg8bit.png``, do not exist; the id of an image gives the path of its photo
     (cityscapesScripts, preparation/createPanopticImgs.py).
 
     Arguments and records are those of :class:`PanopticMapDataset`.
 
     Raises:
-        ValueError: the id of an image is none of Cityscapes.
+        ValueError: an image id does not have the form above.
     """
 
     METAINFO = dict(
@@ -57,6 +57,6 @@ class CityscapesPanopticMapDataset(PanopticMapDataset):
     def _city(self, image: Mapping) -> str:
         match = _IMAGE_ID.fullmatch(str(image['id']))
         if match is None:
-            raise ValueError(f'Expected image ids <city>_<6 digits>_<6 digits> of Cityscapes in '
+            raise ValueError(f'Expected Cityscapes image ids <city>_<6 digits>_<6 digits> in '
                              f'{self.ann_file}, but got {image["id"]!r}')
         return match[1]

@@ -1,4 +1,4 @@
-"""COCO's panoptic dataset."""
+"""The COCO panoptic dataset."""
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
 
@@ -7,7 +7,7 @@ from .panoptic_dataset import PanopticMapDataset
 
 @DATASETS.register_module()
 class CocoPanopticMapDataset(PanopticMapDataset):
-    """COCO panoptic with 80 kinds of things and 53 kinds of stuff; mmdet has the name CocoPanopticDataset.
+    """COCO with 80 thing and 53 stuff classes; mmdet has another class named CocoPanopticDataset.
 
     Arguments and records are those of :class:`PanopticMapDataset`.
     """

@@ -1,43 +1,43 @@
-"""Drawn scenes with panoptic ground truth: things with a shape and a pattern on textured stuff.
+"""Synthetic scenes with panoptic ground truth: things with a shape and a pattern on textured stuff.
 
-Everything is drawn with numpy from one random generator, in RGB, values in [0, 255] until the last step.
+All random numbers come from one generator. Images are RGB, with float values in [0, 255] until the last step.
 """
-from typing import Callable, Dict, List, NamedTuple, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
 
 Rng = np.random.Generator
 MIN_AREA = 1 / 400
-"""Share of the image below which a visible rest of a segment is left unlabeled."""
+"""Fraction of the image below which the visible part of a segment becomes unlabeled."""
 
 
 class DrawnSegment(NamedTuple):
-    """A segment of a drawn scene: name of its class, whether it is a crowd, and its pixels (H, W) bool."""
+    """A segment of a scene: name of its class, whether it is a crowd region, and its mask (H, W) bool."""
     name: str
     iscrowd: bool
     mask: np.ndarray
 
 
 class Scene(NamedTuple):
-    """An RGB image (H, W, 3) uint8 and segments that do not overlap; pixels of none are unlabeled."""
+    """An RGB image (H, W, 3) uint8 and its segments without overlap; all other pixels are unlabeled."""
     image: np.ndarray
     segments: List[DrawnSegment]
 
 
-# Stuff: (S, S, 3) textures. Each has colors and a grain of its own.
+# Stuff: textures (S, S, 3), each with its own colors and pattern.
 
 
 def _smooth_noise(rng: Rng, size: int, cells: int) -> np.ndarray:
-    """(S, S) noise of about unit spread whose blotches are S / cells wide."""
+    """(S, S) smooth noise with a standard deviation of about 1 and blobs of about S / cells pixels."""
     grid = rng.standard_normal((cells + 1, cells + 1)).astype(np.float32)
     return cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def _tint(rng: Rng, value: np.ndarray, dark: Tuple[int, ...], light: Tuple[int, ...]) -> np.ndarray:
-    """Colors between ``dark`` (value 0) and ``light`` (value 1), both varied a little."""
-    dark, light = np.array([dark, light], np.float32) + rng.uniform(-12, 12, (2, 3)).astype(np.float32)
-    return dark + np.asarray(value, np.float32)[..., None] * (light - dark)
+    """Interpolate between the colors ``dark`` (value 0) and ``light`` (value 1), randomly shifted."""
+    low, high = np.array([dark, light], np.float32) + rng.uniform(-12, 12, (2, 3)).astype(np.float32)
+    return low + np.asarray(value, np.float32)[..., None] * (high - low)
 
 
 def _sand(rng: Rng, size: int) -> np.ndarray:
@@ -72,7 +72,7 @@ def _cloud(rng: Rng, size: int) -> np.ndarray:
 STUFF: Dict[str, Callable[[Rng, int], np.ndarray]] = dict(
     sand=_sand, water=_water, brick=_brick, meadow=_meadow, cloud=_cloud)
 
-# Things: signed distance (negative inside, about in units of the radius) and pattern in [0, 1] at (u, v).
+# Things: signed distance (negative inside, about in units of the radius) and binary pattern at (u, v).
 
 
 def _disc(u: np.ndarray, v: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -92,7 +92,7 @@ def _triangle(u: np.ndarray, v: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 def _star(u: np.ndarray, v: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     angle = abs((np.arctan2(v, u) + np.pi / 5) % (2 * np.pi / 5) - np.pi / 5)
     radius = np.hypot(u, v)
-    # A line from the tip at (1, 0) to the notch at radius 0.45 and 36 degrees.
+    # The line from the outer corner (1, 0) to the inner corner at radius 0.45 and 36 degrees.
     along = np.array([1 - 0.45 * np.cos(np.pi / 5), -0.45 * np.sin(np.pi / 5)])
     across = np.array([-along[1], along[0]]) / np.hypot(*along)
     return (radius * np.cos(angle) - 1) * across[0] + radius * np.sin(angle) * across[1], radius < 0.3
@@ -113,7 +113,7 @@ def _flower(u: np.ndarray, v: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 
 class Thing(NamedTuple):
-    """How a class of things looks: signed distance and pattern at (u, v), and the pattern's two colors."""
+    """Appearance of a thing class: signed distance and pattern at (u, v), and two colors."""
     shape: Callable[[np.ndarray, np.ndarray], Tuple[np.ndarray, np.ndarray]]
     color: Tuple[int, ...]
     pattern_color: Tuple[int, ...]
@@ -130,14 +130,17 @@ THINGS: Dict[str, Thing] = dict(
 
 
 def draw_thing(rng: Rng, image: np.ndarray, name: str, center: np.ndarray, radius: float) -> np.ndarray:
-    """Draw a thing, turned and shaded at random, with an outline; returns its (H, W) bool mask.
+    """Draw a thing with a random rotation, random brightness and an outline.
 
     Args:
-        rng: Source of the angle and of the shade.
+        rng: Random generator.
         image: (H, W, 3) float, changed in place.
         name: Key of ``THINGS``.
         center: (x, y) in pixels.
-        radius: Pixels from the center to the outermost point, 1.2 times that for a square's corners.
+        radius: Pixels from the center to the outermost point; the corners of a square are 1.2 times as far.
+
+    Returns:
+        (H, W) bool mask.
     """
     thing, angle = THINGS[name], rng.uniform(0, 2 * np.pi)
     left, top = (max(int(c - 1.3 * radius), 0) for c in center)
@@ -148,7 +151,7 @@ def draw_thing(rng: Rng, image: np.ndarray, name: str, center: np.ndarray, radiu
     x, y = (columns + left - center[0]) / radius, (rows + top - center[1]) / radius
     cos, sin = np.cos(angle), np.sin(angle)
     distance, pattern = thing.shape(x * cos + y * sin, y * cos - x * sin)
-    distance = radius * distance  # pixels from now on
+    distance = radius * distance  # in pixels
 
     colors = np.array([thing.color, thing.pattern_color]) + rng.uniform(-15, 15, (2, 3))
     shaded = colors[pattern.astype(int)] * rng.uniform(0.7, 1.1)
@@ -162,10 +165,14 @@ def draw_thing(rng: Rng, image: np.ndarray, name: str, center: np.ndarray, radiu
 
 
 def draw_stuff(rng: Rng, size: int) -> Tuple[np.ndarray, List[Tuple[str, np.ndarray]]]:
-    """Two to four kinds of stuff with irregular borders: (S, S, 3) float, and the name and mask of each."""
+    """Draw two to four stuff classes with irregular borders.
+
+    Returns:
+        (S, S, 3) float, and the name and the (S, S) bool mask of each class.
+    """
     names = rng.permutation(list(STUFF))[:rng.integers(2, 5)]
     rows, columns = np.mgrid[:size, :size].astype(np.float32) / size
-    # Cells around random points, with borders bent by noise.
+    # Voronoi cells of random points, with borders distorted by noise.
     distances = [np.hypot(rows - y, columns - x) for y, x in rng.random((len(names), 2))]
     owner = np.argmin([distance + 0.12 * _smooth_noise(rng, size, 5) for distance in distances], axis=0)
     image = np.zeros((size, size, 3), np.float32)
@@ -178,16 +185,17 @@ def draw_stuff(rng: Rng, size: int) -> Tuple[np.ndarray, List[Tuple[str, np.ndar
 
 
 class _Canvas:
-    """A scene that grows: later segments cover earlier ones."""
+    """A scene under construction; later segments cover earlier ones."""
 
     def __init__(self, rng: Rng, size: int) -> None:
         self.rng, self.size = rng, size
         self.image, stuff = draw_stuff(rng, size)
-        self.names = [(None, False)]  # of the values of `owner`: class and iscrowd; 0 is unlabeled
+        # Class and iscrowd of each value of `owner`; 0 is unlabeled.
+        self.names: List[Tuple[Optional[str], bool]] = [(None, False)]
         self.owner = np.zeros((size, size), np.int32)
         for name, mask in stuff:
             self._own(mask, name)
-        self.full_area: Dict[int, int] = {}  # of the things, before others cover them
+        self.full_area: Dict[int, int] = {}  # of each thing, before others cover it
 
     def _own(self, mask: np.ndarray, name: str, iscrowd: bool = False) -> int:
         self.names.append((name, iscrowd))
@@ -199,13 +207,13 @@ class _Canvas:
         return np.hypot(columns - center[0], rows - center[1]) < radius
 
     def add_unlabeled(self) -> None:
-        """A gray, noisy patch that belongs to nothing."""
+        """Draw a gray, noisy patch without a segment."""
         mask = self._disc(self.rng.uniform(0, self.size, 2), self.size * self.rng.uniform(0.06, 0.12))
         self.image[mask] = 128 + 30 * self.rng.standard_normal((mask.sum(), 1))
         self.owner[mask] = 0
 
     def add_crowd(self) -> None:
-        """Many small things of one class, close together, as one crowd segment."""
+        """Draw many small things of one class, close together, as one crowd segment."""
         name = str(self.rng.choice(list(THINGS)))
         middle = self.rng.uniform(0.2, 0.8, 2) * self.size
         mask = np.zeros_like(self.owner, bool)
@@ -215,7 +223,7 @@ class _Canvas:
         self._own(mask, name, iscrowd=True)
 
     def add_thing(self, name: str, center: np.ndarray, radius: float) -> bool:
-        """Draw a thing unless it would hide most of another; returns whether it did."""
+        """Draw a thing, unless it would hide most of another; returns whether it was drawn."""
         hidden = np.bincount(self.owner[self._disc(center, radius)], minlength=len(self.names))
         visible = np.bincount(self.owner.ravel(), minlength=len(self.names))
         if any(visible[i] - hidden[i] < 0.45 * area for i, area in self.full_area.items()):
@@ -225,13 +233,13 @@ class _Canvas:
         return True
 
     def add_things(self, count: int) -> None:
-        """Things at free places; one in two comes with another of its class that touches it."""
+        """Draw things at random places; half of them touch a second thing of their class."""
         rng = self.rng
-        for _ in range(20 * count):  # tries
+        for _ in range(20 * count):  # attempts
             if len(self.full_area) >= count:
                 return
             name = str(rng.choice(list(THINGS)))
-            # Diameters of 25 to 45 % of the side; every fifth is smaller.
+            # Diameters are 25 to 45 % of the image size; one in five is smaller.
             diameters = rng.uniform(0.14, 0.25, 2) if rng.random() < 0.2 else rng.uniform(0.25, 0.45, 2)
             radii = diameters * self.size / 2
             center = rng.uniform(0.1, 0.9, 2) * self.size
@@ -243,7 +251,7 @@ class _Canvas:
                 self.add_thing(name, beside, radii[1])
 
     def finish(self) -> Scene:
-        """Uneven light and noise of the camera; segments that are all but hidden lose their label."""
+        """Add uneven light and camera noise; segments with very few visible pixels become unlabeled."""
         light = 1 + 0.12 * np.clip(_smooth_noise(self.rng, self.size, 2), -2, 2)[..., None]
         noise = self.rng.normal(0, 6, self.image.shape)
         image = np.clip(self.image * light + noise, 0, 255).astype(np.uint8)
@@ -256,7 +264,7 @@ class _Canvas:
 
 
 def draw_scene(rng: Rng, size: int) -> Scene:
-    """A square scene: 2 to 4 kinds of stuff, 3 to 7 things, now and then a crowd or an unlabeled patch."""
+    """Draw a square scene: 2 to 4 stuff classes, 3 to 7 things, sometimes a crowd or an unlabeled patch."""
     canvas = _Canvas(rng, size)
     if rng.random() < 0.25:
         canvas.add_unlabeled()

@@ -1,5 +1,6 @@
-"""The mini set: drawn images with panoptic ground truth, for demos and tests that need no download."""
+"""The mini dataset: synthetic images with panoptic ground truth, for demos and tests without a download."""
 import json
+from functools import partial
 from pathlib import Path
 from typing import List, Tuple
 
@@ -7,20 +8,23 @@ import cv2
 import numpy as np
 from mmdet.registry import DATASETS
 
-from remax_mm.panoptic_format import SegmentLabel, describe_segments, encode_segment_ids, write_json
+from remax_mm.panoptic_format import MAX_ID, ConvertedImage, SegmentLabel, write_json, write_split
 from .mini_drawing import STUFF, THINGS, Scene, draw_scene
 from .panoptic_dataset import PanopticMapDataset
 
 SETTINGS_FILE = 'mini_panoptic.json'
-_FORMAT_VERSION = 1  # part of the settings: a folder drawn by other code is not reused
+_FORMAT_VERSION = 1  # in the settings file, so that data of another version of this code is not reused
 
-# Ids with gaps, as in COCO, so that nothing works that takes an id for a label.
+# Ids with gaps, as in COCO, to detect code that uses an id as a label.
 _CATEGORY_IDS = dict(zip([*THINGS, *STUFF], [1, 3, 4, 8, 11, 17, 18, 92, 95, 105, 122, 149]))
 
 
 @DATASETS.register_module()
 class MiniPanopticMapDataset(PanopticMapDataset):
-    """The mini set as :func:`write_mini_panoptic` writes it: 7 kinds of things, 5 kinds of stuff."""
+    """The mini dataset that :func:`write_mini_panoptic` writes: 7 thing and 5 stuff classes.
+
+    Arguments and records are those of :class:`PanopticMapDataset`.
+    """
 
     METAINFO = dict(
         classes=(*THINGS, *STUFF),
@@ -37,9 +41,9 @@ def write_mini_panoptic(folder: Path,
                         num_val: int = 64,
                         size: int = 129,
                         seed: int = 0) -> bool:
-    """Write the mini set in COCO's panoptic format; the same settings give the same bytes.
+    """Write the mini dataset in the COCO panoptic format; the same settings give the same bytes.
 
-    An image depends on seed, split and number alone, so a larger set begins with the smaller one.
+    An image depends only on seed, split and number, so a larger dataset starts with the smaller one.
 
     Args:
         folder: Gets ``images/{train,val}/*.jpg``, ``annotations/panoptic_{train,val}/*.png``,
@@ -47,86 +51,82 @@ def write_mini_panoptic(folder: Path,
         num_train: Images in the split ``train``.
         num_val: Images in the split ``val``.
         size: Height and width in pixels, at least 64.
-        seed: Seed of everything that is drawn.
+        seed: Seed of all random numbers.
 
     Returns:
-        Whether something was written; False if the folder holds this very set.
+        Whether files were written; False if the folder contains this dataset already.
 
     Raises:
         ValueError: a number is out of range.
-        FileExistsError: the folder holds something else, or a mini set of other settings.
+        FileExistsError: the folder contains other files, or a mini dataset with other settings.
     """
     if size < 64 or num_train < 1 or num_val < 1 or seed < 0:
         raise ValueError('Expected at least one image per split, a size of at least 64 pixels and a seed of '
                          f'at least 0, but got train={num_train}, val={num_val}, size={size}, seed={seed}')
     settings = dict(train=num_train, val=num_val, size=size, seed=seed, version=_FORMAT_VERSION)
-    if _is_complete(Path(folder), settings):
+    folder = Path(folder)
+    if _is_complete(folder, settings):
         return False
 
-    # The settings stand there from the start, so that an interrupted run can be taken up again.
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    # With the settings in the folder from the start, an interrupted run can be started again.
     write_json(folder / SETTINGS_FILE, dict(settings, complete=False))
     for split_number, (split, count) in enumerate((('train', num_train), ('val', num_val))):
-        _write_split(folder, split, [seed, split_number], count, size)
+        image_folder = folder / 'images' / split
+        image_folder.mkdir(parents=True, exist_ok=True)
+        write_split(
+            folder / 'annotations' / f'panoptic_{split}.json',
+            partial(_write_photo, image_folder, [seed, split_number], size),
+            range(1, count + 1),
+            _list_categories(),
+            overwrite=True)
     write_json(folder / SETTINGS_FILE, dict(settings, complete=True))
     return True
 
 
 def _is_complete(folder: Path, settings: dict) -> bool:
+    """Whether the folder contains the whole dataset; other content of the folder is an error."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     path = folder / SETTINGS_FILE
     if not path.is_file():
-        raise FileExistsError(f'Expected an empty folder or a mini set at {folder}, but there is something '
-                              f'else (no {SETTINGS_FILE}); nothing was written')
+        raise FileExistsError(f'Expected an empty folder or a mini dataset at {folder}, but there are other '
+                              f'files (no {SETTINGS_FILE}); nothing was written')
     found = json.loads(path.read_text())
     complete = found.pop('complete', False)
     if found != settings:
-        raise FileExistsError(f'Expected a mini set of the settings {settings} at {folder}, but it was '
-                              f'written with {found}; remove it or name another folder')
+        raise FileExistsError(f'Expected a mini dataset with the settings {settings} at {folder}, but it was '
+                              f'written with {found}; remove it or choose another folder')
     return complete
 
 
-def _write_split(folder: Path, split: str, seed: List[int], count: int, size: int) -> None:
-    image_folder, png_folder = folder / 'images' / split, folder / 'annotations' / f'panoptic_{split}'
-    image_folder.mkdir(parents=True, exist_ok=True)
-    png_folder.mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
-    for number in range(1, count + 1):
-        rng = np.random.default_rng([*seed, number])
-        scene = draw_scene(rng, size)
-        ids, labels = assign_segment_ids(rng, scene)
-        segments_info = describe_segments(ids, labels)
-
-        stem = f'{number:012d}'
-        png_path = png_folder / f'{stem}.png'
-        image_path = image_folder / f'{stem}.jpg'
-        written = cv2.imwrite(str(image_path), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-        if not written or not cv2.imwrite(str(png_path), encode_segment_ids(ids, png_path)):
-            raise OSError(f'Cannot write {image_path} or {png_path}')
-        images.append(dict(id=number, file_name=f'{stem}.jpg', height=size, width=size))
-        annotations.append(dict(image_id=number, file_name=f'{stem}.png', segments_info=segments_info))
-
-    categories = [
-        dict(id=category_id, name=name, isthing=int(name in THINGS), supercategory='mini')
-        for name, category_id in _CATEGORY_IDS.items()
-    ]
-    write_json(
-        folder / 'annotations' / f'panoptic_{split}.json',
-        dict(
-            info=dict(description='Drawn panoptic mini set'),
-            images=images,
-            annotations=annotations,
-            categories=categories))
+def _write_photo(image_folder: Path, seed: List[int], size: int, number: int) -> ConvertedImage:
+    """Draw an image, write its photo and return its ground truth."""
+    rng = np.random.default_rng([*seed, number])
+    scene = draw_scene(rng, size)
+    ids, labels = assign_segment_ids(rng, scene)
+    path = image_folder / f'{number:012d}.jpg'
+    if not cv2.imwrite(str(path), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
+        raise OSError(f'Cannot write {path}')
+    return ConvertedImage(number, path.name, f'{path.stem}.png', ids, labels)
 
 
 def assign_segment_ids(rng: np.random.Generator, scene: Scene) -> Tuple[np.ndarray, List[SegmentLabel]]:
-    """Segment ids (H, W) int32 by chance, 0 where unlabeled, and what they are."""
+    """Give the segments of a scene random ids.
+
+    Returns:
+        (H, W) int32 segment ids, 0 where unlabeled, and the label of each segment.
+    """
     ids = np.zeros(scene.image.shape[:2], np.int32)
     labels = []
-    new_ids = rng.choice(256**3 - 1, len(scene.segments), replace=False) + 1
+    new_ids = rng.choice(MAX_ID, len(scene.segments), replace=False) + 1
     for segment, segment_id in zip(scene.segments, new_ids):
         ids[segment.mask] = segment_id
         labels.append(SegmentLabel(int(segment_id), _CATEGORY_IDS[segment.name], segment.iscrowd))
     return ids, labels
+
+
+def _list_categories() -> List[dict]:
+    return [
+        dict(id=category_id, name=name, isthing=int(name in THINGS), supercategory='mini')
+        for name, category_id in _CATEGORY_IDS.items()
+    ]

@@ -1,8 +1,8 @@
-"""Panoptic data in COCO's format: one JSON, one folder of images, one folder of id PNGs."""
+"""Datasets in the COCO panoptic format: a JSON, a folder of photos and a folder of PNGs with segment ids."""
 import logging
 import time
 from copy import deepcopy
-from typing import Any, Callable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
@@ -10,43 +10,46 @@ from mmengine import fileio
 from mmengine.fileio.backends import LocalBackend
 from mmengine.logging import print_log
 
-from remax_mm.panoptic_format import BrokenFileError, check_unique, list_some, map_categories, order_classes
+from remax_mm.panoptic_format import (BrokenFileError, annotations_by_image, check_unique, label_segments,
+                                      list_some, map_categories, order_classes, read_panoptic_json,
+                                      require_keys)
 
 _CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
 
 
 @DATASETS.register_module()
 class PanopticMapDataset(CocoPanopticDataset):
-    """Any dataset in COCO's panoptic format, with every segment kept.
+    """Any dataset in the COCO panoptic format, with all of its segments.
 
-    The classes are those of the annotation file: things first, by category id inside each group, so that the
-    files of training and validation agree. How many kinds of things and stuff there are, which a model's
-    config needs, stands in the log. ``metainfo=dict(classes=..., thing_classes=..., stuff_classes=...,
-    palette=...)`` puts them in another order, things first again; the file must then have these classes.
+    The classes are those of the annotation file: things first, by category id within things and within
+    stuff, so that training and validation files agree. The numbers of thing and stuff classes, which the
+    config of a model needs, are logged. ``metainfo=dict(classes=..., thing_classes=..., stuff_classes=...,
+    palette=...)`` sets another order, again things first; the file must then have exactly these classes.
 
-    Against mmdet's class, categories are matched by name and not by their order, small and crowd segments
-    are kept, and the PNG's name is read from the JSON. For test images without ground truth leave ``seg`` out
-    of ``data_prefix``.
+    Unlike mmdet's class, this one matches categories by name and not by position, keeps small and crowd
+    segments, and reads the name of the PNG from the JSON. For test images without ground truth, leave ``seg``
+    out of ``data_prefix``.
 
-    Each record holds ``img_path``, ``img_id`` (as in the JSON, a number or a string), ``height``, ``width``,
-    ``seg_map_path`` (None without ``seg``) and ``segments_info``, a list of dicts: ``id``, ``category``
-    (label in [0, K)), ``is_thing``, ``iscrowd``, ``area`` (in pixels, None where unknown).
+    A record has ``img_path``, ``img_id`` (as in the JSON, a number or a string), ``height``, ``width``,
+    ``seg_map_path`` (None without ``seg``) and ``segments_info``, a list of dicts with ``id``, ``category``
+    (label in [0, K)), ``is_thing``, ``iscrowd`` and ``area`` (in pixels, None if unknown).
 
     Args:
-        filter_cfg (dict, optional): ``min_size`` (pixels of the shorter side) and ``filter_empty_gt`` (drop
-            images whose every pixel is void; images with stuff alone stay). Used in training only.
-        skip_broken: whether training takes another image in place of one that cannot be decoded, or whose PNG
-            cannot, and says so each time. Testing never does.
+        filter_cfg (dict, optional): ``min_size`` (pixels of the shorter side) and ``filter_empty_gt`` (remove
+            images without any segment except crowd; images with only stuff stay). Used in training only.
+        skip_broken: Whether training replaces an image whose photo or PNG cannot be decoded by another image,
+            and logs it. Testing never does.
 
     The other arguments are those of :class:`mmdet.datasets.CocoPanopticDataset`.
 
     Raises:
-        FileNotFoundError: the annotation file, the image folder or the PNG folder is missing.
-        ValueError: the class lists are not things first, or the JSON does not fit them, or an image stands
-            in it twice.
+        FileNotFoundError: the annotation file, the image folder or the PNG folder does not exist.
+        ValueError: the class lists are not things first, the JSON does not agree with them or is incomplete,
+            or an image is listed twice.
     """
 
     METAINFO: dict = dict()
+    _metainfo: Dict[str, Any]  # set by the base class
 
     def __init__(self, *args: Any, skip_broken: bool = False, **kwargs: Any) -> None:
         self.skip_broken = skip_broken
@@ -55,32 +58,30 @@ class PanopticMapDataset(CocoPanopticDataset):
 
     @property
     def metainfo(self) -> dict:
-        """Classes and palette, read from the annotation file where nothing else names them."""
+        """Classes and palette; read from the annotation file unless the class or the config defines them."""
         if not self.names_classes:
-            self._take_classes(self._load_annotations()['categories'])
+            self._set_classes(self._read_json()['categories'])
         return deepcopy(self._metainfo)
 
     def load_data_list(self) -> List[dict]:
         """Read the JSON into one record per image."""
         self._check_folders()
         start = time.time()
-        annotations = self._load_annotations()
+        content = self._read_json()
         if not self.names_classes:
-            self._take_classes(annotations['categories'])
+            self._set_classes(content['categories'])
         self._check_metainfo()
 
         things, stuff = self._metainfo['thing_classes'], self._metainfo['stuff_classes']
-        self.cat2label = map_categories(annotations['categories'], things, stuff, self.ann_file)
-        self.cat_ids = sorted(self.cat2label, key=self.cat2label.get)
-        of_image = {annotation['image_id']: annotation for annotation in annotations['annotations']}
-        try:
+        self.cat2label = map_categories(content['categories'], things, stuff, self.ann_file)
+        self.cat_ids = sorted(self.cat2label, key=lambda category_id: self.cat2label[category_id])
+        annotations = annotations_by_image(content.get('annotations', []), self.ann_file)
+        with require_keys(self.ann_file):
+            self._check_images(content['images'], annotations)
             records = [
-                self.parse_data_info(dict(raw_img_info=image, raw_ann_info=of_image.get(image['id'])))
-                for image in annotations['images']
+                self.parse_data_info(dict(raw_img_info=image, raw_ann_info=annotations.get(image['id'])))
+                for image in content['images']
             ]
-        except KeyError as error:
-            raise ValueError(f'Expected {error} in every entry of its kind in {self.ann_file}, '
-                             'but one lacks it') from error
         print_log(
             f'Read {len(records)} images with {len(things)} thing and {len(stuff)} stuff classes from '
             f'{self.ann_file} in {time.time() - start:.1f} s',
@@ -89,7 +90,7 @@ class PanopticMapDataset(CocoPanopticDataset):
         return records
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
-        """Turn an image of the JSON and its annotation (None: no segments) into a record."""
+        """Make the record of an image from its entries in the JSON; the annotation may be None."""
         image, annotation = raw_data_info['raw_img_info'], raw_data_info['raw_ann_info']
         annotation = annotation or dict(segments_info=[])
         seg_map_path: Optional[str] = None
@@ -97,57 +98,48 @@ class PanopticMapDataset(CocoPanopticDataset):
             seg_map_path = self._join(self.data_prefix['seg'],
                                       annotation.get('file_name') or self.png_name(image))
 
-        num_things = len(self._metainfo['thing_classes'])
-        segments_info = []
-        for segment in annotation['segments_info']:
-            label = self.cat2label.get(segment['category_id'])
-            if label is None:
-                raise ValueError(
-                    f'Expected the category ids of {self.ann_file} to be among its `categories`, but '
-                    f'{image["file_name"]} has a segment of category {segment["category_id"]}')
-            segments_info.append(
-                dict(
-                    id=segment['id'],
-                    category=label,
-                    is_thing=label < num_things,
-                    iscrowd=bool(segment.get('iscrowd', False)),
-                    area=segment.get('area')))
         return dict(
             img_path=self._join(self.data_prefix['img'], self.photo_name(image)),
             img_id=image['id'],
             height=image['height'],
             width=image['width'],
             seg_map_path=seg_map_path,
-            segments_info=segments_info)
+            segments_info=label_segments(annotation, self.cat2label, len(self._metainfo['thing_classes']),
+                                         self.ann_file))
 
     def photo_name(self, image: Mapping) -> str:
-        """File of an image of the JSON, below ``data_prefix['img']``."""
+        """Photo of an entry of ``images``, relative to ``data_prefix['img']``."""
         return image['file_name']
 
     def png_name(self, image: Mapping) -> str:
-        """PNG of an image whose annotation names none, below ``data_prefix['seg']``."""
+        """PNG of an entry of ``images`` whose annotation has no ``file_name``, relative to
+        ``data_prefix['seg']``."""
         return image['file_name'].rsplit('.', 1)[0] + self.seg_map_suffix
 
     def prepare_data(self, idx: int) -> Optional[dict]:
-        """Send a record through the pipeline; None, for which another one is drawn, if a file is broken and
-        ``skip_broken``."""
+        """Run the pipeline on a record.
+
+        Returns:
+            Output of the pipeline, or None if a file is broken and ``skip_broken`` is set; the base class
+            then draws another record.
+        """
         try:
             record = self.get_data_info(idx)
             if not self.test_mode:
-                record['dataset'] = self  # where PanopticCopyPaste finds a partner
+                record['dataset'] = self  # PanopticCopyPaste takes the second image from it
             return self.pipeline(record)
         except BrokenFileError as error:
             if not self.skip_broken or self.test_mode:
                 raise
             self.num_skipped += 1
             print_log(
-                f'Took another image, number {self.num_skipped} of this process: {error}',
+                f'Skipped broken image number {self.num_skipped} of this process: {error}',
                 logger='current',
                 level=logging.WARNING)
             return None
 
     def filter_data(self) -> List[dict]:
-        """Drop the images that ``filter_cfg`` excludes; nothing at test time."""
+        """Remove the images that ``filter_cfg`` excludes; none in testing."""
         filter_cfg = dict(self.filter_cfg or {})
         min_size = filter_cfg.pop('min_size', 0)
         filter_empty_gt = filter_cfg.pop('filter_empty_gt', False)
@@ -162,43 +154,37 @@ class PanopticMapDataset(CocoPanopticDataset):
         ]
 
     def get_cat_ids(self, idx: int) -> List[int]:
-        """Labels of the image's segments, for ``ClassBalancedDataset``."""
+        """Labels of the segments of an image, for ``ClassBalancedDataset``."""
         return [segment['category'] for segment in self.get_data_info(idx)['segments_info']]
 
     def _join(self, folder: str, name: str) -> str:
         return fileio.join_path(folder, name, backend_args=self.backend_args)
 
-    def _load_annotations(self) -> dict:
+    def _read_json(self) -> Dict[str, Any]:
         self._check_exists('annotation file', self.ann_file, fileio.isfile)
-        annotations = fileio.load(self.ann_file, file_format='json', backend_args=self.backend_args)
-        for key in ('images', 'categories'):
-            if key not in annotations:
-                raise ValueError(f'Expected COCO panoptic annotations with `{key}` in {self.ann_file}, '
-                                 f'but its keys are {sorted(annotations)}')
-        annotations.setdefault('annotations', [])
-        image_ids = [image['id'] for image in annotations['images']]
-        annotated_ids = [annotation['image_id'] for annotation in annotations['annotations']]
+        return read_panoptic_json(self.ann_file, ('images', 'categories'), self.backend_args)
+
+    def _check_images(self, images: Sequence[Mapping], annotations: Mapping[Any, Mapping]) -> None:
+        image_ids = [image['id'] for image in images]
         check_unique('image', '`images`', image_ids, self.ann_file)
-        check_unique('image', '`annotations`', annotated_ids, self.ann_file)
-        without_image = set(annotated_ids) - set(image_ids)
-        if without_image:
+        unlisted = set(annotations) - set(image_ids)
+        if unlisted:
             print_log(
-                f'{self.ann_file} has annotations of images that it does not list, which are left out: '
-                f'{list_some(without_image)}',
+                f'Ignored the annotations of images that are not in `images` of {self.ann_file}: '
+                f'{list_some(unlisted)}',
                 logger='current',
                 level=logging.WARNING)
-        return annotations
 
     def _check_folders(self) -> None:
         if not self.test_mode and not self.data_prefix.get('seg'):
-            raise ValueError('Expected `data_prefix` to name the folder of panoptic PNGs as `seg` for '
-                             f'training on {self.ann_file}, but got {self.data_prefix}')
+            raise ValueError('Expected the folder of panoptic PNGs as `seg` of `data_prefix` for training on '
+                             f'{self.ann_file}, but got {self.data_prefix}')
         self._check_exists('image folder', self.data_prefix['img'], fileio.isdir)
         if self.data_prefix.get('seg'):
             self._check_exists('folder of panoptic PNGs', self.data_prefix['seg'], fileio.isdir)
 
     def _check_exists(self, what: str, path: str, exists: Callable[..., bool]) -> None:
-        # Object stores have no folders, and would be asked for the file a second time.
+        # Object stores have no folders, and a check of the file would be a second request.
         backend = fileio.get_file_backend(path, backend_args=self.backend_args)
         if isinstance(backend, LocalBackend) and not exists(path, backend_args=self.backend_args):
             raise FileNotFoundError(f'Expected the {what} of {type(self).__name__} at {path}, but there '
@@ -206,15 +192,18 @@ class PanopticMapDataset(CocoPanopticDataset):
 
     @property
     def names_classes(self) -> bool:
-        """Whether the classes are known: from METAINFO, the config or an annotation file that was read."""
+        """Whether the classes are known, from METAINFO, the config or an annotation file read before.
+
+        Raises:
+            ValueError: only some of the class lists are given.
+        """
         named = [key for key in _CLASS_LISTS if key in self._metainfo]
         if 0 < len(named) < len(_CLASS_LISTS):
-            raise ValueError(
-                f'Expected `metainfo` for {self.ann_file} to name all of {", ".join(_CLASS_LISTS)}, '
-                f'or none of them, but got {", ".join(named)} alone')
+            raise ValueError(f'Expected all of {", ".join(_CLASS_LISTS)} in `metainfo` for {self.ann_file}, '
+                             f'or none of them, but got only {", ".join(named)}')
         return bool(named)
 
-    def _take_classes(self, categories: Sequence[dict]) -> None:
+    def _set_classes(self, categories: Sequence[dict]) -> None:
         self._metainfo = {**order_classes(categories, self.ann_file), **self._metainfo}
 
     def _check_metainfo(self) -> None:
@@ -223,4 +212,4 @@ class PanopticMapDataset(CocoPanopticDataset):
             raise ValueError(
                 'Expected `classes` of `metainfo` to be `thing_classes` followed by `stuff_classes`, but got '
                 f'{len(self._metainfo["classes"])} classes for {len(things)} things and {len(stuff)} stuff '
-                f'classes, or another order, with {self.ann_file}')
+                f'classes, or another order, for {self.ann_file}')

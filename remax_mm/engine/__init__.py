@@ -1,4 +1,4 @@
-"""What training needs beyond mmengine and mmdet."""
+"""Hooks and optimizer constructors that mmengine and mmdet lack."""
 from .hooks import ChannelsLastHook, CheckClassesHook, CheckWeightsHook, check_weights
 from .optimizers import KernelDecayOptimWrapperConstructor
 

@@ -24,7 +24,7 @@ def annotated_semantic_map(annotation: PanopticAnnotation, ignore_crowd: bool = 
         (H, W) int64 labels in [0, K). Unlabeled pixels and pixels of ids that are not listed are ``IGNORED``.
     """
     segments = [segment for segment in annotation.segments if not (ignore_crowd and segment['iscrowd'])]
-    index = index_segments(annotation.ids.numpy(), [segment['id'] for segment in segments]).index
+    index = index_segments(annotation.ids.numpy(), [segment['id'] for segment in segments]).segment_map
     return np.array([IGNORED, *(segment['category'] for segment in segments)], dtype=np.int64)[index]
 
 

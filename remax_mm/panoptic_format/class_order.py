@@ -1,27 +1,41 @@
-"""From the categories of a COCO panoptic JSON to labels: things first, then stuff."""
-from collections import Counter
-from typing import Dict, Hashable, Iterable, Sequence
+"""The order of classes: from the categories of a COCO panoptic JSON to labels, things first, then stuff."""
+from typing import Any, Dict, List, Mapping, Sequence
+
+from .json_files import check_unique, list_some, require_keys
 
 
-def order_classes(categories: Sequence[dict], ann_file: str) -> dict:
-    """Put the categories of a COCO panoptic JSON into an order: things first, by id inside each group.
-
-    Files that list the same categories in another order get the same classes.
+def sort_categories(categories: Sequence[Mapping], ann_file: str) -> List[Mapping]:
+    """Sort categories: things first, by id within things and within stuff.
 
     Args:
-        categories: Entries with ``id``, ``name``, ``isthing`` (0 or 1) and, if there is one, ``color`` (RGB).
-        ann_file: File that the categories come from, for the messages.
+        categories: Entries with ``id``, ``name`` and ``isthing`` (0 or 1), in any order.
+        ann_file: File of the categories, for error messages.
+
+    Raises:
+        ValueError: a category has no ``isthing``, or an id or a name is repeated.
+    """
+    _check_categories(categories, ann_file)
+    return sorted(categories, key=lambda category: (not category['isthing'], category['id']))
+
+
+def order_classes(categories: Sequence[Mapping], ann_file: str) -> Dict[str, Any]:
+    """Derive the class lists of a dataset from its categories, in the order of :func:`sort_categories`.
+
+    Files with the same categories in different orders get the same classes.
+
+    Args:
+        categories: Entries with ``id``, ``name``, ``isthing`` (0 or 1) and optionally ``color`` (RGB).
+        ann_file: File of the categories, for error messages.
 
     Returns:
-        Metainfo of a dataset: ``classes``, ``thing_classes``, ``stuff_classes``, and ``palette`` where every
+        Metainfo of a dataset: ``classes``, ``thing_classes``, ``stuff_classes``, and ``palette`` if every
         category has a color.
 
     Raises:
-        ValueError: a category has no ``isthing``.
+        ValueError: see :func:`sort_categories`.
     """
-    _check_isthing(categories, ann_file)
-    ordered = sorted(categories, key=lambda category: (not category['isthing'], category['id']))
-    metainfo = dict(
+    ordered = sort_categories(categories, ann_file)
+    metainfo: Dict[str, Any] = dict(
         classes=tuple(category['name'] for category in ordered),
         thing_classes=tuple(category['name'] for category in ordered if category['isthing']),
         stuff_classes=tuple(category['name'] for category in ordered if not category['isthing']))
@@ -30,59 +44,47 @@ def order_classes(categories: Sequence[dict], ann_file: str) -> dict:
     return metainfo
 
 
-def map_categories(categories: Sequence[dict], thing_classes: Sequence[str], stuff_classes: Sequence[str],
+def map_categories(categories: Sequence[Mapping], thing_classes: Sequence[str], stuff_classes: Sequence[str],
                    ann_file: str) -> Dict[int, int]:
-    """Map the category ids of a COCO panoptic JSON to labels by name: things first, then stuff.
+    """Map category ids to labels; categories and classes are matched by name.
 
     Args:
         categories: Entries with ``id``, ``name`` and ``isthing`` (0 or 1), in any order.
         thing_classes: Names of the labels 0, 1, ...
-        stuff_classes: Names of the labels after those of the things.
-        ann_file: File that the categories come from, for the messages.
+        stuff_classes: Names of the labels after the things.
+        ann_file: File of the categories, for error messages.
 
     Returns:
         Category id -> label in [0, K).
 
     Raises:
-        ValueError: a category has no ``isthing``, or one that contradicts the class lists, or a name or id
-            stands there twice, or the names of the categories and of the classes differ.
+        ValueError: a category has no ``isthing``, or one that contradicts the class lists; an id or a name is
+            repeated; or the names of the categories differ from those of the classes.
     """
-    _check_isthing(categories, ann_file)
+    _check_categories(categories, ann_file)
     classes = [*thing_classes, *stuff_classes]
-    names = [category['name'] for category in categories]
-    check_unique('id', 'categories', (category['id'] for category in categories), ann_file)
-    check_unique('name', 'categories', names, ann_file)
     check_unique('name', 'classes of `metainfo`', classes, ann_file)
-    missing, further = set(classes) - set(names), set(names) - set(classes)
-    if missing or further:
-        raise ValueError(f'Expected the categories of {ann_file} to be the classes of `metainfo`, but the '
-                         f'categories lack {list_some(missing)} and have besides {list_some(further)}')
+    names = {category['name'] for category in categories}
+    missing, additional = set(classes) - names, names - set(classes)
+    if missing or additional:
+        raise ValueError(
+            f'Expected the categories of {ann_file} to be the classes of `metainfo`, but missing '
+            f'are {list_some(missing)}, and not in `metainfo` are {list_some(additional)}')
 
     wrong = [c['name'] for c in categories if bool(c['isthing']) != (c['name'] in set(thing_classes))]
     if wrong:
         raise ValueError(f'Expected `isthing` in {ann_file} to agree with `thing_classes` and '
-                         f'`stuff_classes` of `metainfo`, but it contradicts them for {list_some(wrong)}')
+                         f'`stuff_classes` of `metainfo`, but it differs for {list_some(wrong)}')
     label_of_name = {name: label for label, name in enumerate(classes)}
     return {category['id']: label_of_name[category['name']] for category in categories}
 
 
-def list_some(names: Iterable[Hashable]) -> str:
-    """At most five of the names and how many more there are, for a message."""
-    names = sorted(names, key=str)
-    more = f' and {len(names) - 5} more' if len(names) > 5 else ''
-    return (', '.join(map(repr, names[:5])) or 'none') + more
-
-
-def check_unique(what: str, where: str, given: Iterable[Hashable], ann_file: str) -> None:
-    """Raise ValueError where something is given twice."""
-    double = [value for value, count in Counter(given).items() if count > 1]
-    if double:
-        raise ValueError(f'Expected each {what} once in the {where} for {ann_file}, but {list_some(double)} '
-                         'stand there more often')
-
-
-def _check_isthing(categories: Sequence[dict], ann_file: str) -> None:
-    without = [category['name'] for category in categories if 'isthing' not in category]
-    if without:
+def _check_categories(categories: Sequence[Mapping], ann_file: str) -> None:
+    with require_keys(ann_file):
+        ids, names = ([category[key] for category in categories] for key in ('id', 'name'))
+    missing = [category['name'] for category in categories if 'isthing' not in category]
+    if missing:
         raise ValueError(
-            f'Expected `isthing` in every category of {ann_file}, but {list_some(without)} lack it')
+            f'Expected `isthing` in every category of {ann_file}, but {list_some(missing)} do not have it')
+    check_unique('id', 'categories', ids, ann_file)
+    check_unique('name', 'categories', names, ann_file)

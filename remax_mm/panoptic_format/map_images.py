@@ -1,4 +1,4 @@
-"""Work that is done for each image of a dataset, shared out among processes."""
+"""Parallel work on all images of a dataset."""
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from typing import Callable, Iterator, Sequence, TypeVar
@@ -13,12 +13,16 @@ Result = TypeVar('Result')
 def map_images(function: Callable[[Image], Result],
                images: Sequence[Image],
                processes: int = 1) -> Iterator[Result]:
-    """Results of a function of each image, in order, with a progress bar on the standard error stream.
+    """Apply a function to each image, and show a progress bar on the standard error stream.
 
     Args:
-        function: takes one image; for several processes it, the images and the results must be picklable.
-        images: what the function takes.
-        processes: 1 works in this process.
+        function: Takes one image. With several processes, the function, the images and the results must be
+            picklable.
+        images: Inputs of the function.
+        processes: Number of processes; 1 runs in this process.
+
+    Returns:
+        The results, in the order of the images.
 
     Raises:
         ValueError: ``processes`` is less than 1.
@@ -28,7 +32,7 @@ def map_images(function: Callable[[Image], Result],
     if processes == 1:
         yield from track_iter_progress((map(function, images), len(images)), file=sys.stderr)
         return
-    # The processes share the cores already; OpenCV's own threads would only fight over them.
+    # The processes already use all cores; OpenCV's threads would compete with them.
     with ProcessPoolExecutor(processes, initializer=cv2.setNumThreads, initargs=(0, )) as pool:
         results = pool.map(function, images, chunksize=8)
         yield from track_iter_progress((results, len(images)), file=sys.stderr)

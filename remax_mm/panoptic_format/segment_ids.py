@@ -1,6 +1,6 @@
-"""The PNG side of the COCO panoptic format: segment ids as colors, and segments with ids from 1 on.
+"""Segment ids as the colors of a panoptic PNG: id = R + 256 G + 256² B.
 
-Format: https://cocodataset.org/#format-data, section 4; id = R + 256 G + 256^2 B, 0 is unlabeled.
+Format: https://cocodataset.org/#format-data, section 4.
 """
 from pathlib import Path
 from typing import Optional, Union
@@ -12,7 +12,42 @@ import numpy as np
 from .image_files import read_image
 
 VOID_ID = 0
-"""Segment id of unlabeled pixels in a panoptic PNG."""
+"""Segment id of the unlabeled pixels of a panoptic PNG."""
+
+MAX_ID = 256**3 - 1
+"""Largest segment id that a color can encode."""
+
+
+def decode_segment_ids(png: np.ndarray) -> np.ndarray:
+    """Convert the colors of a panoptic PNG to segment ids.
+
+    Args:
+        png: (H, W, 3) uint8 in OpenCV's channel order B, G, R.
+
+    Returns:
+        (H, W) int32 in [0, 2^24).
+    """
+    # The bytes R, G, B, A of a pixel form a little-endian number; its lower three bytes are the id.
+    rgba = cv2.cvtColor(png, cv2.COLOR_BGR2RGBA)
+    return rgba.view('<i4')[..., 0] & MAX_ID
+
+
+def encode_segment_ids(ids: np.ndarray, path: Union[str, Path]) -> np.ndarray:
+    """Convert segment ids to the colors of a panoptic PNG.
+
+    Args:
+        ids: (H, W) segment ids.
+        path: The PNG that the ids are written to, for the error message.
+
+    Returns:
+        (H, W, 3) uint8 in OpenCV's channel order B, G, R.
+
+    Raises:
+        ValueError: an id is not in [0, 2^24).
+    """
+    if ids.size and not 0 <= ids.min() <= ids.max() <= MAX_ID:
+        raise ValueError(f'Expected segment ids in [0, 2^24), but got {ids.min()} to {ids.max()} for {path}')
+    return np.stack([ids // 256**2, ids // 256 % 256, ids % 256], axis=-1).astype(np.uint8)
 
 
 def read_segment_ids(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
@@ -26,14 +61,18 @@ def read_segment_ids(path: str, backend_args: Optional[dict] = None) -> np.ndarr
         (H, W) int32 in [0, 2^24).
 
     Raises:
-        FileNotFoundError: there is no such file.
-        BrokenFileError: the file is no image, or not a whole one.
+        FileNotFoundError: the file does not exist.
+        BrokenFileError: the file is not an image, or is incomplete.
     """
     return decode_segment_ids(read_image(path, backend_args))
 
 
 def write_segment_ids(path: Union[str, Path], ids: np.ndarray) -> None:
-    """Write (H, W) segment ids in [0, 2^24) as a panoptic PNG.
+    """Write segment ids as a panoptic PNG.
+
+    Args:
+        path: The PNG; missing folders are created.
+        ids: (H, W) integers in [0, 2^24).
 
     Raises:
         ValueError: an id is out of range.
@@ -41,21 +80,3 @@ def write_segment_ids(path: Union[str, Path], ids: np.ndarray) -> None:
     """
     if not mmcv.imwrite(encode_segment_ids(ids, path), str(path)):
         raise OSError(f'Cannot write the panoptic PNG {path}')
-
-
-def decode_segment_ids(png: np.ndarray) -> np.ndarray:
-    """Ids R + 256 G + 256² B, (H, W) int32, of a (H, W, 3) uint8 PNG in OpenCV's channel order B, G, R."""
-    # The bytes R, G, B, A of a pixel are a little-endian number with the id in its lower three.
-    rgba = cv2.cvtColor(png, cv2.COLOR_BGR2RGBA)
-    return rgba.view('<i4')[..., 0] & 0xFFFFFF
-
-
-def encode_segment_ids(ids: np.ndarray, path: Union[str, Path]) -> np.ndarray:
-    """Segment ids R + 256 G + 256² B as (H, W, 3) uint8 in OpenCV's channel order B, G, R.
-
-    Raises:
-        ValueError: an id is not in [0, 2^24); names ``path``, the PNG that the ids are for.
-    """
-    if ids.size and not 0 <= ids.min() <= ids.max() < 256**3:
-        raise ValueError(f'Expected segment ids in [0, 2^24), but got {ids.min()} to {ids.max()} for {path}')
-    return np.stack([ids // 256**2, ids // 256 % 256, ids % 256], axis=-1).astype(np.uint8)

@@ -1,39 +1,78 @@
-"""Segments as the JSON of the COCO panoptic format lists them."""
-from typing import List, NamedTuple, Sequence
+"""``segments_info``, the list of an image's segments in the JSON of the COCO panoptic format."""
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
-from scipy.ndimage import find_objects
 
-from .segment_index import index_segments
+from .segment_index import find_boxes, index_segments
 
 
 class SegmentLabel(NamedTuple):
-    """A segment's id in the PNG, its category id in the JSON, and whether it is a crowd."""
+    """A segment's id in the PNG, its category id in the JSON, and whether it is a crowd region."""
     id: int
     category_id: int
     iscrowd: bool = False
 
 
-def describe_segments(ids: np.ndarray, labels: Sequence[SegmentLabel]) -> List[dict]:
-    """The ``segments_info`` of COCO's format: labels with bounding box (x, y, width, height) and area.
+def describe_segments(ids: np.ndarray, labels: Sequence[SegmentLabel]) -> List[Dict[str, Any]]:
+    """Make the ``segments_info`` of an image: each label with its bounding box and area.
 
     Args:
         ids: (H, W) segment ids, 0 is unlabeled.
-        labels: Of the segments, whose order the result keeps.
+        labels: One for each id in ``ids`` except 0; the result keeps their order.
+
+    Returns:
+        Of each segment ``id``, ``category_id``, ``iscrowd`` (0 or 1), ``bbox`` (x, y, width, height) and
+        ``area``, in pixels.
 
     Raises:
         ValueError: the ids of map and labels differ, or an id has two labels.
     """
-    index, unknown, unseen, areas = index_segments(ids, [label.id for label in labels])
-    if unknown or unseen or len({label.id for label in labels}) < len(labels):
+    num_ids = len({label.id for label in labels})
+    segment_map, unknown, unseen, areas = index_segments(ids, [label.id for label in labels])
+    if unknown or unseen or num_ids < len(labels):
         raise ValueError(f'Expected one label for each segment, but {unknown[:5] or "none"} have no label, '
-                         f'{unseen[:5] or "none"} have no pixel, and {len(labels)} labels have '
-                         f'{len({label.id for label in labels})} ids')
+                         f'{unseen[:5] or "none"} have no pixel, and {len(labels)} labels have {num_ids} ids')
+    boxes = find_boxes(segment_map, len(labels))
     return [
         dict(
             id=int(label.id),
             category_id=int(label.category_id),
             iscrowd=int(label.iscrowd),
-            bbox=[columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
-            area=area) for label, area, (rows, columns) in zip(labels, areas.tolist(), find_objects(index))
+            bbox=box,
+            area=area) for label, box, area in zip(labels, boxes, areas.tolist())
     ]
+
+
+def label_segments(annotation: Mapping, label_of: Mapping[int, int], num_things: int,
+                   ann_file: str) -> List[Dict[str, Any]]:
+    """Replace the category ids of an image's segments by labels.
+
+    Args:
+        annotation: Entry of ``annotations`` in a panoptic JSON.
+        label_of: Label in [0, K) of each category id; things come first.
+        num_things: Number of thing classes.
+        ann_file: The JSON, for the error message.
+
+    Returns:
+        Of each segment ``id``, ``category`` (label in [0, K)), ``is_thing``, ``iscrowd``, and ``area`` (in
+        pixels, None if the JSON does not give it).
+
+    Raises:
+        ValueError: a segment has an unknown category.
+    """
+    segments = []
+    for segment in annotation['segments_info']:
+        label = label_of.get(segment['category_id'])
+        if label is None:
+            image = f'{annotation["image_id"]!r} ({annotation.get("file_name", "no file name")})'
+            raise ValueError(f'Expected segments of the known categories in {ann_file}, but segment '
+                             f'{segment["id"]} of image {image} has the unknown category '
+                             f'{segment["category_id"]}')
+        segments.append(
+            dict(
+                id=segment['id'],
+                category=label,
+                is_thing=label < num_things,
+                iscrowd=bool(segment.get('iscrowd', False)),
+                area=segment.get('area')))
+    return segments

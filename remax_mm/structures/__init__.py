@@ -1,3 +1,4 @@
+"""NamedTuples that travel between the parts of a model, and ``full_precision``."""
 from .dual_path_features import DualPathFeatures
 from .full_precision import full_precision
 from .mask_prediction import MaskPrediction

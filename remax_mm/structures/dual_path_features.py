@@ -1,17 +1,18 @@
+"""Output of MaX-DeepLab's backbone."""
 from typing import NamedTuple, Tuple
 
 from torch import Tensor
 
 
 class DualPathFeatures(NamedTuple):
-    """What the backbone of MaX-DeepLab hands to its head; all of it is activated.
+    """Input of MaX-DeepLab's head. An activation was applied to all of it.
 
     Attributes:
-        panoptic: (B, C, h, w) at stride 4, what masks are made on.
-        semantic: for the auxiliary semantic head: the features of the stages at strides 4, 8 and 16, then its
-            main one, at stride 16, or at 4 where the backbone has decoded it.
-        class_embedding: (B, C', N), the memory for the classes of the slots.
-        mask_embedding: (B, C', N), the memory for their masks.
+        panoptic: (B, C, h, w) at stride 4, the feature that the masks are computed from.
+        semantic: input of the auxiliary semantic head: the features of the stages at strides 4, 8 and 16,
+            then its main feature, at stride 16, or at stride 4 if the backbone has a decoder.
+        class_embedding: (B, C', N), slot embeddings that the classes are computed from.
+        mask_embedding: (B, C', N), slot embeddings that the masks are computed from.
     """
     panoptic: Tensor
     semantic: Tuple[Tensor, ...]

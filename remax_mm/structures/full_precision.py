@@ -1,8 +1,8 @@
-"""Where half precision must not reach, under mixed precision as well."""
+"""Conversion to float32 where half precision is not accurate enough."""
 import torch
 from torch import Tensor
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """``x`` in at least float32: half precision is widened, float64 (gradient checks) stays as it is."""
+    """Convert half precision to float32; float32 and float64 stay as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

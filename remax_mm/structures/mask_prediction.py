@@ -1,14 +1,14 @@
-"""What a mask transformer predicts, and the shape letters used in the whole package.
+"""Output of a mask transformer, and the shape letters that the whole package uses.
 
-======  ==================================================================
+======  ===================================================================
 B       images of a batch
 N       mask slots (queries, cluster centers)
 K       classes without void: things first, then stuff
-D       width of the pixel embedding
-M       ground-truth segments of an image, padded to the batch's largest
+D       channels of the pixel embedding
+M       ground-truth segments of an image, padded to the largest of a batch
 H, W    network input, in pixels
 h, w    feature or mask resolution
-======  ==================================================================
+======  ===================================================================
 """
 from typing import NamedTuple, Optional
 
@@ -16,13 +16,13 @@ from torch import Tensor
 
 
 class MaskPrediction(NamedTuple):
-    """One output of the transformer decoder; of a list of them the last is the final one.
+    """One output of the transformer decoder. The last one of a list is the final output.
 
     Attributes:
-        class_logits: (B, N, K + 1), columns things, stuff, void.
-        mask_logits: (B, N, h, w), as predicted, never relaxed.
+        class_logits: (B, N, K + 1), columns: things, stuff, void.
+        mask_logits: (B, N, h, w), not relaxed.
         pixel_feature: (B, D, h, w), unit length over D.
-        relaxed_mask_logits: (B, N, h, w), Eq. 2 of ReMaX; None where ReMask is off, as it is at test.
+        relaxed_mask_logits: (B, N, h, w), Eq. 2 of ReMaX; None if ReMask is off, as it is at test.
         sem_logits: (B, K, h', w') of the stage's own semantic head, at the stage's resolution; training only.
     """
     class_logits: Tensor
@@ -33,5 +33,5 @@ class MaskPrediction(NamedTuple):
 
     @property
     def supervised_mask_logits(self) -> Tensor:
-        """The mask logits that the panoptic losses see: (B, N, h, w), relaxed where ReMask was on."""
+        """Mask logits (B, N, h, w) that the panoptic losses supervise: relaxed if ReMask was on."""
         return self.mask_logits if self.relaxed_mask_logits is None else self.relaxed_mask_logits

@@ -1,14 +1,15 @@
+"""Result of matching mask slots with ground-truth segments."""
 from typing import NamedTuple
 
 from torch import Tensor
 
 
 class Match(NamedTuple):
-    """Pairs of mask slots and ground-truth segments of one image, P of them, ordered by segment.
+    """The P matched pairs of one image, ordered by segment.
 
     Attributes:
-        slot: (P,) int64, indices into the N mask slots, no index twice.
-        segment: (P,) int64, indices into the M segments, ascending, no index twice.
+        slot: (P,) int64, indices into the N mask slots, each at most once.
+        segment: (P,) int64, indices into the M segments, ascending, each at most once.
         mask_dice: (P,) Dice of each pair in [0, 1], without gradient.
         class_similarity: (P,) probability of the segment's class, in [0, 1], without gradient.
     """

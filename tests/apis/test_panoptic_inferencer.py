@@ -106,7 +106,8 @@ def test_init__bad_input():
 
 def test_init__weights_of_another_model(tmp_path):
     torch.save(dict(state_dict=dict(bias=torch.ones(1))), tmp_path / 'other.pth')
-    with pytest.raises(ValueError, match=r'other.pth to fill the 1 of the model, but 1 are missing .weight.'):
+    with pytest.raises(
+            ValueError, match=r'other.pth to have all 1 weights of the model, but 1 are missing .weight.'):
         PanopticInferencer(_config(), str(tmp_path / 'other.pth'), 'cpu')
 
 

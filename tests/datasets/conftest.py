@@ -1,4 +1,4 @@
-"""A small panoptic dataset on disk, in COCO's format, with every case that matters."""
+"""A small dataset in the COCO panoptic format, with things, stuff, crowd regions and void."""
 import json
 from pathlib import Path
 from typing import Callable, Dict, Iterator, NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
 
-# In the JSON's order; the labels are those of METAINFO below: things first, by name.
+# In the order of the JSON, which differs from the order of the labels in METAINFO.
 CATEGORIES = [
     dict(id=200, name='grass', isthing=0, supercategory='ground'),
     dict(id=7, name='dog', isthing=1, supercategory='animal'),
@@ -20,14 +20,14 @@ METAINFO = dict(
     thing_classes=('cat', 'dog'),
     stuff_classes=('sky', 'grass'),
     palette=[(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)])
-SKY = 65536 * 7 + 256 * 5 + 3  # an id with all three channels in use
+SKY = 65536 * 7 + 256 * 5 + 3  # an id that uses all three channels
 
 
 class TinySet(NamedTuple):
     root: Path
     ids: Dict[int, np.ndarray]  # image id -> (H, W) segment ids
-    rewrite: Callable  # rewrite(function) edits the loaded JSON in place
-    write_png: Callable  # write_png(image id, (H, W) segment ids) replaces a ground truth
+    rewrite: Callable  # rewrite(function): the function changes the content of the JSON in place
+    write_png: Callable  # write_png(image id, (H, W) segment ids) replaces a PNG
 
     def arguments(self, **kwargs) -> dict:
         """Arguments of CocoPanopticMapDataset."""
@@ -68,11 +68,11 @@ def _mmdet_scope() -> Iterator[None]:
 
 @pytest.fixture
 def tiny_set(tmp_path: Path) -> TinySet:
-    """Image 1: things (one of a single pixel), stuff, crowd, unlabeled; 2: stuff; 3: crowd; 4: nothing."""
+    """Image 1: things (one with a single pixel), stuff, crowd, void; 2: stuff; 3: crowd and void; 4: void."""
     mixed = np.full((20, 30), 300000, np.int64)  # grass
     mixed[:8] = SKY
     mixed[2:6, 3:9] = 255  # cat
-    mixed[2:6, 9:12] = 256  # cat, touching the other
+    mixed[2:6, 9:12] = 256  # cat, adjacent to the other one
     mixed[15, 15] = 77  # dog, a single pixel
     mixed[12:18, 20:28] = 1000  # crowd of dogs
     mixed[19] = 0  # unlabeled
@@ -105,7 +105,7 @@ def tiny_set(tmp_path: Path) -> TinySet:
     for number, segment_ids in ids.items():
         height, width = segment_ids.shape
         cv2.imwrite(str(tmp_path / 'images' / f'{number:03d}.png'), rng.integers(0, 256, (height, width, 3)))
-        # The PNG's name is not the image's, as in Cityscapes.
+        # The name of the PNG differs from that of the image, as in Cityscapes.
         write_png(number, segment_ids)
         images.append(dict(id=number, file_name=f'{number:03d}.png', height=height, width=width))
         annotations.append(

@@ -1,7 +1,7 @@
-"""Small datasets with the folders and file names of the originals, and what was drawn into them.
+"""Small synthetic datasets with the folders and file names of Cityscapes, ADE20K and user data.
 
-Every function writes photos and annotation as a download has them, before any converter of
-``tools/dataset_converters`` has run (:func:`run_converter` runs one), and returns the truth by image.
+Each function writes photos and annotations in the original format, which a converter of
+``tools/dataset_converters`` reads (:func:`run_converter`), and returns the segments of each image.
 """
 import importlib
 import json
@@ -18,9 +18,9 @@ from remax_mm.datasets.mini_drawing import DrawnSegment
 
 CONVERTERS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters'
 CONTENTS = ('mixed', 'things', 'stuff', 'crowd', 'void')
-"""What an image can show: a bit of all, or one kind alone or nearly so."""
+"""Contents of an image: all kinds of segments, or mainly one kind."""
 
-# cityscapesScripts, helpers/labels.py: some labels that are evaluated, and some that are not.
+# cityscapesScripts, helpers/labels.py: some labels that are evaluated, and some that are ignored.
 CITYSCAPES_IDS = dict(road=7, building=11, sky=23, person=24, car=26, bicycle=33)
 CITYSCAPES_IGNORED = (0, 3, 15, 29, 30003)  # unlabeled, out of roi, bridge, a group of caravans, a trailer
 
@@ -34,19 +34,19 @@ USER_VOID = 255
 
 
 class Drawn(NamedTuple):
-    """An image's size (height, width) and its segments, which do not overlap; the rest is void."""
+    """Size (height, width) of an image, and its segments without overlap; all other pixels are void."""
     size: tuple
     segments: List[DrawnSegment]
 
 
 def draw_segments(rng: np.random.Generator, size: Sequence[int], things: Sequence[str], stuff: Sequence[str],
                   content: str) -> Drawn:
-    """Rectangles of two or more kinds of things on bands of two or more kinds of stuff.
+    """Draw rectangular things on horizontal bands of stuff.
 
     Args:
-        rng: Source of the places.
+        rng: Random generator of the positions.
         size: Height and width, at least 32.
-        things, stuff: Names of classes.
+        things, stuff: Names of at least two classes each.
         content: One of :data:`CONTENTS`.
     """
     height, width = size
@@ -66,7 +66,7 @@ def draw_segments(rng: np.random.Generator, size: Sequence[int], things: Sequenc
     if content in ('mixed', 'things'):
         left = int(rng.integers(2, width // 4))
         paint(things[0], slice(horizon, height - 4), slice(left, left + width // 6), 1)
-        # Of the same class, and touching it.
+        # A second thing of the same class, adjacent to the first.
         paint(things[0], slice(horizon + 2, height - 8), slice(left + width // 6, left + width // 3), 2)
         paint(things[1], slice(3, horizon // 2), slice(left, left + 5), 3)
         paint(things[1], slice(3, 4), slice(width - 2, width - 1), 4)  # a single pixel
@@ -92,7 +92,7 @@ def draw_segments(rng: np.random.Generator, size: Sequence[int], things: Sequenc
 
 
 def draw_photo(rng: np.random.Generator, drawn: Drawn) -> np.ndarray:
-    """(H, W, 3) uint8: a color for each class, a little another for each segment, and noise."""
+    """(H, W, 3) uint8: one color per class, with small differences between segments and noise."""
     photo = np.full((*drawn.size, 3), 128.0)
     for segment in drawn.segments:
         color = np.random.default_rng(list(segment.name.encode())).uniform(20, 235, 3)
@@ -105,12 +105,12 @@ def write_cityscapes(folder: Path,
                      contents: Sequence[str] = CONTENTS,
                      size: Sequence[int] = (65, 129),
                      seed: int = 0) -> Dict[str, Dict[str, Drawn]]:
-    """Write ``leftImg8bit`` and ``gtFine`` as downloaded: an image for each of ``contents`` in two cities.
+    """Write ``leftImg8bit`` and ``gtFine`` of Cityscapes: an image for each of ``contents``, in two cities.
 
-    Ignored labels of all sorts stand for void.
+    Void pixels have different ignored labels.
 
     Returns:
-        Split -> image id -> what was drawn.
+        Split -> image id -> segments.
     """
     truth: Dict[str, Dict[str, Drawn]] = {}
     for split in splits:
@@ -143,11 +143,11 @@ def write_ade20k(folder: Path,
                  seed: int = 0) -> Dict[str, Dict[str, Drawn]]:
     """Write ``images``, ``annotations`` and ``annotations_instance`` of ADEChallengeData2016.
 
-    ADE20K has no crowds: things without an instance, which are drawn where there would be some, are void.
-    Under one thing the semantic annotation says stuff, as it does at many borders of the real one.
+    ADE20K has no crowd regions; they are drawn as things without an instance, which become void. The semantic
+    annotation of one thing is stuff, as at many borders in the real dataset.
 
     Returns:
-        Split -> image id -> what was drawn, without those things.
+        Split -> image id -> segments, without crowd regions.
     """
     thing_classes = ADE20KPanopticMapDataset.METAINFO['thing_classes']
     truth: Dict[str, Dict[str, Drawn]] = {}
@@ -182,12 +182,12 @@ def write_user_masks(folder: Path,
                      contents: Sequence[str] = CONTENTS,
                      size: Sequence[int] = (65, 97),
                      seed: int = 0) -> Dict[str, Dict[str, Drawn]]:
-    """Write somebody's own data: ``{images,semantic,instances}/{split}`` and ``classes.json``.
+    """Write user data: ``{images,semantic,instances}/{split}`` and ``classes.json``.
 
-    ``instances_{split}.json`` says the same as the instance PNGs, as RLE. Void has the value ``USER_VOID``.
+    ``instances_{split}.json`` has the same instances as the PNGs, as RLE. Void has the value ``USER_VOID``.
 
     Returns:
-        Split -> name of the photo -> what was drawn.
+        Split -> file name of the photo -> segments.
     """
     value_of = {entry['name']: entry['value'] for entry in USER_CLASSES}
     things = [entry['name'] for entry in USER_CLASSES if entry['isthing']]
@@ -233,13 +233,13 @@ def _instance(number: int, image_id: int, things: Sequence[str], segment: DrawnS
 
 
 def _write(path: Path, values: np.ndarray) -> None:
-    """Write an image; three channels are R, G, B."""
+    """Write an image; channels are in the order R, G, B."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), values[..., ::-1] if values.ndim == 3 else values)
 
 
 def run_converter(name: str, *arguments: object) -> None:
-    """Run ``tools/dataset_converters/<name>.py`` with command line arguments, in this process."""
+    """Run ``tools/dataset_converters/<name>.py`` with command line arguments in this process."""
     if str(CONVERTERS) not in sys.path:
         sys.path.insert(0, str(CONVERTERS))
     importlib.import_module(name).main([str(argument) for argument in arguments])

@@ -1,4 +1,4 @@
-"""ADE20K's classes, held against the lists of mmseg and of Mask2Former."""
+"""The classes of ADE20K against the lists of mmseg and of Mask2Former."""
 from mmseg.datasets import ADE20KDataset
 
 from remax_mm.datasets.ade20k_panoptic import SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset
@@ -24,7 +24,7 @@ def test_metainfo__things_are_the_instance_classes():
 
 
 def test_scene_parsing_classes__order_of_mmseg():
-    """mmseg has shorter names, most of them among the words of ours; the others mean the same."""
+    """mmseg uses one of the words of our names; the remaining pairs are synonyms."""
     pairs = zip(SCENE_PARSING_CLASSES, ADE20KDataset.METAINFO['classes'], strict=True)
     assert [(ours, theirs) for ours, theirs in pairs
             if theirs.strip() not in ours.split(', ')] == [('window', 'windowpane'), ('tub', 'bathtub'),

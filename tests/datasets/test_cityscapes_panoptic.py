@@ -1,4 +1,4 @@
-"""Reading Cityscapes: things first, photos found by their ids."""
+"""The Cityscapes dataset: things first, paths of photos from image ids."""
 import json
 
 import pytest
@@ -38,7 +38,7 @@ def test_metainfo__things_first_with_the_colors_of_cityscapes():
     assert metainfo['thing_classes'] == ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle',
                                          'bicycle')
     assert metainfo['classes'] == metainfo['thing_classes'] + metainfo['stuff_classes']
-    # mmseg has the order of the train ids, stuff first.
+    # mmseg uses the order of the train ids, stuff first.
     theirs = CityscapesDataset.METAINFO
     assert metainfo['stuff_classes'] == tuple(theirs['classes'][:11])
     assert dict(zip(metainfo['classes'], metainfo['palette'])) == {
@@ -59,7 +59,7 @@ def test_dataset__records(folder):
     assert sorted((s['id'], s['category'], s['is_thing'], s['iscrowd'])
                   for s in record['segments_info']) == [(7, 8, False, False), (11, 10, False, False),
                                                         (23, 18, False, False)]  # road, building, sky
-    # Crowd of bicycles 33, instances 1000 * label + number.
+    # The crowd region of bicycles has the id 33; instances have 1000 * label + number.
     mixed = {s['id']: s for s in data.get_data_info(0)['segments_info']}
     assert mixed[33]['iscrowd'] and mixed[33]['is_thing'] and mixed[33]['category'] == 7
     assert {value // 1000 for value in mixed if value >= 1000} == {24, 26}
@@ -80,7 +80,7 @@ def test_dataset__test_split_without_annotations(folder):
 
 
 @pytest.mark.parametrize('wrong', [17, 'aachen', 'aachen_000000_000019_leftImg8bit', 'a_b_000000_000019'])
-def test_dataset__ids_of_something_else(folder, wrong):
+def test_dataset__invalid_image_id(folder, wrong):
     _rewrite(folder, lambda content: content['images'][0].update(id=wrong))
-    with pytest.raises(ValueError, match=f'<city>_.* of Cityscapes in .*_val.json, but got {wrong!r}'):
+    with pytest.raises(ValueError, match=f'Cityscapes image ids <city>_.* in .*_val.json, but got {wrong!r}'):
         _build(folder)

@@ -1,4 +1,4 @@
-"""COCO's classes."""
+"""The classes of COCO, and two of its images."""
 import json
 
 import pytest
@@ -10,7 +10,7 @@ def test_dataset__classes_of_coco_unless_all_lists_are_given(tiny_set):
     assert len(CocoPanopticMapDataset(**tiny_set.arguments()).metainfo['classes']) == 4
     with pytest.raises(ValueError, match='4 classes for 80 things and 53 stuff'):
         CocoPanopticMapDataset(**tiny_set.arguments(metainfo=dict(classes=('cat', 'dog', 'sky', 'grass'))))
-    with pytest.raises(ValueError, match="categories lack 'airplane', .* and have besides 'grass', 'sky'"):
+    with pytest.raises(ValueError, match="missing are 'airplane', .* not in `metainfo` are 'grass', 'sky'"):
         CocoPanopticMapDataset(**tiny_set.arguments(metainfo=None))
 
 

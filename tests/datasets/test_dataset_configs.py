@@ -1,4 +1,4 @@
-"""The dataset configs: they build, run, and agree with the numbers of deeplab2."""
+"""The dataset configs: they can be built and run, and have the numbers of deeplab2."""
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,12 @@ def _steps(pipeline):
 
 
 def _linspace(low, high, step=0.1):
-    """Scales as deeplab2 draws them (data/preprocessing/preprocess_utils.py, get_random_scale)."""
+    """Scales of deeplab2 (data/preprocessing/preprocess_utils.py, get_random_scale)."""
     return np.linspace(low, high, int((high - low) / step + 1 + 1e-6))
 
 
 def _longer_sides(side, scales):
-    """A side of x pixels becomes int((x - 1) * scale + 1)."""
+    """Lengths int((side - 1) * scale + 1) of the longer side."""
     return [(int((side - 1) * scale + 1 + 1e-6), ) * 2 for scale in scales]
 
 
@@ -77,7 +77,7 @@ def test_config__augmentation_of_cityscapes():
     assert list(_steps(config.test_pipeline)) == ['LoadImageFromFile', 'LoadSegmentIds', 'PackPanopticInputs']
 
 
-def test_config__mini_set_keeps_its_plain_augmentation():
+def test_config__mini_dataset_without_color_and_copy_paste():
     config = Config.fromfile(FOLDER / 'mini_panoptic.py')
     train = _steps(config.train_dataloader.dataset.pipeline)
     assert list(train) == [
@@ -90,7 +90,7 @@ def test_config__mini_set_keeps_its_plain_augmentation():
         config.test_pipeline)) == ['LoadImageFromFile', 'Resize', 'LoadSegmentIds', 'PackPanopticInputs']
 
 
-def test_config__641_on_real_photos(coco_sample):
+def test_config__641_on_coco_images(coco_sample):
     config = Config.fromfile(FOLDER / 'coco_panoptic_641.py')
     dataset = config.val_dataloader.dataset
     dataset.data_root = str(coco_sample)
@@ -108,7 +108,7 @@ def test_config__641_on_real_photos(coco_sample):
         assert packed['data_samples'].gt_panoptic_seg.segment_map.shape == (1, 641, 641)
 
 
-def test_config__mini_set_trains_on_full_crops(tmp_path):
+def test_config__mini_dataset_gives_full_crops(tmp_path):
     write_mini_panoptic(tmp_path, 4, 2)
     config = Config.fromfile(FOLDER / 'mini_panoptic.py')
     np.random.seed(0)
@@ -127,7 +127,7 @@ def test_config__mini_set_trains_on_full_crops(tmp_path):
 @pytest.mark.parametrize('name, write, converter, crop',
                          [('cityscapes_panoptic', write_cityscapes, 'cityscapes_panoptic', (1025, 2049)),
                           ('ade20k_panoptic_641', write_ade20k, 'ade20k_panoptic', (641, 641))])
-def test_config__trains_and_tests_on_the_layout_of_the_download(tmp_path, name, write, converter, crop):
+def test_config__runs_on_converted_files(tmp_path, name, write, converter, crop):
     write(tmp_path, contents=('mixed', 'stuff', 'crowd'))
     run_converter(converter, tmp_path)
     config = Config.fromfile(FOLDER / f'{name}.py')

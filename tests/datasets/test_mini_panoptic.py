@@ -1,4 +1,4 @@
-"""The drawn set on disk is what COCO's panoptic format says, and what the dataset class reads."""
+"""The mini dataset on disk is valid COCO panoptic data, and its dataset class reads it."""
 import json
 
 import cv2
@@ -27,7 +27,7 @@ def _bytes(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
-def test_write_mini_panoptic__segments_are_those_of_the_pngs(mini):
+def test_write_mini_panoptic__json_agrees_with_the_pngs(mini):
     for split, count in (('train', NUM_TRAIN), ('val', NUM_VAL)):
         content = _content(mini, split)
         assert len(content['images']) == len(content['annotations']) == count
@@ -58,7 +58,7 @@ def test_write_mini_panoptic__categories(mini):
 
 
 def test_write_mini_panoptic__variety(mini):
-    """Every class, occlusion, crowds and unlabeled pixels come up; a stuff class is one segment at most."""
+    """All classes, crowd regions and unlabeled pixels occur; a stuff class has at most one segment."""
     content = _content(mini, 'train')
     isthing = {c['id']: c['isthing'] for c in content['categories']}
     seen, crowds, unlabeled = set(), 0, 0
@@ -83,39 +83,40 @@ def test_write_mini_panoptic__same_settings_same_bytes(mini, tmp_path):
     assert _bytes(tmp_path / 'less')[name] == _bytes(mini)[name] != _bytes(tmp_path / 'other')[name]
 
 
-def test_write_mini_panoptic__reuses_and_refuses(mini, tmp_path):
+def test_write_mini_panoptic__existing_files_are_kept(mini, tmp_path):
     before = _bytes(mini)
     assert not write_mini_panoptic(mini, NUM_TRAIN, NUM_VAL, size=97)
     with pytest.raises(FileExistsError, match="'seed': 5.*'seed': 0"):
         write_mini_panoptic(mini, NUM_TRAIN, NUM_VAL, size=97, seed=5)
     assert _bytes(mini) == before
 
-    foreign = tmp_path / 'foreign'
-    foreign.mkdir()
-    (foreign / 'thesis.txt').write_text('mine')
-    with pytest.raises(FileExistsError, match=f'foreign.*no {SETTINGS_FILE}'):
-        write_mini_panoptic(foreign, 1, 1)
-    assert list(_bytes(foreign)) == ['thesis.txt']
+    other = tmp_path / 'other'
+    other.mkdir()
+    (other / 'notes.txt').write_text('text')
+    with pytest.raises(FileExistsError, match=f'other.*no {SETTINGS_FILE}'):
+        write_mini_panoptic(other, 1, 1)
+    assert list(_bytes(other)) == ['notes.txt']
 
 
-def test_write_mini_panoptic__takes_up_an_interrupted_run(tmp_path, monkeypatch):
+def test_write_mini_panoptic__continues_an_interrupted_run(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr('remax_mm.datasets.mini_panoptic.describe_segments', lambda *args: 1 / 0)
+        patch.setattr('remax_mm.panoptic_format.split_writer.describe_segments', lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write_mini_panoptic(tmp_path, 2, 1, size=65)
+    assert (tmp_path / 'images' / 'train' / '000000000001.jpg').exists()
     assert write_mini_panoptic(tmp_path, 2, 1, size=65)
     assert len(_content(tmp_path, 'train')['images']) == 2
     assert not write_mini_panoptic(tmp_path, 2, 1, size=65)
 
 
 @pytest.mark.parametrize('wrong', [dict(num_train=0), dict(num_val=0), dict(size=63), dict(seed=-1)])
-def test_write_mini_panoptic__numbers_out_of_range(tmp_path, wrong):
+def test_write_mini_panoptic__number_out_of_range(tmp_path, wrong):
     with pytest.raises(ValueError, match='at least'):
         write_mini_panoptic(tmp_path / 'mini', **wrong)
     assert not (tmp_path / 'mini').exists()
 
 
-def test_mini_panoptic_dataset__reads_it(mini):
+def test_mini_panoptic_dataset__reads_what_was_written(mini):
     data = DATASETS.build(
         dict(
             type='MiniPanopticMapDataset',
@@ -138,7 +139,7 @@ def test_draw_thing__mask_is_where_the_image_changes(name):
     image = np.full((97, 97, 3), 40.0)
     mask = draw_thing(np.random.default_rng(0), image, name, np.array([48.0, 40.0]), 25.0)
     changed = (abs(image - 40) > 1).any(-1)
-    # The border is blended over a pixel across it, which is longer along a star's tip.
+    # Edges are blended over about one pixel, and over more at the corners of a star.
     mask_and_rim = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5))) > 0
     core = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0
     assert not changed[~mask_and_rim].any()
@@ -146,7 +147,7 @@ def test_draw_thing__mask_is_where_the_image_changes(name):
     assert 0.2 * np.pi * 25**2 < mask.sum() < 1.1 * np.pi * 25**2
 
 
-def test_draw_thing__partly_and_wholly_outside():
+def test_draw_thing__partly_and_completely_outside():
     for center in ((0, 0), (96, 50), (-60, 20), (50, 200)):
         image = np.zeros((97, 97, 3))
         mask = draw_thing(np.random.default_rng(0), image, 'disc', np.array(center, float), 20.3)

@@ -1,4 +1,4 @@
-"""From the files of a download to PQ: converter, dataset, pipeline and metric, exact to the pixel."""
+"""Converter, dataset, pipeline and metric together, on the original files of each dataset, pixel by pixel."""
 import runpy
 from typing import Dict, NamedTuple
 
@@ -53,7 +53,7 @@ def _user(folder, split, source='--instances'):
 
 
 class Layout(NamedTuple):
-    """What was drawn, by the id of the image (its file name where that is a number), and the dataset."""
+    """The segments of each image, by image id (by file name if ids are numbers), and the dataset."""
     truth: Dict[str, Drawn]
     data: PanopticMapDataset
 
@@ -82,7 +82,7 @@ def _name(sample, truth):
     return sample.img_id if sample.img_id in truth else sample.img_path.rsplit('/', 1)[1]
 
 
-def test_layout__ground_truth_is_what_was_drawn(layout):
+def test_layout__ground_truth_equals_the_drawn_segments(layout):
     truth, data = layout
     classes, things = data.metainfo['classes'], data.metainfo['thing_classes']
     assert list(classes) == [*things, *data.metainfo['stuff_classes']]  # things first
@@ -106,14 +106,14 @@ def test_layout__ground_truth_is_what_was_drawn(layout):
             assert classes[sample.gt_segments.labels[row - 1]] == segment.name
             assert bool(sample.gt_segments.is_thing[row - 1]) == (segment.name in things)
         assert rows == set(range(1, len(sample.gt_segments) + 1))
-        assert np.array_equal(index == 0, expected_void)  # crowds too
+        assert np.array_equal(index == 0, expected_void)  # unlabeled or crowd
         crowd = [info for info in sample.segments_info if info['iscrowd']]
         assert len(crowd) == sum(segment.iscrowd for segment in drawn.segments)
     assert seen == set(truth)
 
 
 def _perfect(sample, num_classes):
-    """The ground truth as a prediction: label + 1000 * instance, void K."""
+    """The ground truth as a predicted map: label + 1000 * instance, void K."""
     index = sample.gt_panoptic_seg.segment_map.long()
     labels, is_thing = sample.gt_segments.labels, sample.gt_segments.is_thing
     values = labels + 1000 * is_thing * torch.arange(1, len(labels) + 1)
@@ -154,7 +154,7 @@ def test_layout__checker_finds_no_error(layout):
 
 
 def test_layout__exported_predictions_score_100(layout, tmp_path):
-    """Through the files of panopticapi: ids of images that are strings, category ids of the file."""
+    """Evaluation of exported files, with string image ids and the category ids of the annotations."""
     metric = PanopticQualityMetric(
         format_only=True, outfile_prefix=str(tmp_path / 'val'), ann_file=layout.data.ann_file)
     metric.dataset_meta = layout.data.metainfo

@@ -1,4 +1,4 @@
-"""Reading COCO panoptic annotations: labels by name, all segments, and errors that name file and reason."""
+"""Reading of COCO panoptic annotations: labels by name, all segments, and errors that name the file."""
 import shutil
 
 import pytest
@@ -43,7 +43,7 @@ def test_dataset__built_from_the_registry(tiny_set):
 def test_dataset__filter(tiny_set):
     assert sorted(_records(tiny_set)) == [1, 2, 3, 4]
     assert sorted(_records(tiny_set, filter_cfg=dict(filter_empty_gt=False))) == [1, 2, 3, 4]
-    # Stuff alone is ground truth; crowd alone and nothing at all are not.
+    # Images with only stuff are kept; images with only crowd regions, or without segments, are removed.
     assert sorted(_records(tiny_set, filter_cfg=dict(filter_empty_gt=True))) == [1, 2]
     assert sorted(_records(tiny_set, filter_cfg=dict(min_size=12))) == [1, 2, 3]
     assert sorted(_records(tiny_set, test_mode=True, filter_cfg=dict(min_size=12))) == [1, 2, 3, 4]
@@ -63,7 +63,7 @@ def test_dataset__test_images_without_ground_truth(tiny_set):
     records = _records(tiny_set, test_mode=True, data_prefix=dict(img='images/'))
     assert [record['seg_map_path'] for record in records.values()] == [None] * 4
     assert records[1]['segments_info'] == []
-    with pytest.raises(ValueError, match='`seg` for training'):
+    with pytest.raises(ValueError, match='`seg` of `data_prefix` for training on .*panoptic.json'):
         _records(tiny_set, data_prefix=dict(img='images/'))
 
 
@@ -78,7 +78,7 @@ def test_dataset__png_name_from_the_photo(tiny_set):
 
 
 @pytest.mark.parametrize('all_things', [True, False])
-def test_dataset__one_kind_alone(tiny_set, all_things):
+def test_dataset__only_things_or_only_stuff(tiny_set, all_things):
     names = ('cat', 'dog', 'sky', 'grass')
     things, stuff = (names, ()) if all_things else ((), names)
 
@@ -121,26 +121,30 @@ def _drop_isthing(content):
 
 @pytest.mark.parametrize('edit, message', [
     (lambda c: c['annotations'][1]['segments_info'][0].update(category_id=99),
-     'category ids of .*panoptic.json.*002.png has a segment of category 99'),
-    (_drop_isthing, "isthing.* every category of .*panoptic.json, but 'dog' lack"),
-    (_edit_category('dog', isthing=0), "agree with .*contradicts them for 'dog'"),
-    (_edit_category('sky', isthing=1), "agree with .*contradicts them for 'sky'"),
-    (_edit_category('dog', name='wolf'), "panoptic.json.* lack 'dog' and have besides 'wolf'"),
-    (lambda c: c['categories'].append(dict(id=4, name='cow', isthing=1)), "lack none and have besides 'cow'"),
+     r'panoptic.json, but segment 12 of image 2 \(002_panoptic.png\) has the unknown category 99'),
+    (_drop_isthing, "isthing.* every category of .*panoptic.json, but 'dog' do not have"),
+    (_edit_category('dog', isthing=0), "agree with .*differs for 'dog'"),
+    (_edit_category('sky', isthing=1), "agree with .*differs for 'sky'"),
+    (_edit_category('dog',
+                    name='wolf'), "panoptic.json.* missing are 'dog', and not in `metainfo` are 'wolf'"),
+    (lambda c: c['categories'].append(dict(id=4, name='cow', isthing=1)),
+     "missing are none, and not in `metainfo` are 'cow'"),
     (lambda c: c['categories'].append(dict(id=4, name='dog', isthing=1)), "once in the categories .*'dog'"),
-    (lambda c: c.pop('categories'), "`categories` in .*panoptic.json, but its keys are .*'images'"),
+    (lambda c: c.pop('categories'), r"panoptic.json, but \['categories'\] are missing; .*'images'"),
 ])
-def test_dataset__json_that_does_not_fit(tiny_set, edit, message):
+def test_dataset__json_contradicts_the_class_list(tiny_set, edit, message):
     tiny_set.rewrite(edit)
     with pytest.raises(ValueError, match=message):
         _records(tiny_set)
 
 
-def test_dataset__class_list_that_does_not_fit(tiny_set):
+def test_dataset__invalid_class_list(tiny_set):
     classes = dict(thing_classes=('cat', 'dog'), stuff_classes=('sky', 'grass'))
     with pytest.raises(ValueError, match='`thing_classes` followed by `stuff_classes`'):
         _records(tiny_set, metainfo=dict(classes=('sky', 'grass', 'cat', 'dog'), **classes))
-    with pytest.raises(ValueError, match='all of classes, thing_classes, stuff_classes.*got classes alone'):
+    with pytest.raises(
+            ValueError,
+            match='all of classes, thing_classes, stuff_classes in `metainfo` .*got only classes'):
         _records(tiny_set, metainfo=dict(classes=('cat', 'dog', 'sky', 'grass')))
 
 
@@ -149,7 +153,7 @@ def _from_file(tiny_set, **kwargs):
 
 
 def test_dataset__classes_of_the_file(tiny_set):
-    """Things first, by category id among the things and among the stuff: cat 3, dog 7, sky 150, grass 200."""
+    """Things first, by category id within things and within stuff: cat 3, dog 7, sky 150, grass 200."""
     data = _from_file(tiny_set)
     assert data.metainfo['classes'] == ('cat', 'dog', 'sky', 'grass')
     assert data.metainfo['thing_classes'] == ('cat', 'dog')
@@ -157,7 +161,7 @@ def test_dataset__classes_of_the_file(tiny_set):
     assert 'palette' not in data.metainfo
     assert [data.get_data_info(i) for i in range(4)] == list(_records(tiny_set).values())
 
-    # Another order in the file, say that of the validation set, changes nothing.
+    # The order of the file does not matter.
     tiny_set.rewrite(lambda content: content['categories'].reverse())
     again = _from_file(tiny_set)
     assert again.metainfo == data.metainfo and again.get_data_info(0) == data.get_data_info(0)
@@ -179,11 +183,11 @@ def test_dataset__palette_of_the_file(tiny_set):
     tiny_set.rewrite(add_colors)
     # In the file: grass, dog, cat, sky.
     assert _from_file(tiny_set).metainfo['palette'] == [(2, 0, 9), (1, 0, 9), (3, 0, 9), (0, 0, 9)]
-    mine = PanopticMapDataset(**tiny_set.arguments(metainfo=dict(palette=[(5, 5, 5)] * 4)))
-    assert mine.metainfo['palette'] == [(5, 5, 5)] * 4 and mine.metainfo['classes'][0] == 'cat'
+    custom = PanopticMapDataset(**tiny_set.arguments(metainfo=dict(palette=[(5, 5, 5)] * 4)))
+    assert custom.metainfo['palette'] == [(5, 5, 5)] * 4 and custom.metainfo['classes'][0] == 'cat'
 
 
-def test_dataset__classes_of_the_file_without_its_records(tiny_set):
+def test_dataset__classes_of_the_file_before_full_init(tiny_set):
     data = _from_file(tiny_set, lazy_init=True)
     assert data.metainfo['classes'] == ('cat', 'dog', 'sky', 'grass')
     data.metainfo['classes'] = ()  # a copy
@@ -210,30 +214,31 @@ def test_dataset__string_ids(tiny_set):
 
 @pytest.mark.parametrize('edit, message', [
     (lambda c: c['images'].append(c['images'][1]),
-     'each image once in the `images` for .*panoptic.json.* 2 stand'),
+     'each image once in the `images` of .*panoptic.json, but 2 appear'),
     (lambda c: c['annotations'].append(c['annotations'][0]),
-     'each image once in the `annotations` .* 1 stand'),
-    (lambda c: c['categories'][1].update(id=3), 'each id once in the categories .* 3 stand'),
+     'each image once in the `annotations` of .*panoptic.json, but 1 appear'),
+    (lambda c: c['categories'][1].update(id=3),
+     'each id once in the categories of .*panoptic.json, but 3 appear'),
     (lambda c: c['images'][2].pop('height'), "'height' in every entry .*panoptic.json"),
     (lambda c: c['annotations'][2].pop('segments_info'), "'segments_info' in every entry .*panoptic.json"),
 ])
-def test_dataset__json_with_doubles_or_gaps(tiny_set, edit, message):
+def test_dataset__repeated_or_incomplete_entries(tiny_set, edit, message):
     tiny_set.rewrite(edit)
     with pytest.raises(ValueError, match=message):
         _from_file(tiny_set)
 
 
-def test_dataset__annotation_of_an_image_that_is_not_listed(tiny_set):
+def test_dataset__annotation_of_an_unlisted_image(tiny_set):
     logger = MMLogger.get_instance('test_panoptic_dataset_2', log_file=str(tiny_set.root / 'log'))
     logger.info('start')
     tiny_set.rewrite(lambda content: content['images'].pop(1))
     assert list(_records(tiny_set)) == [1, 3, 4]
     assert 'WARNING' in (tiny_set.root / 'log').read_text()
-    assert 'panoptic.json has annotations of images that it does not list, which are left out: 2' in (
-        tiny_set.root / 'log').read_text()
+    assert 'annotations of images that are not in `images`' in (tiny_set.root / 'log').read_text()
+    assert 'panoptic.json: 2' in (tiny_set.root / 'log').read_text()
 
 
-def test_dataset__classes_of_the_coco_file_are_those_of_mmdet(coco_sample):
+def test_dataset__classes_of_the_coco_file_equal_mmdet(coco_sample):
     data = PanopticMapDataset(
         data_root=str(coco_sample),
         ann_file='annotations/panoptic_val2017.json',

@@ -1,7 +1,42 @@
-"""From categories to labels: things first, by name, whatever the order of the file."""
+"""From categories to labels: things first, matched by name, independent of the order of the file."""
 import pytest
 
-from remax_mm.panoptic_format import check_unique, list_some, map_categories, order_classes
+from remax_mm.panoptic_format import map_categories, order_classes
+from remax_mm.panoptic_format.class_order import sort_categories
+
+CATEGORIES = [
+    dict(id=9, name='sky', isthing=0, color=[1, 2, 3]),
+    dict(id=7, name='hen', isthing=1, color=[4, 5, 6]),
+    dict(id=2, name='lawn', isthing=False, color=[7, 8, 9]),
+    dict(id=30, name='egg', isthing=True, color=[0, 0, 0]),
+]
+
+
+def test_sort_categories__things_first_then_by_id():
+    for categories in (CATEGORIES, CATEGORIES[::-1]):
+        assert [entry['id'] for entry in sort_categories(categories, 'x.json')] == [7, 30, 2, 9]
+
+
+@pytest.mark.parametrize('category, message', [
+    (dict(id=1, name='fox'), "isthing.* every category of x.json, but 'fox' do not have it"),
+    (dict(id=9, name='fox', isthing=1), 'each id once in the categories of x.json, but 9 appear'),
+    (dict(id=1, name='egg', isthing=1), "each name once in the categories of x.json, but 'egg' appear"),
+    (dict(id=1, isthing=1), "the key 'name' in every entry of its list in x.json"),
+])
+def test_sort_categories__invalid_category(category, message):
+    with pytest.raises(ValueError, match=message):
+        sort_categories([*CATEGORIES, category], 'x.json')
+
+
+def test_order_classes__metainfo_independent_of_the_order():
+    expected = dict(
+        classes=('hen', 'egg', 'lawn', 'sky'),
+        thing_classes=('hen', 'egg'),
+        stuff_classes=('lawn', 'sky'),
+        palette=[(4, 5, 6), (0, 0, 0), (7, 8, 9), (1, 2, 3)])
+    assert order_classes(CATEGORIES, 'x.json') == order_classes(CATEGORIES[::-1], 'x.json') == expected
+    without_color = [*CATEGORIES[:3], dict(id=30, name='egg', isthing=True)]
+    assert 'palette' not in order_classes(without_color, 'x.json')
 
 
 def test_map_categories__labels_follow_the_class_list():
@@ -13,42 +48,8 @@ def test_map_categories__labels_follow_the_class_list():
     assert map_categories(categories, ('bus', 'car'), ('road', ), 'x.json') == {5: 2, 90: 1, 2: 0}
 
 
-def test_map_categories__one_kind_alone():
+def test_map_categories__only_things_or_only_stuff():
     things = [dict(id=8, name='car', isthing=True)]
     assert map_categories(things, ('car', ), (), 'x.json') == {8: 0}
     stuff = [dict(id=8, name='road', isthing=False)]
     assert map_categories(stuff, (), ('road', ), 'x.json') == {8: 0}
-
-
-def test_order_classes__things_first_then_by_id():
-    categories = [
-        dict(id=9, name='sky', isthing=0, color=[1, 2, 3]),
-        dict(id=7, name='hen', isthing=1, color=[4, 5, 6]),
-        dict(id=2, name='lawn', isthing=False, color=[7, 8, 9]),
-        dict(id=30, name='egg', isthing=True, color=[0, 0, 0]),
-    ]
-    expected = dict(
-        classes=('hen', 'egg', 'lawn', 'sky'),
-        thing_classes=('hen', 'egg'),
-        stuff_classes=('lawn', 'sky'),
-        palette=[(4, 5, 6), (0, 0, 0), (7, 8, 9), (1, 2, 3)])
-    assert order_classes(categories, 'x.json') == order_classes(categories[::-1], 'x.json') == expected
-    del categories[1]['color']
-    assert 'palette' not in order_classes(categories, 'x.json')
-
-
-def test_order_classes__kind_is_missing():
-    with pytest.raises(ValueError, match="isthing.* every category of x.json, but 'hen' lack it"):
-        order_classes([dict(id=1, name='hen')], 'x.json')
-
-
-def test_check_unique__names_what_is_double():
-    check_unique('name', 'categories', ['a', 'b'], 'x.json')
-    with pytest.raises(
-            ValueError, match="each name once in the categories for x.json, but 3, 'a' stand there"):
-        check_unique('name', 'categories', ['a', 3, 'b', 3, 'a'], 'x.json')
-
-
-def test_list_some__five_and_how_many_more():
-    assert list_some([]) == 'none'
-    assert list_some('gfedcba') == "'a', 'b', 'c', 'd', 'e' and 2 more"

@@ -1,10 +1,10 @@
-"""Label maps come as they were stored, whatever the kind of PNG, and broken ones with their path."""
+"""Label maps are read as stored, from every kind of PNG; errors name the file."""
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from remax_mm.panoptic_format import BrokenFileError, read_channels, read_label_map, read_photo_size
+from remax_mm.panoptic_format import BrokenFileError, read_channels, read_label_map
 
 VALUES = np.array([[0, 1, 255], [7, 7, 2]])
 
@@ -25,20 +25,19 @@ def test_read_label_map__every_kind_of_png(tmp_path):
     assert read_label_map(path).dtype == np.uint8
 
 
-def test_read_channels__red_comes_first(tmp_path):
+def test_read_channels__order_is_rgb(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), np.full((2, 3, 3), (30, 20, 10), np.uint8))  # B, G, R
     assert read_channels(tmp_path / 'a.png').tolist() == [[[10, 20, 30]] * 3] * 2
     with pytest.raises(ValueError, match='one number per pixel in .*a.png, but it has 3 channels'):
         read_label_map(tmp_path / 'a.png')
 
 
-@pytest.mark.parametrize('read', [read_label_map, read_photo_size])
-def test_read__bad_files_are_named(tmp_path, read):
-    with pytest.raises(FileNotFoundError, match='missing.png, but there is no such file'):
-        read(tmp_path / 'missing.png')
+def test_read_label_map__invalid_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match='an annotation at .*missing.png, but there is no such file'):
+        read_label_map(tmp_path / 'missing.png')
     (tmp_path / 'broken.png').write_bytes(b'\x89PNG no more')
     with pytest.raises(BrokenFileError, match='broken.png cannot be decoded'):
-        read(tmp_path / 'broken.png')
+        read_label_map(tmp_path / 'broken.png')
 
 
 def test_read_label_map__truncated(tmp_path):
@@ -48,11 +47,3 @@ def test_read_label_map__truncated(tmp_path):
     (tmp_path / 'a.png').write_bytes(content[:len(content) // 2])
     with pytest.raises(BrokenFileError, match='a.png cannot be decoded'):
         read_label_map(tmp_path / 'a.png')
-
-
-@pytest.mark.parametrize('orientation', range(1, 9))
-def test_read_photo_size__as_opencv_loads_it(tmp_path, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / 'a.jpg', exif=exif)
-    assert read_photo_size(tmp_path / 'a.jpg') == cv2.imread(str(tmp_path / 'a.jpg')).shape[:2]

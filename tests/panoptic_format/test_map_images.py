@@ -1,3 +1,4 @@
+"""Results keep the order of the images, in one process and in several."""
 import os
 
 import pytest
@@ -10,12 +11,12 @@ def _square_and_process(number):
 
 
 @pytest.mark.parametrize('processes', [1, 2])
-def test_map_images__keeps_the_order(processes, capsys):
+def test_map_images__order_of_the_images(processes, capsys):
     found = list(map_images(_square_and_process, range(20), processes))
     assert [square for square, _ in found] == [number**2 for number in range(20)]
     assert (os.getpid() in {process for _, process in found}) == (processes == 1)
-    said = capsys.readouterr()
-    assert said.out == '' and '20/20' in said.err
+    printed = capsys.readouterr()
+    assert printed.out == '' and '20/20' in printed.err
 
 
 def test_map_images__no_process():

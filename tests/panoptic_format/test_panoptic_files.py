@@ -1,24 +1,17 @@
+"""Pairs of annotations and predictions from two JSON files, and errors that name the file and the entry."""
 import json
 
-import mmcv
 import numpy as np
 import pytest
 
-from remax_mm.evaluation import count_segments
-from remax_mm.evaluation.panoptic_pairs import count_pair
-from remax_mm.panoptic_format import read_panoptic_files, write_segment_ids
-from tests.panoptic_cases import NUM_CLASSES, Case, random_case, segment, write_panoptic_files
+from remax_mm.panoptic_format import read_panoptic_files
+from tests.panoptic_cases import random_case, write_panoptic_files
 
 
 @pytest.fixture
-def cases():
+def paths(tmp_path):
     rng = np.random.default_rng(0)
-    return [random_case(rng) for _ in range(3)]
-
-
-@pytest.fixture
-def paths(tmp_path, cases):
-    return write_panoptic_files(tmp_path, cases)
+    return write_panoptic_files(tmp_path, [random_case(rng) for _ in range(3)])
 
 
 def _change(path, change):
@@ -27,14 +20,11 @@ def _change(path, change):
     path.write_text(json.dumps(content))
 
 
-def _counts(paths, **kwargs):
+@pytest.mark.parametrize('is_reversed', [False, True])
+def test_read_panoptic_files__things_first_then_by_id(paths, is_reversed):
+    if is_reversed:
+        _change(paths['gt_json'], lambda gt: gt['categories'].reverse())
     files = read_panoptic_files(**paths)
-    return [count_pair(pair, len(files.classes), **kwargs) for pair in files.pairs]
-
-
-def test_read_panoptic_files__things_first(paths):
-    files = read_panoptic_files(**paths)
-    # Among themselves, the classes keep the order of the JSON: here that of the ids.
     assert files.classes == ['dog', 'car', 'cat', 'road', 'sea', 'sky']
     assert files.category_ids == [4, 13, 90, 1, 7, 200]
     assert files.is_thing == [True] * 3 + [False] * 3
@@ -42,12 +32,18 @@ def test_read_panoptic_files__things_first(paths):
     assert files.images[2]['file_name'] == '000002.jpg'
 
 
-def test_count_pair__as_from_maps_in_memory(paths, cases):
-    order = [1, 2, 0, 5, 4, 3]  # dog, car, cat, road, sea, sky
-    for counts, case in zip(_counts(paths), cases):
-        expected = count_segments(*case, NUM_CLASSES)
-        np.testing.assert_allclose(counts, expected[order], rtol=0, atol=1e-12)
-        assert expected.any()
+def test_read_panoptic_files__segments_of_a_pair(paths):
+    pair = read_panoptic_files(**paths).pairs[1]
+    label_of = {4: 0, 13: 1, 90: 2, 1: 3, 7: 4, 200: 5}
+    annotated = json.loads(paths['gt_json'].read_text())['annotations'][1]
+    assert pair.gt_png == str(paths['gt_folder'] / annotated['file_name'])
+    assert [(s['id'], s['category'], s['is_thing'], s['iscrowd'])
+            for s in pair.gt_segments] == [(s['id'], label_of[s['category_id']], label_of[s['category_id']]
+                                            < 3, bool(s['iscrowd'])) for s in annotated['segments_info']]
+    predicted = json.loads(paths['pred_json'].read_text())['annotations'][1]
+    assert predicted['image_id'] == pair.image_id
+    assert pair.pred_png == str(paths['pred_folder'] / predicted['file_name'])
+    assert pair.pred_labels == {s['id']: label_of[s['category_id']] for s in predicted['segments_info']}
 
 
 def test_read_panoptic_files__predictions_of_other_images_are_unused(paths):
@@ -57,7 +53,7 @@ def test_read_panoptic_files__predictions_of_other_images_are_unused(paths):
 
 
 @pytest.mark.parametrize('which', ['gt_json', 'gt_folder', 'pred_json', 'pred_folder'])
-def test_read_panoptic_files__missing(paths, which):
+def test_read_panoptic_files__missing_path(paths, which):
     with pytest.raises(FileNotFoundError, match='nowhere'):
         read_panoptic_files(**dict(paths, **{which: paths[which].parent / 'nowhere'}))
 
@@ -70,57 +66,22 @@ def _first(content):
     ('pred_json', lambda pred: pred.pop('annotations'), "pred.json.*'annotations'"),
     ('gt_json', lambda gt: gt.pop('categories'), "gt.json.*'categories'"),
     ('gt_json', lambda gt: gt['categories'][1].pop('isthing'), 'isthing.*gt.json'),
-    ('pred_json', lambda pred: pred['annotations'].pop(0), r'pred.json.*\[2\]'),
-    ('pred_json', lambda pred: pred['annotations'].append(pred['annotations'][1]), 'pred.json.*several.*1'),
-    ('pred_json', lambda pred: _first(pred).update(category_id=3), '000002.png.*unknown category 3'),
-    ('gt_json', lambda gt: _first(gt).update(category_id=3), '000000.png.*unknown category 3'),
-    ('pred_json', lambda pred: pred['annotations'][0]['segments_info'].append(_first(pred)), '000002.png.*1'),
-    ('pred_json', lambda pred: _first(pred).update(id=0), '000002.png'),
+    ('gt_json', lambda gt: gt['categories'][1].update(id=1), 'each id once .*gt.json, but 1 '),
+    ('gt_json', lambda gt: gt['images'][1].pop('id'), "'id' .*gt.json"),
+    ('pred_json', lambda pred: pred['annotations'].pop(0), 'gt.json in .*pred.json, but 1 have none: 2'),
+    ('pred_json', lambda pred: pred['annotations'].append(pred['annotations'][1]),
+     'each image once .*pred.json, but 1 '),
+    ('pred_json', lambda pred: _first(pred).update(category_id=3),
+     r'pred.json, but segment 1 of image 2 \(000002.png\) has the unknown category 3'),
+    ('gt_json', lambda gt: _first(gt).update(category_id=3),
+     r'gt.json, but segment \d+ of image 0 \(000000.png\) has the unknown category 3'),
+    ('pred_json', lambda pred: pred['annotations'][0]['segments_info'].append(_first(pred)),
+     'pred.json.*000002.png has 1$'),
+    ('pred_json', lambda pred: _first(pred).update(id=0), 'pred.json.*000002.png has 0$'),
+    ('pred_json', lambda pred: _first(pred).pop('category_id'), "'category_id' .*pred.json"),
+    ('pred_json', lambda pred: pred['annotations'][0].pop('file_name'), "'file_name' .*pred.json"),
 ])
-def test_read_panoptic_files__bad_json(paths, which, change, message):
+def test_read_panoptic_files__invalid_json(paths, which, change, message):
     _change(paths[which], change)
     with pytest.raises(ValueError, match=message):
         read_panoptic_files(**paths)
-
-
-def test_overlap_pair__predicted_ids_that_disagree(paths):
-    _change(paths['pred_json'], lambda pred: _first(pred).update(id=777))
-    with pytest.raises(
-            ValueError,
-            match=r'pred/000002.png.*image 2.*PNG lacks the ids \[777\].*JSON lacks the ids \[1\]'):
-        _counts(paths)
-
-
-def test_overlap_pair__annotated_ids_that_disagree(paths):
-    _change(paths['gt_json'], lambda gt: _first(gt).update(id=777))
-    with pytest.raises(ValueError, match=r'image 0.*gt/000000.png.*\[777\]'):
-        _counts(paths)
-    assert len(_counts(paths, check_ids=False)) == 3
-
-
-def test_count_pair__unlisted_annotated_ids_as_panopticapi(tmp_path):
-    # As in panopticapi, the unlisted id 9 is not unlabeled: the prediction on it is wrong, and 4 is missed.
-    case = Case(np.array([[1001, 1001]]), np.array([[9, 9]]), [segment(4, 1)])
-    counts, = _counts(write_panoptic_files(tmp_path, [case]), check_ids=False)
-    assert counts[0].tolist() == [0, 0, 1, 1] and not counts[1:].any()
-
-
-def test_overlap_pair__bad_png(paths):
-    write_segment_ids(paths['pred_folder'] / '000001.png', np.zeros((3, 4), int))
-    with pytest.raises(ValueError, match=r'pred/000001.png.*\(12, 12\).*gt/000001.png.*\(3, 4\)'):
-        _counts(paths)
-    (paths['pred_folder'] / '000001.png').write_bytes(b'no image')
-    with pytest.raises(ValueError, match='pred/000001.png'):
-        _counts(paths)
-    (paths['pred_folder'] / '000001.png').unlink()
-    with pytest.raises(FileNotFoundError, match='pred/000001.png'):
-        _counts(paths)
-
-
-def test_count_pair__colors_beyond_one_byte(tmp_path):
-    ids = np.array([[70000, 70001, 0]])
-    case = Case(np.array([[1000, 2001, 6]]), ids, [segment(70000, 0), segment(70001, 1)])
-    paths = write_panoptic_files(tmp_path, [case])
-    assert mmcv.imread(str(paths['gt_folder'] / '000000.png'))[0, 0].tolist() == [1, 17, 112]  # B, G, R
-    counts, = _counts(paths)
-    assert counts.sum(0).tolist() == [2, 2, 0, 0]

@@ -1,8 +1,29 @@
+"""Ids as colors of a PNG: the formula of the COCO format, and files."""
 import mmcv
 import numpy as np
 import pytest
 
-from remax_mm.panoptic_format import number_segments, read_segment_ids, write_segment_ids
+from remax_mm.panoptic_format import read_segment_ids, write_segment_ids
+from remax_mm.panoptic_format.segment_ids import decode_segment_ids, encode_segment_ids
+
+
+def test_decode_segment_ids__formula():
+    png = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    blue, green, red = (png[..., i].astype(int) for i in range(3))
+    ids = decode_segment_ids(png)
+    assert np.array_equal(ids, red + 256 * green + 256**2 * blue)
+    assert ids.dtype == np.int32 and ids.shape == (7, 9)
+
+
+def test_encode_segment_ids__order_is_blue_green_red():
+    ids = np.array([[5 + 256 * 4 + 65536 * 3, 0]])
+    assert encode_segment_ids(ids, 'a.png').tolist() == [[[3, 4, 5], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize('wrong', [-1, 256**3])
+def test_encode_segment_ids__out_of_range(wrong):
+    with pytest.raises(ValueError, match=rf'\[0, 2\^24\), but got {wrong} to {wrong} for a.png'):
+        encode_segment_ids(np.array([[wrong]]), 'a.png')
 
 
 def test_read_segment_ids__color_is_red_plus_256_green_plus_65536_blue(tmp_path):
@@ -23,28 +44,9 @@ def test_write_segment_ids__out_of_range(tmp_path, wrong):
         write_segment_ids(tmp_path / 'a.png', np.array([[wrong]]))
 
 
-def test_read_segment_ids__bad_files_are_named(tmp_path):
+def test_read_segment_ids__invalid_file(tmp_path):
     with pytest.raises(FileNotFoundError, match='missing.png'):
         read_segment_ids(str(tmp_path / 'missing.png'))
     (tmp_path / 'broken.png').write_bytes(b'no image')
     with pytest.raises(ValueError, match='broken.png'):
         read_segment_ids(str(tmp_path / 'broken.png'))
-
-
-def test_number_segments__void_is_0_and_stuff_label_0_is_not():
-    ids, segments = number_segments(np.array([[0, 0, 2], [1001, 2, 0]]), num_classes=2)
-    assert ids.tolist() == [[1, 1, 0], [2, 0, 1]]
-    assert segments == [
-        dict(id=1, value=0, label=0, area=3, bbox=[0, 0, 3, 2]),
-        dict(id=2, value=1001, label=1, area=1, bbox=[0, 1, 1, 1]),
-    ]
-
-
-def test_number_segments__all_void():
-    ids, segments = number_segments(np.full((2, 3), 5), num_classes=5)
-    assert not ids.any() and segments == []
-
-
-def test_number_segments__unknown_label():
-    with pytest.raises(ValueError, match='1007'):
-        number_segments(np.array([[1007]]), num_classes=5)

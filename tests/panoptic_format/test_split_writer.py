@@ -1,4 +1,4 @@
-"""Writing COCO's panoptic format: whole files, runs that can be started again, nothing lost."""
+"""Writing a split: the files, interrupted and repeated runs, and existing files that are kept."""
 import json
 import os
 from functools import partial
@@ -8,66 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from remax_mm.panoptic_format import SegmentLabel, describe_segments, encode_segment_ids, number_keys
-from remax_mm.panoptic_format.split_writer import UNFINISHED, ConvertedImage, write_split, write_whole
+from remax_mm.panoptic_format import ConvertedImage, SegmentLabel, write_split
+from remax_mm.panoptic_format.segments_info import describe_segments
 
 CATEGORIES = [dict(id=4, name='hen', isthing=1, color=(1, 2, 3)), dict(id=9, name='lawn', isthing=0)]
 IDS = np.array([[0, 7, 7, 0], [70000, 7, 7, 300], [70000, 70000, 0, 300]], np.int32)
 LABELS = [SegmentLabel(300, 4, iscrowd=True), SegmentLabel(70000, 9), SegmentLabel(7, 4)]
-
-
-def test_encode_segment_ids__blue_green_red():
-    assert encode_segment_ids(np.array([[5 + 256 * 4 + 65536 * 3, 0]]), 'a.png').tolist() == [[[3, 4, 5],
-                                                                                               [0, 0, 0]]]
-    for wrong in (-1, 256**3):
-        with pytest.raises(ValueError, match=rf'\[0, 2\^24\), but got {wrong} to {wrong} for a.png'):
-            encode_segment_ids(np.array([[wrong]]), 'a.png')
-
-
-def test_number_keys__by_hand():
-    ids, keys = number_keys(np.array([[0, 50, 50, 8], [8, 0, 50, 2**45]]))
-    assert ids.tolist() == [[0, 2, 2, 1], [1, 0, 2, 3]] and ids.dtype == np.int32
-    assert keys == [8, 50, 2**45]
-    ids, keys = number_keys(np.array([[6, 6]]))  # nothing is void
-    assert ids.tolist() == [[1, 1]] and keys == [6]
-    ids, keys = number_keys(np.zeros((2, 3), int))
-    assert ids.tolist() == [[0] * 3] * 2 and keys == []
-
-
-def test_describe_segments__by_hand():
-    assert describe_segments(IDS, LABELS) == [
-        dict(id=300, category_id=4, iscrowd=1, bbox=[3, 1, 1, 2], area=2),
-        dict(id=70000, category_id=9, iscrowd=0, bbox=[0, 1, 2, 2], area=3),
-        dict(id=7, category_id=4, iscrowd=0, bbox=[1, 0, 2, 2], area=4),
-    ]
-    assert describe_segments(np.zeros((3, 4), int), []) == []
-
-
-def test_describe_segments__pixel_by_pixel():
-    rng = np.random.default_rng(0)
-    ids = rng.integers(0, 300, (40, 30)) * 1000  # more than 255 segments
-    present = [int(value) for value in np.unique(ids) if value]
-    got = describe_segments(ids, [SegmentLabel(value, 4) for value in present])
-    assert len(got) > 255 and [segment['id'] for segment in got] == present
-    for segment in got:
-        pixels = [(y, x) for y in range(40) for x in range(30) if ids[y, x] == segment['id']]
-        rows, columns = zip(*pixels)
-        assert segment['area'] == len(pixels)
-        assert segment['bbox'] == [
-            min(columns), min(rows),
-            max(columns) - min(columns) + 1,
-            max(rows) - min(rows) + 1
-        ]
-
-
-@pytest.mark.parametrize('labels, message', [
-    (LABELS[1:], r'\[300\] have no label'),
-    ([*LABELS, SegmentLabel(8, 4)], r'\[8\] have no pixel'),
-    ([*LABELS, SegmentLabel(7, 9)], '4 labels have 3 ids'),
-])
-def test_describe_segments__labels_that_do_not_fit(labels, message):
-    with pytest.raises(ValueError, match=message):
-        describe_segments(IDS, labels)
 
 
 def _convert(number: int, broken: int = -1) -> ConvertedImage:
@@ -75,7 +21,7 @@ def _convert(number: int, broken: int = -1) -> ConvertedImage:
         raise ValueError('Cannot convert a.png')
     labels = [SegmentLabel(7 + number, 4), *LABELS[:2]]
     ids = np.where(IDS == 7, 7 + number, IDS)
-    notes = {'odd': number} if number else None
+    notes = {'small': number} if number else None
     return ConvertedImage(f'img{number}', f'{number}.jpg', f'sub/{number}.png', ids, labels, notes)
 
 
@@ -105,9 +51,9 @@ def test_write_split__files_and_report(tmp_path):
     png = cv2.imread(str(tmp_path / 'new' / 'train' / 'sub' / '2.png')).astype(int)
     assert np.array_equal(png[..., 2] + 256 * png[..., 1] + 65536 * png[..., 0], np.where(IDS == 7, 9, IDS))
     assert written[:6] == (tmp_path / 'new' / 'train.json', True, 3, 3, 3, 3)
-    assert written.void_share == 3 / 12 and written.kept_pngs == 0 and written.notes == {'odd': 3}
+    assert written.void_ratio == 3 / 12 and written.kept_pngs == 0 and written.notes == {'small': 3}
     for part in ('Wrote', '3 images; 0 of', '9 segments: 3 things, 3 stuff, 3 crowd', '25.00% of',
-                 '3 pixels: odd'):
+                 '3 pixels: small'):
         assert part in str(written)
 
 
@@ -121,7 +67,7 @@ def test_write_split__processes(tmp_path):
 
 
 @pytest.mark.parametrize('processes', [1, 2])
-def test_write_split__takes_up_an_interrupted_run(tmp_path, processes):
+def test_write_split__continues_an_interrupted_run(tmp_path, processes):
     with pytest.raises(ValueError, match='Cannot convert a.png'):
         write_split(tmp_path / 'a.json', partial(_convert, broken=2), [0, 1, 2], CATEGORIES, processes)
     assert not (tmp_path / 'a.json').exists()
@@ -130,10 +76,10 @@ def test_write_split__takes_up_an_interrupted_run(tmp_path, processes):
     written = write_split(tmp_path / 'a.json', _convert, [0, 1, 2], CATEGORIES, processes)
     after = _files(tmp_path)
     assert written.kept_pngs == 2 and written.is_new and len(after) == 4
-    assert all(after[name] == content for name, content in before.items())  # the files themselves
+    assert all(after[name] == content for name, content in before.items())  # not written again
 
 
-def test_write_split__finished_already(tmp_path):
+def test_write_split__complete_split_is_not_written_again(tmp_path):
     write_split(tmp_path / 'a.json', _convert, [0, 1], CATEGORIES)
     before = _files(tmp_path)
     written = write_split(tmp_path / 'a.json', _convert, [0, 1], CATEGORIES)
@@ -141,11 +87,11 @@ def test_write_split__finished_already(tmp_path):
     assert _files(tmp_path) == before
 
 
-def test_write_split__refuses_another_json(tmp_path):
+def test_write_split__keeps_another_json(tmp_path):
     write_split(tmp_path / 'a.json', _convert, [0, 1], CATEGORIES)
     for content in ('{"images": []}', 'no JSON'):
         (tmp_path / 'a.json').write_text(content)
-        with pytest.raises(FileExistsError, match='a.json.* there are others'):
+        with pytest.raises(FileExistsError, match='a.json, but there is another file; --overwrite'):
             write_split(tmp_path / 'a.json', _convert, [0, 1], CATEGORIES)
         assert (tmp_path / 'a.json').read_text() == content
     assert write_split(tmp_path / 'a.json', _convert, [0, 1], CATEGORIES, overwrite=True).kept_pngs == 2
@@ -153,36 +99,20 @@ def test_write_split__refuses_another_json(tmp_path):
 
 
 @pytest.mark.parametrize('other', [b'', b'no image', 'of another image'])
-def test_write_split__refuses_another_png(tmp_path, other):
+def test_write_split__keeps_another_png(tmp_path, other):
     write_split(tmp_path / 'a.json', _convert, [0, 1], CATEGORIES)
     png = tmp_path / 'a' / 'sub' / '1.png'
     right = png.read_bytes()
     other = (tmp_path / 'a' / 'sub' / '0.png').read_bytes() if other == 'of another image' else other
     png.write_bytes(other)
-    with pytest.raises(FileExistsError, match=r'1\.png, but there is another one; --overwrite'):
+    with pytest.raises(FileExistsError, match=r'1\.png, but there is another file; --overwrite'):
         write_split(tmp_path / 'a.json', _convert, [0, 1], CATEGORIES)
     assert png.read_bytes() == other
     written = write_split(tmp_path / 'a.json', _convert, [0, 1], CATEGORIES, overwrite=True)
     assert png.read_bytes() == right and written.kept_pngs == 1
 
 
-def test_write_split__name_is_no_json(tmp_path):
-    with pytest.raises(ValueError, match='a JSON to write, but got .*panoptic'):
+def test_write_split__path_without_json_suffix(tmp_path):
+    with pytest.raises(ValueError, match='ends in .json to write the annotations, but got .*panoptic'):
         write_split(tmp_path / 'panoptic', _convert, [0], CATEGORIES)
     assert not list(tmp_path.iterdir())
-
-
-def test_write_whole__old_content_until_the_new_is_complete(tmp_path, monkeypatch):
-    write_whole(tmp_path / 'folder' / 'a', b'old')
-
-    def fail(*args):
-        raise OSError('disk full')
-
-    with monkeypatch.context() as patch:
-        patch.setattr('os.replace', fail)
-        with pytest.raises(OSError, match='disk full'):
-            write_whole(tmp_path / 'folder' / 'a', b'new')
-    assert (tmp_path / 'folder' / 'a').read_bytes() == b'old'
-    write_whole(tmp_path / 'folder' / 'a', b'new')
-    assert (tmp_path / 'folder' / 'a').read_bytes() == b'new'
-    assert not list(tmp_path.rglob(f'*{UNFINISHED}'))

@@ -18,5 +18,5 @@ def test_make_mini_panoptic__writes_once_and_refuses_other_settings(tmp_path, mo
     assert 'Wrote 2 training and 1 validation images of 65 x 65' in run()
     assert len(list(tmp_path.rglob('*.jpg'))) == len(list(tmp_path.rglob('*.png'))) == 3
     assert 'nothing to do' in run()
-    with pytest.raises(SystemExit, match='error: Expected a mini set of the settings'):
+    with pytest.raises(SystemExit, match='error: Expected a mini dataset with the settings'):
         run('--seed', '1')

@@ -237,8 +237,8 @@ def test_convert__things_without_instances(folder):
     ([dict(name='lawn', value=-1, isthing=0)], 'a value from 0 on'),
     ([dict(name='lawn', value='9', isthing=0)], 'a value from 0 on'),
     ([dict(name='lawn', value=9, isthing='no')], '0 or 1 as isthing'),
-    ([CLASSES[0], dict(CLASSES[1], value=9)], 'each value once in the classes for .*classes.json, but 9'),
-    ([CLASSES[0], dict(CLASSES[1], name='lawn')], "each name once in the classes for .*, but 'lawn'"),
+    ([CLASSES[0], dict(CLASSES[1], value=9)], 'each value once in the classes of .*classes.json, but 9'),
+    ([CLASSES[0], dict(CLASSES[1], name='lawn')], "each name once in the classes of .*, but 'lawn'"),
 ])
 def test_convert__class_file_that_does_not_fit(folder, classes, message):
     folder.write('classes.json', classes)
@@ -247,7 +247,7 @@ def test_convert__class_file_that_does_not_fit(folder, classes, message):
 
 
 def test_convert__class_and_void_at_once(folder):
-    with pytest.raises(SystemExit, match='each value once in the classes and --void for .*, but 9'):
+    with pytest.raises(SystemExit, match='each value once in the classes and --void of .*, but 9'):
         folder.convert('--void', 9)
     (folder.path / 'classes.json').write_text('{')
     with pytest.raises(SystemExit, match='JSON or YAML in .*classes.json, but cannot read it'):

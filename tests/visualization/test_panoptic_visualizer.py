@@ -9,8 +9,7 @@ from mmdet.registry import HOOKS, VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.panoptic_format import (PanopticAnnotation, annotated_panoptic_map, to_panoptic_map,
-                                      write_segment_ids)
+from remax_mm.panoptic_format import PanopticAnnotation, write_segment_ids
 from remax_mm.visualization import draw_panoptic
 
 META = dict(classes=('cat', 'dog', 'sky'), palette=[(200, 0, 0), (0, 200, 0), (0, 0, 200)])
@@ -40,22 +39,6 @@ def _panels(visualizer, count):
     drawn = visualizer.get_image()
     assert drawn.shape[1] == 30 * count + 4 * (count - 1)
     return [drawn[-24:, start:start + 30] for start in range(0, drawn.shape[1], 34)]
-
-
-def test_to_panoptic_map__hand_worked():
-    drawn = to_panoptic_map(np.array([[0, 1, 2, 3]], np.uint8), [1, 2, 1], [True, False, True], VOID)
-    assert drawn.tolist() == [[3, 1001, 2, 3001]]
-    assert to_panoptic_map(np.zeros((1, 2), np.uint8), [], [], VOID).tolist() == [[3, 3]]
-
-
-def test_annotated_panoptic_map__crowd_and_unlisted_ids_are_void():
-    segments = [
-        dict(id=70, category=1, is_thing=True, iscrowd=False),
-        dict(id=80, category=2, is_thing=False, iscrowd=False),
-        dict(id=90, category=1, is_thing=True, iscrowd=True)
-    ]
-    assert annotated_panoptic_map(np.array([[0, 70, 80, 90, 5]]), segments,
-                                  VOID).tolist() == [[3, 1001, 2, 3, 3]]
 
 
 def test_add_datasample__input_ground_truth_and_prediction(tmp_path):

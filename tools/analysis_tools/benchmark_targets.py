@@ -62,8 +62,9 @@ def pack_ours() -> GroundTruth:
     sample = DetDataSample(
         gt_panoptic_seg=PixelData(segment_map=segment_map),
         gt_segments=InstanceData(labels=labels, is_thing=labels < THING_CLASSES))
+    size = [(SIDE - 1) // STRIDE + 1] * 2
     return GroundTruth(segment_map.nbytes,
-                       lambda: build_panoptic_targets([sample], THING_CLASSES + STUFF_CLASSES, stride=STRIDE))
+                       lambda: build_panoptic_targets([sample], THING_CLASSES + STUFF_CLASSES, size))
 
 
 def pack_mmdet() -> GroundTruth:

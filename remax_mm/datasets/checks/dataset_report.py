@@ -1,4 +1,4 @@
-"""What a look over a panoptic dataset found, as numbers, as text and as JSON."""
+"""The report on a checked panoptic dataset, as numbers, as text and as JSON."""
 from typing import Dict, List, NamedTuple, Sequence
 
 from terminaltables import AsciiTable
@@ -8,7 +8,7 @@ from .json_check import KINDS, Category, Finding
 
 
 class ClassSummary(NamedTuple):
-    """A class in the whole dataset: images and segments that have it, and pixels; crowd does not count."""
+    """Numbers of images, segments and pixels of a class in the dataset, without crowd regions."""
     name: str
     is_thing: bool
     images: int
@@ -17,26 +17,28 @@ class ClassSummary(NamedTuple):
 
 
 class DatasetReport(NamedTuple):
-    """A dataset in numbers, and all findings.
+    """Summary of a dataset, and all findings.
 
     Attributes:
-        images: whose PNG could be read.
-        void_share, crowd_share: of all their pixels, in [0, 1]; void is what no segment claims.
+        images: Number of images whose PNG could be read.
+        void_ratio, crowd_ratio: Unlabeled pixels and crowd pixels over all pixels of these images, in [0, 1].
+        classes: One summary per class, things first.
+        findings: Defects of the JSON and of all images.
     """
     images: int
-    void_share: float
-    crowd_share: float
+    void_ratio: float
+    crowd_ratio: float
     classes: List[ClassSummary]
     findings: List[Finding]
 
     @property
     def has_errors(self) -> bool:
-        """Whether training or evaluation would go wrong."""
+        """Whether a finding breaks training or evaluation."""
         return any(KINDS[finding.kind].is_error for finding in self.findings)
 
     @property
     def counts(self) -> Dict[str, int]:
-        """Findings of each kind that occurs, errors first."""
+        """Number of findings of each kind that occurs, errors first."""
         found = {kind: sum(finding.kind == kind for finding in self.findings) for kind in KINDS}
         order = sorted(found, key=lambda kind: not KINDS[kind].is_error)
         return {kind: found[kind] for kind in order if found[kind]}
@@ -44,12 +46,12 @@ class DatasetReport(NamedTuple):
 
 def summarize_dataset(categories: Sequence[Category], images: Sequence[ImageReport],
                       findings: Sequence[Finding]) -> DatasetReport:
-    """Put the reports of all images together.
+    """Combine the reports of all images.
 
     Args:
-        categories: of the JSON, things and stuff in any order.
-        images: one report for each image.
-        findings: of the dataset as a whole.
+        categories: Categories of the JSON, in any order.
+        images: One report for each image.
+        findings: Defects of the JSON and of the folder of PNGs.
     """
     pixels = max(sum(image.pixels for image in images), 1)
     classes = [
@@ -63,23 +65,25 @@ def summarize_dataset(categories: Sequence[Category], images: Sequence[ImageRepo
     ]
     return DatasetReport(
         images=sum(image.pixels > 0 for image in images),
-        void_share=sum(image.void for image in images) / pixels,
-        crowd_share=sum(image.crowd for image in images) / pixels,
+        void_ratio=sum(image.void for image in images) / pixels,
+        crowd_ratio=sum(image.crowd for image in images) / pixels,
         classes=classes,
         findings=[*findings, *(finding for image in images for finding in image.findings)])
 
 
 def format_report(report: DatasetReport, most: int = 5) -> str:
-    """A text for people: the classes, the kinds of findings, and up to ``most`` of each kind."""
+    """Format a report as text: a table of the classes, and up to ``most`` findings of each kind."""
     things = sum(summary.is_thing for summary in report.classes)
     lines = [
         f'{report.images} images, {things} things and {len(report.classes) - things} stuff classes; '
-        f'void {report.void_share:.1%}, crowd {report.crowd_share:.1%} of the pixels', ''
+        f'void {report.void_ratio:.1%}, crowd {report.crowd_ratio:.1%} of the pixels', ''
     ]
     total = max(sum(summary.pixels for summary in report.classes), 1)
     rows = [['class', 'kind', 'images', 'segments', 'pixels']]
     rows += [[
-        s.name, 'thing' if s.is_thing else 'stuff', s.images, s.segments, f'{100 * s.pixels / total:.2f} %'
+        s.name, 'thing' if s.is_thing else 'stuff',
+        str(s.images),
+        str(s.segments), f'{100 * s.pixels / total:.2f} %'
     ] for s in report.classes]
     lines += [AsciiTable(rows).table, '']
 
@@ -91,16 +95,16 @@ def format_report(report: DatasetReport, most: int = 5) -> str:
         if count > most:
             lines.append(f'    and {count - most} more')
     errors = sum(count for kind, count in report.counts.items() if KINDS[kind].is_error)
-    lines += ['', f'{errors} errors' if errors else 'Nothing found that training would trip over.']
+    lines += ['', f'{errors} errors' if errors else 'No errors found.']
     return '\n'.join(lines)
 
 
 def report_as_dict(report: DatasetReport) -> dict:
-    """The report in types that JSON has."""
+    """Convert a report to the types of JSON."""
     return dict(
         images=report.images,
-        void_share=report.void_share,
-        crowd_share=report.crowd_share,
+        void_ratio=report.void_ratio,
+        crowd_ratio=report.crowd_ratio,
         counts=report.counts,
         classes=[summary._asdict() for summary in report.classes],
         findings=[

@@ -1,42 +1,38 @@
-"""mmcv's image loader, with one clear error for a broken file."""
+"""Loading of images, with one clear error for a broken file."""
 from typing import Optional
 
-import numpy as np
-from mmcv.transforms import LoadImageFromFile
+from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
 from remax_mm.panoptic_format import read_image
 
 
 @TRANSFORMS.register_module()
-class LoadImageStrict(LoadImageFromFile):
-    """Load an image, or say which file is broken.
+class LoadImageStrict(BaseTransform):
+    """Load an image; a broken file is an error that names it.
 
-    mmcv's class has an assertion here, or drops the image silently (``ignore_empty``). Whether broken images
-    are left out is the choice of the dataset, ``skip_broken``.
+    mmcv's ``LoadImageFromFile`` fails with an assertion, or skips the image silently (``ignore_empty``). Here
+    ``skip_broken`` of the dataset decides whether broken images are skipped.
 
-    Required keys: ``img_path``. Added keys: ``img`` (H, W, 3), ``img_shape``, ``ori_shape``.
+    Required keys: ``img_path``. Added keys: ``img`` (H, W, 3) uint8 in the order B, G, R, ``img_shape``,
+    ``ori_shape``.
 
     Args:
-        to_float32: whether the image becomes float32 instead of uint8.
-        color_type, imdecode_backend: ``flag`` and ``backend`` of :func:`mmcv.imfrombytes`.
-        backend_args: arguments of the file backend, see :func:`mmengine.fileio.get`.
+        backend_args: Arguments of the file backend, see :func:`mmengine.fileio.get`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        BrokenFileError: it cannot be decoded, or ends too early.
+        FileNotFoundError: the file does not exist.
+        BrokenFileError: the file cannot be decoded, or is incomplete.
     """
 
-    def __init__(self,
-                 to_float32: bool = False,
-                 color_type: str = 'color',
-                 imdecode_backend: str = 'cv2',
-                 backend_args: Optional[dict] = None) -> None:
-        super().__init__(to_float32, color_type, imdecode_backend, backend_args=backend_args)
+    def __init__(self, backend_args: Optional[dict] = None) -> None:
+        self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
         """Add the image to ``results``."""
-        image = read_image(results['img_path'], self.backend_args, self.color_type, self.imdecode_backend)
-        results['img'] = image.astype(np.float32) if self.to_float32 else image
-        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        results['img'] = read_image(results['img_path'], self.backend_args)
+        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(backend_args={self.backend_args})'

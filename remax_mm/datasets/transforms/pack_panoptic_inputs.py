@@ -1,4 +1,4 @@
-"""The last step of a pipeline: tensors and a data sample."""
+"""The last step of a pipeline: conversion to tensors and a data sample."""
 from typing import Sequence
 
 import numpy as np
@@ -13,9 +13,9 @@ from remax_mm.panoptic_format import PanopticAnnotation
 
 @TRANSFORMS.register_module()
 class PackPanopticInputs(BaseTransform):
-    """Pack an image and its ground truth into what the data preprocessor takes.
+    """Pack an image and its ground truth into the inputs of the data preprocessor.
 
-    Required keys: ``img`` (H, W, 3) uint8, and with ground truth ``gt_seg_map``, ``gt_segment_labels``,
+    Required keys: ``img`` (H, W, 3) uint8, and with ground truth ``gt_seg_map``, ``gt_segment_labels`` and
     ``gt_segment_is_thing`` of :class:`LoadPanopticMap`, or ``gt_segment_ids`` of :class:`LoadSegmentIds` and
     ``segments_info``.
 
@@ -28,7 +28,7 @@ class PackPanopticInputs(BaseTransform):
       :class:`LoadSegmentIds` it is ``gt_annotation``, a ``PanopticAnnotation``.
 
     Args:
-        meta_keys: Keys that become metainfo, where present.
+        meta_keys: Keys that become metainfo, if present.
     """
 
     META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction',
@@ -38,7 +38,7 @@ class PackPanopticInputs(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
-        """Turn the pipeline's dict into ``inputs`` and ``data_samples``."""
+        """Convert the results of the pipeline to ``inputs`` and ``data_samples``."""
         sample = DetDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
         if 'gt_seg_map' in results:
             segment_map = results['gt_seg_map']
@@ -58,5 +58,5 @@ class PackPanopticInputs(BaseTransform):
 
 
 def _to_tensor(array: np.ndarray) -> torch.Tensor:
-    # A copy of its own: crops are views that would keep the whole image alive, flips have negative strides.
+    # Copy: a crop is a view that would keep the whole image in memory, and a flip has negative strides.
     return torch.from_numpy(np.array(array, order='C'))

@@ -1,3 +1,4 @@
+"""Memory format of the model."""
 import torch
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -6,10 +7,10 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Keep the model's convolution weights, and with them its feature maps, in channels-last memory order.
+    """Convert the convolution weights, and thereby the feature maps, to channels-last memory format.
 
-    Results are the same. Depthwise convolutions on a CPU and half-precision ones on a GPU run faster
-    (https://docs.pytorch.org/tutorials/intermediate/memory_format_tutorial.html).
+    The results are the same. Depthwise convolutions on a CPU and half-precision convolutions on a GPU are
+    faster (https://docs.pytorch.org/tutorials/intermediate/memory_format_tutorial.html).
     """
 
     def before_run(self, runner: Runner) -> None:

@@ -1,24 +1,25 @@
-"""Whether the model and the datasets mean the same classes."""
+"""Check that the model and the datasets have the same classes."""
 from itertools import zip_longest
 from typing import Mapping, Tuple
 
 from mmdet.registry import HOOKS
+from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import Dataset
 
 CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
 
 
 def check_class_counts(model: nn.Module, metainfo: Mapping, source: str) -> None:
-    """Compare the parts of a model with the classes of a dataset.
+    """Compare the numbers of classes of a model and of a dataset.
 
     Args:
-        model: Its parts with ``num_things_classes`` or ``num_stuff_classes`` are looked at, losses too.
-        metainfo: Of the dataset, with ``thing_classes`` and ``stuff_classes``.
-        source: Where its classes come from, for the message.
+        model: All of its modules with ``num_things_classes`` or ``num_stuff_classes`` are checked, including
+            losses.
+        metainfo: Metainfo of the dataset, with ``thing_classes`` and ``stuff_classes``.
+        source: Origin of the classes, for the error message.
 
     Raises:
         ValueError: the numbers differ.
@@ -31,31 +32,32 @@ def check_class_counts(model: nn.Module, metainfo: Mapping, source: str) -> None
             raise ValueError(
                 f'Expected a model for the {things} thing and {stuff} stuff classes of {source}, '
                 f'but `{name}` has {" and ".join(f"{key}={count}" for key, count in found.items())}; set '
-                f'num_things_classes={things} and num_stuff_classes={stuff} wherever the config names them')
+                f'num_things_classes={things} and num_stuff_classes={stuff} wherever the config has them')
 
 
 @HOOKS.register_module()
 class CheckClassesHook(Hook):
-    """Stop before the first iteration if model, training and validation set disagree on the classes.
+    """Raise an error before the first iteration if model and datasets have different classes.
 
-    mmdet's ``NumClassCheckHook`` compares the number of all classes alone, and not the datasets with each
-    other.
+    mmdet's ``NumClassCheckHook`` compares the total number of classes only, and does not compare the datasets
+    with each other.
 
     Raises:
-        ValueError: the numbers of things or stuff differ, or the names or their order, or a dataset does not
-            name its things and stuff.
+        ValueError: the numbers of things or stuff, the class names or their order differ, or the metainfo of
+            a dataset has no lists of thing and stuff classes.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Compare the model with the training set, and that with the validation set."""
+        """Compare the model with the training set, and the training set with the validation set."""
         train, train_source = self._check(runner, runner.train_dataloader.dataset)
         if runner.val_loop is None:
             return
         val, val_source = self._check(runner, runner.val_loop.dataloader.dataset)
-        for label, (one, other) in enumerate(zip_longest(train['classes'], val['classes'])):
-            if one != other:
-                raise ValueError(f'Expected {val_source} to have the classes of {train_source} in the same '
-                                 f'order, but label {label} is {other!r} there and {one!r} here')
+        for label, (train_name, val_name) in enumerate(zip_longest(train['classes'], val['classes'])):
+            if train_name != val_name:
+                raise ValueError(
+                    f'Expected {val_source} to have the classes of {train_source} in the same order, but '
+                    f'label {label} is {val_name!r} in {val_source} and {train_name!r} in {train_source}')
 
     def before_val(self, runner: Runner) -> None:
         """Compare the model with the validation set."""
@@ -65,13 +67,13 @@ class CheckClassesHook(Hook):
         """Compare the model with the test set."""
         self._check(runner, runner.test_dataloader.dataset)
 
-    def _check(self, runner: Runner, dataset: Dataset) -> Tuple[Mapping, str]:
-        """Check one dataset; its metainfo, and its file or the name of its class."""
+    def _check(self, runner: Runner, dataset: BaseDataset) -> Tuple[Mapping, str]:
+        """Compare the model with one dataset; return its metainfo, and its file or the name of its class."""
         metainfo, source = dataset.metainfo, getattr(dataset, 'ann_file', '') or type(dataset).__name__
         missing = [key for key in CLASS_LISTS if key not in metainfo]
         if missing:
             raise ValueError(f'Expected {", ".join(CLASS_LISTS)} in the metainfo of {source}, '
-                             f'but it lacks {", ".join(missing)}')
+                             f'but it has no {", ".join(missing)}')
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         check_class_counts(model, metainfo, source)
         return metainfo, source

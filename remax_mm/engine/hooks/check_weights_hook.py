@@ -1,5 +1,5 @@
-"""Whether a checkpoint fills the model that is tested."""
-from typing import Mapping, Sequence
+"""Check that a checkpoint has all weights of the tested model."""
+from typing import Any, Mapping, Sequence
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -11,47 +11,50 @@ from remax_mm.models.inference_copy import inference_copy
 
 
 def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Compare weights with what a model runs on at inference.
+    """Check that all weights that a model uses at inference are given.
 
-    What exists in training only may be missing, and weights that the model has no place for are no harm.
+    Weights of training-only parts may be missing, and there may be weights that the model does not have.
 
     Args:
-        model: left as it is; what wraps it is no part of the names.
-        weights: by name.
-        source: where they come from, for the message.
+        model: not changed. Wrappers of the model (data parallel, test-time augmentation) are not part of the
+            names.
+        weights: weights by name.
+        source: origin of the weights, for the error message.
 
     Raises:
         ValueError: weights are missing, or of another shape.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    wanted = {
+    unwrapped: Any = model
+    while is_model_wrapper(unwrapped) or isinstance(unwrapped, BaseTTAModel):
+        unwrapped = unwrapped.module
+    expected = {
         name: value.shape
-        for name, value in inference_copy(model).state_dict().items()
+        for name, value in inference_copy(unwrapped).state_dict().items()
         if not name.endswith('num_batches_tracked')
     }
-    missing = [name for name in wanted if name not in weights]
-    misshapen = [
-        f'{name} {tuple(weights[name].shape)} instead of {tuple(shape)}' for name, shape in wanted.items()
+    missing = [name for name in expected if name not in weights]
+    other_shape = [
+        f'{name} {tuple(weights[name].shape)} instead of {tuple(shape)}' for name, shape in expected.items()
         if name in weights and weights[name].shape != shape
     ]
-    if missing or misshapen:
-        raise ValueError(f'Expected the weights in {source} to fill the {len(wanted)} of the model, but '
-                         f'{len(missing)} are missing{_listed(missing)} and '
-                         f'{len(misshapen)} have another shape{_listed(misshapen)}')
+    if missing or other_shape:
+        raise ValueError(f'Expected {source} to have all {len(expected)} weights of the model, but '
+                         f'{len(missing)} are missing{_first_names(missing)} and '
+                         f'{len(other_shape)} have another shape{_first_names(other_shape)}')
 
 
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    return f' ({", ".join(names[:most])}{", ..." if len(names) > most else ""})' if names else ''
+def _first_names(names: Sequence[str]) -> str:
+    """The first three names in parentheses."""
+    return f' ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})' if names else ''
 
 
 @HOOKS.register_module()
 class CheckWeightsHook(Hook):
-    """Stop before a test on weights that are not all from the checkpoint.
+    """Raise an error before a test if the checkpoint does not have all weights of the model.
 
-    mmengine logs which weights do not fit and goes on with those that the model was initialized with.
+    mmengine only logs such weights and continues with their initial values.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare the checkpoint with the model; mmengine calls this before the weights go there."""
+        """Compare the checkpoint with the model; mmengine calls this before it copies the weights."""
         check_weights(runner.model, checkpoint.get('state_dict', checkpoint), runner.cfg.load_from)

@@ -1,4 +1,4 @@
-"""Optimizer groups: weight decay for kernels alone, and a smaller learning rate for some parts."""
+"""Optimizer groups: weight decay for kernels only, and learning rates per part of the model."""
 from typing import Dict, List, Mapping, Optional
 
 from mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 
 def takes_decay(module: nn.Module, name: str, parameter: Tensor) -> bool:
-    """Whether a parameter is a kernel: of a convolution, a linear layer or an attention projection.
+    """Whether a parameter is the kernel of a convolution, of a linear layer or of an attention projection.
 
-    Norms, biases, layer scale, relative position tables, cluster centers and embeddings are none. (deeplab2
-    goes by names that end in `kernel` or `weight`.)
+    Norms, biases, layer scale, relative position tables, cluster centers and embeddings have no weight decay.
+    (deeplab2 selects the names that end in `kernel` or `weight`.)
 
     Args:
-        module: Owner of the parameter.
-        name: Name of the parameter in its owner.
+        module: Module that has the parameter.
+        name: Name of the parameter in this module.
         parameter: The parameter.
     """
     return name.endswith('weight') and parameter.ndim >= 2 and not isinstance(
@@ -27,28 +27,28 @@ def group_parameters(model: nn.Module, lr: float, weight_decay: float, lr_mult: 
                                                                                         float]) -> List[dict]:
     """Optimizer groups of the trainable parameters, at most two for each learning rate.
 
-    Few groups let the optimizer update many tensors in one call; mmengine makes a group of each parameter.
+    With few groups, the optimizer updates many tensors in one call; mmengine makes one group per parameter.
 
     Args:
-        model: Each of its parameters is taken once, also where modules share it.
+        model: Each of its parameters is used once, also if modules share it.
         lr: Base learning rate.
-        weight_decay: Decay of the kernels.
-        lr_mult: Factor on the learning rate by the start of a parameter's name, up to a dot; the longest one
-            that fits counts.
+        weight_decay: Weight decay of the kernels.
+        lr_mult: Factors on the learning rate by prefix of the parameter name, up to a dot; the longest
+            matching prefix is used.
 
     Returns:
-        Groups of ``params``, ``lr`` and ``weight_decay``, the base learning rate first.
+        Groups of ``params``, ``lr`` and ``weight_decay``, those with the base learning rate first.
 
     Raises:
-        ValueError: a key of ``lr_mult`` fits no parameter.
+        ValueError: a key of ``lr_mult`` matches no parameter.
     """
     parameters: Dict[tuple, List[Tensor]] = {}
-    known, fitting = set(), set()
+    known, matched_keys = set(), set()
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             full_name = f'{prefix}.{name}' if prefix else name
             keys = [key for key in lr_mult if f'{full_name}.'.startswith(f'{key}.')]
-            fitting.update(keys)
+            matched_keys.update(keys)
             if id(parameter) in known or not parameter.requires_grad:
                 continue
             known.add(id(parameter))
@@ -56,22 +56,24 @@ def group_parameters(model: nn.Module, lr: float, weight_decay: float, lr_mult: 
             decay = weight_decay if takes_decay(module, name, parameter) else 0.
             parameters.setdefault((factor, decay), []).append(parameter)
 
-    if set(lr_mult) - fitting:
-        raise ValueError('Expected every key of `lr_mult` to be the start of the name of a parameter, but '
-                         f'{sorted(set(lr_mult) - fitting)} fit none')
+    if set(lr_mult) - matched_keys:
+        raise ValueError('Expected every key of `lr_mult` to be the prefix of a parameter name, but '
+                         f'{sorted(set(lr_mult) - matched_keys)} match none')
     order = sorted(parameters, key=lambda group: (group[0] != 1., group))
     return [dict(params=parameters[key], lr=lr * key[0], weight_decay=key[1]) for key in order]
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class KernelDecayOptimWrapperConstructor:
-    """Builds the optimizer of kMaX-DeepLab and ReMaX.
+    """Build the optimizer of kMaX-DeepLab and ReMaX.
 
-    mmengine's default constructor cannot: where one of its ``custom_keys`` fits a parameter, its rules for
-    norms and biases do not apply, so that a backbone with its own learning rate would decay its norms.
+    mmengine's default constructor is not sufficient: if one of its ``custom_keys`` matches a parameter, its
+    rules for norms and biases do not apply, so the norms of a backbone with its own learning rate would have
+    weight decay.
 
     Args:
-        optim_wrapper_cfg: Optimizer wrapper, with ``optimizer=dict(type=..., lr=..., weight_decay=...)``.
+        optim_wrapper_cfg: Config of the optimizer wrapper, with ``optimizer=dict(type=..., lr=...,
+            weight_decay=...)``.
         paramwise_cfg: ``dict(lr_mult={'backbone': 0.1})``, see :func:`group_parameters`; no other key.
 
     Raises:
@@ -91,7 +93,7 @@ class KernelDecayOptimWrapperConstructor:
                 f'Expected `lr` and `weight_decay` in `optimizer`, but {sorted(missing)} are missing')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimizer for a model and wrap it."""
+        """Build the optimizer for a model, and its wrapper."""
         model = getattr(model, 'module', model)
         groups = group_parameters(model, self.optimizer_cfg['lr'], self.optimizer_cfg['weight_decay'],
                                   self.lr_mult)

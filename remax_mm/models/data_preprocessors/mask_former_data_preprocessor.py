@@ -1,4 +1,4 @@
-"""From one index map per image to the ground truth that mmdet's own mask transformers read."""
+"""Data preprocessor for mmdet's own mask transformers, whose ground truth comes from index maps."""
 from typing import Tuple
 
 import torch
@@ -12,11 +12,11 @@ from torch import Tensor
 from .panoptic_data_preprocessor import pad_with_void
 
 VOID_CLASS = 255
-"""mmdet's value of unlabeled pixels in ``gt_sem_seg``."""
+"""Value of unlabeled pixels in mmdet's ``gt_sem_seg``."""
 
 
 class DeviceMasks:
-    """Masks (M, H, W) on their device, with as much of mmdet's ``BitmapMasks`` as its heads ask for."""
+    """Masks (M, H, W) on any device, with the methods of mmdet's ``BitmapMasks`` that its heads call."""
 
     def __init__(self, masks: Tensor) -> None:
         self.masks = masks
@@ -31,7 +31,7 @@ class DeviceMasks:
 
 def split_segment_map(segment_map: Tensor, labels: Tensor,
                       is_thing: Tensor) -> Tuple[InstanceData, PixelData]:
-    """Things as masks, and a semantic map of things and stuff, as mmdet's ``LoadPanopticAnnotations`` gives.
+    """Masks of things and a semantic map of things and stuff, as from mmdet's ``LoadPanopticAnnotations``.
 
     Args:
         segment_map: (1, H, W) in [0, S], 0 is void.
@@ -39,8 +39,8 @@ def split_segment_map(segment_map: Tensor, labels: Tensor,
         is_thing: (S,) bool.
 
     Returns:
-        ``labels`` (M,) and ``masks`` (M, H, W) of the things that have a pixel, in the table's order; and
-        ``sem_seg`` (1, H, W) int64, 255 where void.
+        ``labels`` (M,) and ``masks`` (M, H, W) of the things that have a pixel, in the order of the table;
+        and ``sem_seg`` (1, H, W) int64, 255 for void.
 
     Raises:
         ValueError: a value of the map is not in the table, or a label is 255 or more.
@@ -51,8 +51,7 @@ def split_segment_map(segment_map: Tensor, labels: Tensor,
         raise ValueError(
             f'Expected indices up to {len(labels)}, the number of segments, but got {len(area) - 1}')
     if len(labels) and int(labels.max()) >= VOID_CLASS:
-        raise ValueError(
-            f'Expected labels below {VOID_CLASS}, mmdet\'s value of void, but got {labels.max()}')
+        raise ValueError(f'Expected labels below {VOID_CLASS}, mmdet\'s void label, but got {labels.max()}')
 
     visible_things = torch.nonzero(is_thing & (area[1:] > 0)).flatten()
     masks = index == visible_things.view(-1, 1, 1) + 1
@@ -63,21 +62,21 @@ def split_segment_map(segment_map: Tensor, labels: Tensor,
 
 @MODELS.register_module()
 class MaskFormerDataPreprocessor(DetDataPreprocessor):
-    """mmdet's data preprocessor, for samples of :class:`PackPanopticInputs` and mmdet's own heads.
+    """mmdet's data preprocessor for samples of :class:`PackPanopticInputs` and mmdet's own heads.
 
-    In training the index map of each sample is padded with void to the size of the batch, and
-    :func:`split_segment_map` makes ``gt_instances`` and ``gt_sem_seg`` of it, on the device. So one map
-    travels from the workers to the device and not a stack of masks, and panopticapi is not needed.
+    In training, the index map of each sample is padded with void to the size of the batch, and
+    :func:`split_segment_map` converts it to ``gt_instances`` and ``gt_sem_seg`` on the device. Workers send
+    one map per image instead of a stack of masks, and panopticapi is not needed.
 
-    Arguments as of ``DetDataPreprocessor``; ``pad_mask`` and ``pad_seg``, there and in ``batch_augments``,
-    stay off, because there is nothing to pad before the maps are split.
+    Arguments as in ``DetDataPreprocessor``. ``pad_mask`` and ``pad_seg``, also those of ``batch_augments``,
+    stay False: there is nothing to pad before the maps are split.
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Turn collated ``inputs`` and ``data_samples`` into a batch.
+        """Convert collated ``inputs`` and ``data_samples`` to a batch.
 
         Raises:
-            ValueError: in training, a sample has no index map, or one that does not fit its table.
+            ValueError: in training, a sample has no index map, or its map does not fit its table.
         """
         data = super().forward(data, training)
         if training:
@@ -87,7 +86,7 @@ class MaskFormerDataPreprocessor(DetDataPreprocessor):
 
     def _add_ground_truth(self, sample: DetDataSample) -> None:
         if 'gt_panoptic_seg' not in sample:
-            raise ValueError('Expected each sample to carry `gt_panoptic_seg` (LoadPanopticMap and '
+            raise ValueError('Expected each sample to have `gt_panoptic_seg` (LoadPanopticMap and '
                              f'PackPanopticInputs in the pipeline), but {sample.get("img_path")} has none')
         segment_map, table = sample.gt_panoptic_seg.segment_map, sample.gt_segments
         segment_map = pad_with_void(segment_map, *sample.batch_input_shape)

@@ -1,4 +1,4 @@
-"""Normalized images on one canvas of 32k + 1 pixels, in training and at test."""
+"""Data preprocessor that pads to sides of 32k + 1 pixels, in training and at test."""
 from typing import List, Optional, Sequence, Tuple, Union
 
 import torch.nn.functional as F
@@ -7,14 +7,14 @@ from mmdet.registry import MODELS
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from remax_mm.structures.panoptic_targets import VOID_SEGMENT
+from remax_mm.structures import VOID_SEGMENT
 
 STRIDE = 32
-"""The coarsest stride: features are aligned at the corners, so sizes are multiples of it plus 1."""
+"""The coarsest stride. Features are aligned at the corners, so sizes are multiples of it plus 1."""
 
 
 def next_aligned_size(size: int) -> int:
-    """The smallest 32k + 1, k >= 1, that holds ``size`` pixels."""
+    """The smallest 32k + 1, k >= 1, that is not less than ``size``."""
     return max(-(-(size - 1) // STRIDE), 1) * STRIDE + 1
 
 
@@ -22,42 +22,43 @@ def next_aligned_size(size: int) -> int:
 class PanopticDataPreprocessor(DetDataPreprocessor):
     """Normalize and pad at the bottom and the right, to the same size in training and at test.
 
-    mmdet's class pads to a fixed size in training alone. The padding is 0 after normalizing, the mean gray.
-    Segment maps are padded with void in training; at test the ground truth keeps its original size.
+    mmdet's class pads to a fixed size in training only. Images come in OpenCV's channel order B, G, R. The
+    padding is 0 after normalization. Segment maps are padded with void in training; at test the ground truth
+    keeps its original size.
 
     Sets the metainfo ``batch_input_shape`` and ``pad_shape`` to the padded (H, W).
 
     Args:
-        pad_size: Side, or (H, W), of the padded images, each 32k + 1. None takes the next 32k + 1 that holds
-            the batch's largest image.
-        mean: Mean of R, G and B; kMaX-DeepLab takes 127.5 for all, not ImageNet's.
+        pad_size: Side, or (H, W), of the padded images, each 32k + 1. None pads to the next 32k + 1 of the
+            largest image of the batch.
+        mean: Mean of R, G and B; kMaX-DeepLab uses 127.5 for all, not the values of ImageNet.
         std: Standard deviation of R, G and B.
-        bgr_to_rgb: Whether images come in OpenCV's order B, G, R, as ``LoadImageFromFile`` gives them.
-        non_blocking: Whether images move to the device asynchronously.
 
     Raises:
         ValueError: ``pad_size`` is not 32k + 1, or an image is larger.
     """
 
-    def __init__(self,
-                 pad_size: Union[int, Sequence[int], None] = None,
-                 mean: Sequence[float] = (127.5, 127.5, 127.5),
-                 std: Sequence[float] = (127.5, 127.5, 127.5),
-                 bgr_to_rgb: bool = True,
-                 non_blocking: bool = False) -> None:
-        super().__init__(mean=mean, std=std, bgr_to_rgb=bgr_to_rgb, pad_value=0, non_blocking=non_blocking)
-        self.pad_size: Optional[Tuple[int, ...]] = None
+    def __init__(
+        self,
+        pad_size: Union[int, Sequence[int], None] = None,
+        mean: Sequence[float] = (127.5, 127.5, 127.5),
+        std: Sequence[float] = (127.5, 127.5, 127.5)
+    ) -> None:
+        super().__init__(mean=mean, std=std, bgr_to_rgb=True, pad_value=0)
+        self.pad_size: Optional[Tuple[int, int]] = None
         if pad_size is not None:
-            self.pad_size = (pad_size, pad_size) if isinstance(pad_size, int) else tuple(pad_size)
-            if len(self.pad_size) != 2 or any(side != next_aligned_size(side) for side in self.pad_size):
-                raise ValueError('Expected `pad_size` to be one or two sides of 32k + 1 pixels, as 641 or '
-                                 f'1281, but got {pad_size}')
+            sides = (pad_size, pad_size) if isinstance(pad_size, int) else tuple(pad_size)
+            if len(sides) != 2 or any(side != next_aligned_size(side) for side in sides):
+                raise ValueError(
+                    'Expected `pad_size` to be one or two sides of 32k + 1 pixels, such as 641 or '
+                    f'1281, but got {pad_size}')
+            self.pad_size = (sides[0], sides[1])
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Turn collated ``inputs`` (3, h, w) uint8 and ``data_samples`` into a batch (B, 3, H, W).
+        """Convert collated ``inputs`` (3, h, w) uint8 and ``data_samples`` to a batch (B, 3, H, W).
 
         Args:
-            data: What the data loader yields; ``data_samples`` may be missing.
+            data: Output of the data loader; ``data_samples`` may be missing.
             training: Whether segment maps are padded too.
         """
         height, width = self._padded_size(data)
@@ -74,7 +75,8 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
     def _padded_size(self, data: dict) -> Tuple[int, int]:
         images: List[Tensor] = list(data['inputs'])
         if self.pad_size is None:
-            return tuple(next_aligned_size(max(image.shape[axis] for image in images)) for axis in (-2, -1))
+            height, width = (max(image.shape[axis] for image in images) for axis in (-2, -1))
+            return next_aligned_size(height), next_aligned_size(width)
         samples = data.get('data_samples') or [None] * len(images)
         for image, sample in zip(images, samples):
             if image.shape[-2] > self.pad_size[0] or image.shape[-1] > self.pad_size[1]:
@@ -86,6 +88,6 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
 
 
 def pad_with_void(segment_map: Tensor, height: int, width: int) -> Tensor:
-    """A segment map (1, h, w), padded at the bottom and the right to (1, height, width)."""
+    """Pad a segment map (1, h, w) with void at the bottom and the right to (1, height, width)."""
     missing = (0, width - segment_map.shape[-1], 0, height - segment_map.shape[-2])
     return F.pad(segment_map, missing, value=VOID_SEGMENT)

@@ -1,4 +1,4 @@
-"""The detector of kMaX-DeepLab, of ReMaX and of MaX-DeepLab, which differ in its parts."""
+"""Detector of MaX-DeepLab, kMaX-DeepLab and ReMaX, which differ in its parts."""
 from typing import Dict, List, Optional
 
 from mmdet.models.detectors import MaskFormer
@@ -12,14 +12,14 @@ from .finite_losses import check_finite_losses, image_names
 
 @MODELS.register_module()
 class MaskTransformer(MaskFormer):
-    """mmdet's ``MaskFormer`` that also gives semantic results, and stops at the first non-finite loss.
+    """mmdet's ``MaskFormer`` with semantic results and a check that the losses are finite.
 
-    ``model(inputs, mode='tensor')`` with normalized (B, 3, H, W) returns the list of
-    :class:`MaskPrediction`, the last one final.
+    ``model(inputs, mode='tensor')`` with normalized inputs (B, 3, H, W) returns the list of
+    :class:`MaskPrediction`, the final one last.
 
     Args:
-        backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as of ``MaskFormer``. The
-            fusion head gets ``num_things_classes`` and ``num_stuff_classes`` of the panoptic head.
+        backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as in ``MaskFormer``. The
+            fusion head gets ``num_things_classes`` and ``num_stuff_classes`` from the panoptic head.
         test_cfg: see :class:`PanopticFusionHead`.
 
     Raises:
@@ -35,12 +35,13 @@ class MaskTransformer(MaskFormer):
                  test_cfg: Optional[ConfigDict] = None,
                  data_preprocessor: Optional[ConfigDict] = None,
                  init_cfg: Optional[ConfigDict] = None) -> None:
-        # The parent calls a method of ConfigDict on both, so that plain dicts need wrapping.
+        # The parent calls a method of ConfigDict on both heads' configs, so plain dicts are converted.
         panoptic_head, panoptic_fusion_head = ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head)
-        for key in {'num_things_classes', 'num_stuff_classes'} & set(panoptic_head):
-            if panoptic_fusion_head.setdefault(key, panoptic_head[key]) != panoptic_head[key]:
-                raise ValueError(f'Expected `{key}` of the fusion head to be that of the panoptic head, '
-                                 f'{panoptic_head[key]}, but got {panoptic_fusion_head[key]}')
+        for key in ('num_things_classes', 'num_stuff_classes'):
+            expected = panoptic_head.get(key)
+            if expected is not None and panoptic_fusion_head.setdefault(key, expected) != expected:
+                raise ValueError(f'Expected `{key}` of the fusion head to equal that of the panoptic head, '
+                                 f'{expected}, but got {panoptic_fusion_head[key]}')
         super().__init__(backbone, neck, panoptic_head, panoptic_fusion_head, train_cfg, test_cfg,
                          data_preprocessor, init_cfg)
 
@@ -48,8 +49,8 @@ class MaskTransformer(MaskFormer):
         """Losses of a batch, already weighted.
 
         Raises:
-            FloatingPointError: a loss, or a prediction that it is made from, is not finite; names the terms
-                and the images.
+            FloatingPointError: a loss, or a prediction that it is computed from, is not finite; names the
+                terms and the images.
         """
         try:
             losses = super().loss(batch_inputs, batch_data_samples)
@@ -59,7 +60,7 @@ class MaskTransformer(MaskFormer):
         return losses
 
     def add_pred_to_datasample(self, data_samples: SampleList, results_list: List[dict]) -> SampleList:
-        """Put panoptic, instance and semantic results into their fields of the data samples."""
+        """Store panoptic, instance and semantic results in the fields of the data samples."""
         for data_sample, results in zip(data_samples, results_list):
             if 'sem_results' in results:
                 data_sample.pred_sem_seg = results.pop('sem_results')

@@ -6,12 +6,12 @@ from .dual_path_attention import DualPathLayer, PathAttention, PathProjection
 from .layer_norm import LayerNorm2d
 from .mask_predictor import MaskPredictor, add_void_prior
 from .residual_blocks import EXPANSION, AxialBlock, BasicBlock, BottleneckBlock, build_block_group
-from .resize import resize_to
+from .resize import find_stride, resize_to
 
 __all__ = [
     'attend', 'AxialAttention1d', 'AxialAttention2d', 'RelativePosition', 'KMAX_ACT', 'KMAX_NORM', 'MAX_ACT',
     'ActConfig', 'ConvNormAct', 'DepthwiseSeparableConv', 'NormConfig', 'build_norm', 'fit_norm',
     'truncated_normal_', 'DualPathLayer', 'PathAttention', 'PathProjection', 'LayerNorm2d', 'MaskPredictor',
     'add_void_prior', 'EXPANSION', 'AxialBlock', 'BasicBlock', 'BottleneckBlock', 'build_block_group',
-    'resize_to'
+    'find_stride', 'resize_to'
 ]

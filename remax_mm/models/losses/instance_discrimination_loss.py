@@ -1,4 +1,4 @@
-"""Contrast between pixels of one segment and all others (CMT-DeepLab, kMaX-DeepLab), on the pixel feature."""
+"""Pixel-wise instance discrimination on the pixel feature (CMT-DeepLab, kMaX-DeepLab)."""
 from typing import Any, Tuple
 
 import torch
@@ -11,20 +11,20 @@ from .pixel_sampling import PixelSampler, gather_pixels, mean_over_nonzero
 
 
 def pixel_contrast(features: Tensor, masks: Tensor, temperature: float) -> Tensor:
-    r"""Cross entropy between the similarities of one pixel to all, and the pixels of its own segment.
+    r"""Cross entropy of each pixel's similarities to all pixels, with the pixels of its segment as targets.
 
     .. math:: \sum_j t_{ij} \Big(\log\sum_k e^{f_i f_k / \tau} - f_i f_j / \tau\Big), \quad
               t_{ij} = \frac{g_i g_j}{\max(1, \sum_k g_i g_k)}
 
     Args:
         features: (B, D, S) features f of S pixels, unit length.
-        masks: (B, N, S) in [0, 1], the part g of each pixel that belongs to each slot; zero for void.
+        masks: (B, N, S) in [0, 1], the share g of each pixel that belongs to each slot; zero for void.
         temperature: tau.
 
     Returns:
-        (B, S), 0 for void pixels. These are negatives of the others all the same.
+        (B, S), 0 for void pixels, which are negatives for all other pixels.
     """
-    # With p the sum of g_j f_j over pixels, one vector per slot, the second term needs no S x S matrix.
+    # With one prototype per slot, the sum of g_j f_j over the pixels, the second term needs no S x S matrix.
     prototypes = torch.einsum('bns,bds->bnd', masks, features)
     attraction = torch.einsum('bnd,bds->bns', prototypes, features)
     attraction = torch.einsum('bns,bns->bs', masks, attraction) / temperature
@@ -36,10 +36,10 @@ def pixel_contrast(features: Tensor, masks: Tensor, temperature: float) -> Tenso
 
 
 class _RowLogSumExp(torch.autograd.Function):
-    """log sum_k exp(f_i f_k / tau) for each pixel i of features (B, S, D).
+    """log sum_k exp(f_i f_k / tau) of each pixel i of features (B, S, D).
 
-    Only one image's S x S matrix lives at a time, and none is kept for the backward pass: at 4096 pixels each
-    is 64 MiB, and autograd would keep one per image and decoder output.
+    Only one S x S matrix exists at a time, and none is kept for the backward pass: at 4096 pixels each takes
+    64 MiB, and autograd would keep one per image and decoder output.
     """
 
     @staticmethod
@@ -55,20 +55,22 @@ class _RowLogSumExp(torch.autograd.Function):
         features, rows = ctx.saved_tensors
         grads = []
         for f, row, grad in zip(features, rows, grad_rows):
-            pull = (f @ f.T).div_(ctx.temperature).sub_(row[:, None]).exp_().mul_(grad[:, None])  # (S, S)
-            grads.append(((pull + pull.T) @ f).div_(ctx.temperature))  # the similarity reaches f_i and f_k
+            softmax = (f @ f.T).div_(ctx.temperature).sub_(row[:, None]).exp_()
+            grad_similarity = softmax.mul_(grad[:, None])  # (S, S)
+            # The similarity of i and k depends on both features.
+            grads.append(((grad_similarity + grad_similarity.T) @ f).div_(ctx.temperature))
         return torch.stack(grads), None
 
 
 @MODELS.register_module()
 class InstanceDiscriminationLoss(nn.Module):
-    """Pixels of one segment shall look alike: :func:`pixel_contrast` of sampled pixels.
+    """:func:`pixel_contrast` of sampled pixels: the features of a segment's pixels should be similar.
 
     Args:
-        num_samples: pixels drawn of each image, anew at each call; all if there are fewer, or if 0.
-        sampling_temperature: how much small segments are favored, see :func:`.sample_pixels`.
+        num_samples: number of pixels sampled per image in each call; 0 uses all, as does an image with fewer.
+        sampling_temperature: preference for small segments, see :func:`.sample_pixels`.
         temperature: tau of the softmax over pixels.
-        loss_weight: factor on the mean over sampled non-void pixels.
+        loss_weight: factor on the mean over the sampled pixels that are not void.
 
     Raises:
         ValueError: negative ``num_samples``.

@@ -1,4 +1,4 @@
-"""Which slot does a pixel belong to: per-pixel cross entropy over the mask slots."""
+"""Mask-ID losses: per-pixel classification of the mask slot that a pixel belongs to."""
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ SLOT_REDUCTIONS = ('sum', 'mean', 'matched')
 
 @MODELS.register_module()
 class SoftmaxMaskIDLoss(nn.Module):
-    """Slots compete for each pixel (MaX-DeepLab, Sec. 3.3): softmax cross entropy, void pixels left out.
+    """Softmax cross entropy over the slots of each pixel; void pixels are ignored (MaX-DeepLab, Sec. 3.3).
 
     Args:
-        loss_weight: factor on the mean over non-void pixels.
+        loss_weight: factor on the mean over the pixels that are not void.
     """
 
     def __init__(self, loss_weight: float = 0.3) -> None:
@@ -30,15 +30,15 @@ class SoftmaxMaskIDLoss(nn.Module):
 
 @MODELS.register_module()
 class SigmoidMaskIDLoss(nn.Module):
-    """Each slot decides for itself (ReMaX, Table 2): binary cross entropy, void pixels left out.
+    """Binary cross entropy of each slot and pixel; void pixels are ignored (ReMaX, Table 2).
 
-    The paper gives no formula. Summing over all slots is what its Fig. 1 shows: with 128 slots and logits
-    near 0, false positives weigh 127 times as much as false negatives.
+    The paper gives no formula. The sum over all slots agrees with its Fig. 1: with 128 slots and logits near
+    0, the weight of false positives is 127 times the weight of false negatives.
 
     Args:
-        loss_weight: factor on the mean over non-void pixels.
-        slot_reduction: ``'sum'`` over the N slots, their ``'mean'``, or the sum over ``'matched'``
-            slots only.
+        loss_weight: factor on the mean over the pixels that are not void.
+        slot_reduction: ``'sum'`` over the N slots, their ``'mean'``, or the sum over the ``'matched'`` slots
+            only.
 
     Raises:
         ValueError: unknown reduction.
@@ -58,11 +58,9 @@ class SigmoidMaskIDLoss(nn.Module):
             prediction.supervised_mask_logits, targets.masks, reduction='none')  # (B, N, h, w)
         if self.slot_reduction == 'matched':
             loss = loss * (targets.mask_weights > 0)[:, :, None, None]
-        loss = loss.mean(dim=1) if self.slot_reduction == 'mean' else loss.sum(dim=1)
-        return self.loss_weight * mean_over_pixels(loss, targets.void)
+        loss = loss.mean(dim=1) if self.slot_reduction == 'mean' else loss.sum(dim=1)  # (B, h, w)
 
-
-def mean_over_pixels(loss: Tensor, void: Tensor) -> Tensor:
-    """Mean of (B, h, w) losses over the non-void pixels of each image (0 if none), then over images."""
-    count = (~void).flatten(1).sum(dim=1).clamp(min=1)
-    return (loss.masked_fill(void, 0).flatten(1).sum(dim=1) / count).mean()
+        # Mean over the pixels of each image that are not void, 0 if there are none, then over the images
+        num_pixels = (~targets.void).flatten(1).sum(dim=1).clamp(min=1)
+        per_image = loss.masked_fill(targets.void, 0).flatten(1).sum(dim=1) / num_pixels
+        return self.loss_weight * per_image.mean()

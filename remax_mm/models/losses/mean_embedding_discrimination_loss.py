@@ -1,4 +1,4 @@
-"""MaX-DeepLab's instance discrimination: every thing pixel looks like the mean of its own segment."""
+"""MaX-DeepLab's instance discrimination: pixels are compared with the mean embedding of each segment."""
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
@@ -8,22 +8,22 @@ from remax_mm.structures import MaskPrediction, SlotTargets
 from .pixel_sampling import mean_over_nonzero
 
 ABSENT_LOGIT = -99999.0
-"""Similarity of all pixels to a slot without a segment."""
+"""Logit of slots without a segment, which excludes them from the softmax."""
 
 
 def mean_embedding_contrast(features: Tensor, masks: Tensor, temperature: float) -> Tensor:
-    r"""Cross entropy between the similarities of a pixel to all segments' mean features, and its own segment.
+    r"""Cross entropy of each pixel's similarities to all segments' mean features, with its segment as target.
 
     .. math:: \sum_i g_i \Big(\log\sum_k e^{f t_k / \tau} - f t_i / \tau\Big), \quad
               t_i = \frac{\sum_x g_{ix} f_x}{\lVert\sum_x g_{ix} f_x\rVert}
 
     Args:
         features: (B, D, P) features f of P pixels, unit length.
-        masks: (B, N, P) in [0, 1], the part g of each pixel that belongs to each slot; zero for void.
+        masks: (B, N, P) in [0, 1], the share g of each pixel that belongs to each slot; zero for void.
         temperature: tau.
 
     Returns:
-        (B, P), 0 for void pixels. Stuff segments are among the t.
+        (B, P), 0 for void pixels. The mean features t include stuff segments.
     """
     means = F.normalize(torch.einsum('bnp,bdp->bnd', masks, features), dim=-1)
     similarity = means @ features / temperature  # (B, N, P)
@@ -34,12 +34,13 @@ def mean_embedding_contrast(features: Tensor, masks: Tensor, temperature: float)
 
 @MODELS.register_module()
 class MeanEmbeddingDiscriminationLoss(nn.Module):
-    """The original instance discrimination (arXiv 2012.00759; deeplab2 model/loss/max_deeplab_loss.py).
+    """Instance discrimination of MaX-DeepLab (arXiv 2012.00759; deeplab2 model/loss/max_deeplab_loss.py).
 
-    CMT- and kMaX-DeepLab compare pixels with pixels instead: :class:`InstanceDiscriminationLoss`.
+    CMT-DeepLab and kMaX-DeepLab compare pixels with pixels: :class:`InstanceDiscriminationLoss`.
 
     Args:
-        num_things_classes: leading classes, whose pixels count; stuff pixels are only in the mean features.
+        num_things_classes: number of thing classes, the first ones. Only their pixels have a loss; stuff
+            pixels only contribute to the mean features.
         temperature: tau of the softmax over segments.
         loss_weight: factor on the mean over thing pixels.
     """

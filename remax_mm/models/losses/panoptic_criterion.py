@@ -1,5 +1,5 @@
-"""The conductor of training: match, relax, and hold every output of the decoder against the ground truth."""
-from typing import Dict, Optional, Sequence
+"""Training criterion: match segments to slots, relax the targets, compute the losses of every output."""
+from typing import Any, Dict, Optional, Sequence
 
 import torch
 from mmdet.registry import MODELS, TASK_UTILS
@@ -13,22 +13,22 @@ from ..task_modules import assign_targets_to_slots
 
 @MODELS.register_module()
 class PanopticCriterion(nn.Module):
-    """All losses of a mask transformer, from the outputs of its decoder.
+    """All losses of a mask transformer, computed from the outputs of its decoder.
 
-    Every output is brought to the final one's resolution and gets the same losses, in float32. Follows
-    ``SetCriterion`` of bytedance/kmax-deeplab, kmax_deeplab/modeling/criterion.py.
+    Every output is resized to the resolution of the final output and gets the same losses, in float32.
+    Follows ``SetCriterion`` of bytedance/kmax-deeplab, kmax_deeplab/modeling/criterion.py.
 
     Args:
-        assigner: config of the assigner of segments to slots.
+        assigner: config of the assigner, which matches segments with slots.
         loss_cls: config of the class loss of the slots.
-        loss_dice: config of the mask loss of matched slots.
-        loss_mask_id: config of the loss on which slot a pixel belongs to.
-        loss_insdis: config of the loss on the pixel feature; None for none.
-        loss_sem: config of the loss of the auxiliary semantic head; None for no such head.
-        loss_stage_sem: config of the loss of the outputs' own semantic heads, those of ReMask; None for none.
+        loss_dice: config of the mask loss of the matched slots.
+        loss_mask_id: config of the mask-ID loss.
+        loss_insdis: config of the instance discrimination loss of the pixel feature, or None.
+        loss_sem: config of the loss of the auxiliary semantic head, None if there is no such head.
+        loss_stage_sem: config of the loss of ReMask's semantic heads, None if there are none.
         reclass: config of ReClass; None for one-hot class targets.
-        share_final_matching: match the final output only and hold all others against the same targets and
-            weights. Otherwise each output is matched, without relaxation, for itself.
+        share_final_matching: whether only the final output is matched and all outputs get its targets and
+            weights. Otherwise each output is matched separately, before relaxation.
     """
 
     def __init__(self,
@@ -61,31 +61,32 @@ class PanopticCriterion(nn.Module):
         Args:
             predictions: outputs of the decoder at any resolution, the final one last.
             targets: ground truth at the resolution of the final output.
-            sem_logits: (B, C, h', w'), C >= K, of the auxiliary semantic head, at the targets' resolution or
-                a stride of it.
+            sem_logits: (B, C, h', w'), C >= K, of the auxiliary semantic head, at the resolution of the
+                targets or a stride of it.
 
         Returns:
-            Scalars ``loss_cls``, ``loss_mask_id``, ``loss_dice``, ``loss_insdis`` and ``loss_sem`` of the
-            final output, and the same with prefix ``d{i}.`` of output i, ``d{i}.loss_sem`` being that of
-            the stage's own semantic head; that of the final output, if it has one, is ``loss_stage_sem``.
+            Scalars ``loss_cls``, ``loss_mask_id``, ``loss_dice``, ``loss_insdis`` of the final output, and
+            the same with prefix ``d{i}.`` for output i; ``loss_sem`` of the auxiliary semantic head;
+            ``d{i}.loss_sem`` of the semantic head of output i, ``loss_stage_sem`` of that of the final
+            output.
 
         Raises:
-            ValueError: resolutions differ, or semantic logits and their loss do not come together.
+            ValueError: the resolutions differ, or only one of semantic logits and their loss is given.
         """
         self._check_inputs(predictions, targets, sem_logits)
         with torch.autocast(targets.masks.device.type, enabled=False):
-            # The final output, which the matching comes from
+            # The final output; by default its matching is shared with the other outputs
             final = _to_resolution(predictions[-1], targets.masks.shape[-2:])
             slot_targets = self._assign(final, targets)
             losses = self._panoptic_losses(final, slot_targets)
 
-            # The auxiliary semantic head, once, and the final output's own where it is relaxed
-            if self.loss_sem is not None:
+            # The auxiliary semantic head, and the final output's own one if it has one
+            if sem_logits is not None:
                 losses['loss_sem'] = self.loss_sem(full_precision(sem_logits), slot_targets)
             if final.sem_logits is not None:
                 losses['loss_stage_sem'] = self.loss_stage_sem(final.sem_logits, slot_targets)
 
-            # The stages before, one at a time
+            # The other outputs, one at a time
             for stage, prediction in enumerate(predictions[:-1]):
                 output = _to_resolution(prediction, targets.masks.shape[-2:])
                 if not self.share_final_matching:
@@ -117,32 +118,32 @@ class PanopticCriterion(nn.Module):
         if final_size != target_size:
             raise ValueError('Expected the targets at the resolution of the final masks, '
                              f'{tuple(final_size)}, but got {tuple(target_size)}')
-        if (self.loss_sem is None) != (sem_logits is None):
-            raise ValueError(
-                'Expected `loss_sem` and the logits of the auxiliary semantic head together, but ' +
-                _which_is_missing(self.loss_sem, '`loss_sem` is', 'the logits are'))
-        if (self.loss_stage_sem is not None) != any(p.sem_logits is not None for p in predictions):
-            raise ValueError(
-                'Expected `loss_stage_sem` and semantic logits of decoder stages together, but ' +
-                _which_is_missing(self.loss_stage_sem, '`loss_stage_sem` is', 'the logits are'))
+        semantic_losses = (
+            ('loss_sem', self.loss_sem, 'the auxiliary semantic head', sem_logits is not None),
+            ('loss_stage_sem', self.loss_stage_sem, 'decoder stages',
+             any(prediction.sem_logits is not None for prediction in predictions)),
+        )
+        for name, loss, source, has_logits in semantic_losses:
+            if (loss is not None) != has_logits:
+                missing = f'`{name}` is' if loss is None else 'the logits are'
+                raise ValueError(
+                    f'Expected `{name}` and semantic logits of {source} together, but {missing} missing')
 
 
-def _build_optional(config: Optional[ConfigDict]) -> Optional[nn.Module]:
+def _build_optional(config: Optional[ConfigDict]) -> Any:
     return None if config is None else MODELS.build(config)
 
 
-def _which_is_missing(loss: Optional[nn.Module], loss_is: str, logits_are: str) -> str:
-    return f'{loss_is if loss is None else logits_are} missing'
+def _to_resolution(prediction: MaskPrediction, size: Sequence[int]) -> MaskPrediction:
+    """Resize masks and pixel feature to ``size`` and convert all parts to at least float32.
 
-
-def _to_resolution(prediction: MaskPrediction, size: torch.Size) -> MaskPrediction:
-    """Class and semantic logits as they are, masks and pixel feature at ``size``, all in float32 or more.
-
-    The feature is not normalized again, so that it may be shorter than 1 (as in the reference).
+    Class and semantic logits keep their size. The resized feature is not normalized again, so that it may be
+    shorter than 1 (as in the reference).
     """
-    prediction = MaskPrediction(*(None if part is None else full_precision(part) for part in prediction))
-    relaxed = prediction.relaxed_mask_logits
-    return prediction._replace(
-        mask_logits=resize_to(prediction.mask_logits, size),
-        pixel_feature=resize_to(prediction.pixel_feature, size),
-        relaxed_mask_logits=None if relaxed is None else resize_to(relaxed, size))
+    relaxed, sem_logits = prediction.relaxed_mask_logits, prediction.sem_logits
+    return MaskPrediction(
+        class_logits=full_precision(prediction.class_logits),
+        mask_logits=resize_to(full_precision(prediction.mask_logits), size),
+        pixel_feature=resize_to(full_precision(prediction.pixel_feature), size),
+        relaxed_mask_logits=None if relaxed is None else resize_to(full_precision(relaxed), size),
+        sem_logits=None if sem_logits is None else full_precision(sem_logits))

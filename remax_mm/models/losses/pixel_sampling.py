@@ -1,4 +1,4 @@
-"""Drawing pixels so that small segments count, and the mean that goes with it (MaX-DeepLab, kMaX-DeepLab)."""
+"""Pixel sampling that favors small segments, and the mean of MaX-DeepLab's losses."""
 from typing import Optional
 
 import torch
@@ -7,20 +7,20 @@ from torch import Tensor
 from remax_mm.structures import SlotTargets
 
 VOID_LOGIT = -99999.0
-"""Added to the sampling logits of void pixels: drawn only once no other pixel is left."""
+"""Added to the sampling logits of void pixels, so that all other pixels are drawn first."""
 
 
 def sample_pixels(inverse_area: Tensor, void: Tensor, num_samples: int, temperature: float) -> Tensor:
-    """Draw pixels without replacement by the Gumbel top-k trick, small segments more often.
+    """Draw pixels without replacement by the Gumbel top-k trick, more often from small segments.
 
-    A pixel's odds grow with (map area / segment area) ** temperature. Follows deeplab2,
+    The odds of a pixel are proportional to (map area / segment area) ** temperature. Follows deeplab2,
     model/loss/max_deeplab_loss.py.
 
     Args:
-        inverse_area: (B, h, w) > 0.
+        inverse_area: (B, h, w) > 0, map area / segment area.
         void: (B, h, w) bool.
         num_samples: at most h * w.
-        temperature: 0 draws evenly from all non-void pixels, 1 evenly from all segments.
+        temperature: 0 draws uniformly from all pixels that are not void, 1 uniformly from all segments.
 
     Returns:
         (B, num_samples) int64, indices into the h * w pixels.
@@ -31,14 +31,14 @@ def sample_pixels(inverse_area: Tensor, void: Tensor, num_samples: int, temperat
 
 
 class PixelSampler:
-    """Draws a fixed number of pixels of each image, or leaves all in place.
+    """Draw a fixed number of pixels per image, or use all pixels in their order.
 
     Args:
-        num_samples: pixels of each image; 0, or as many as there are, takes all without drawing.
+        num_samples: pixels per image; all pixels are used if it is 0 or not less than their number.
         temperature: see :func:`sample_pixels`.
 
     Raises:
-        ValueError: a negative number.
+        ValueError: negative ``num_samples``.
     """
 
     def __init__(self, num_samples: int, temperature: float) -> None:
@@ -48,14 +48,22 @@ class PixelSampler:
         self.temperature = temperature
 
     def __call__(self, targets: SlotTargets) -> Optional[Tensor]:
-        """Indices (B, num_samples) into the pixels of ``targets``, or None for all of them in order."""
+        """Indices (B, num_samples) into the pixels of ``targets``; None for all pixels."""
         if self.num_samples == 0 or self.num_samples >= targets.void[0].numel():
             return None
         return sample_pixels(targets.inverse_area, targets.void, self.num_samples, self.temperature)
 
 
 def gather_pixels(values: Tensor, indices: Optional[Tensor]) -> Tensor:
-    """Pixels at ``indices`` (B, S), or all (None), of maps (B, h, w) or (B, C, h, w): (B, S) or (B, C, S)."""
+    """Values of sampled pixels.
+
+    Args:
+        values: (B, h, w) or (B, C, h, w).
+        indices: (B, S) into the h * w pixels; None for all pixels.
+
+    Returns:
+        (B, S) or (B, C, S).
+    """
     values = values.flatten(-2)
     if indices is None:
         return values
@@ -65,10 +73,10 @@ def gather_pixels(values: Tensor, indices: Optional[Tensor]) -> Tensor:
 
 
 def mean_over_nonzero(loss: Tensor) -> Tensor:
-    """Mean of the non-zero losses of each image, then over images: (B, X) to a scalar.
+    """Mean of the non-zero losses of each image, then over the images: (B, X) to a scalar.
 
-    An image without a non-zero loss gives 0. deeplab2 (model/loss/base_loss.py) means by zero what is void or
-    has no weight; a pixel whose loss vanishes in floating point is left out as well.
+    An image without a non-zero loss gives 0. deeplab2 (model/loss/base_loss.py) recognizes void pixels and
+    zero weights by a loss of 0; a pixel whose loss is 0 in floating point is left out as well.
     """
     count = (loss != 0).sum(dim=1).clamp(min=1)
     return (loss.sum(dim=1) / count).mean()

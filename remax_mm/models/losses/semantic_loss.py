@@ -1,60 +1,51 @@
-"""Losses of the semantic heads: the auxiliary one of kMaX-DeepLab and those that guide ReMask."""
+"""Losses of the semantic heads: kMaX-DeepLab's auxiliary head and the heads that ReMask uses."""
 from typing import Tuple
 
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from remax_mm.models.layers import resize_to
 from remax_mm.structures import SlotTargets
+from ..layers import find_stride, resize_to
 from .pixel_sampling import PixelSampler, gather_pixels, mean_over_nonzero
-
-
-def stride_targets(targets: SlotTargets, size: Tuple[int, int]) -> SlotTargets:
-    """Take every s-th pixel of the semantic ground truth, so that it has the size of coarser logits.
-
-    Only ``sem_seg``, ``void`` and ``inverse_area`` change. Ground truth is never interpolated.
-
-    Raises:
-        ValueError: no single stride leads from one size to the other.
-    """
-    height, width = targets.sem_seg.shape[-2:]
-    stride = (height - 1) // max(size[0] - 1, 1)
-    if stride < 1 or ((size[0] - 1) * stride + 1, (size[1] - 1) * stride + 1) != (height, width):
-        raise ValueError(
-            f'Expected semantic logits at one stride of the ground truth of size {(height, width)}, '
-            f'that is ((x - 1) / s + 1) on both axes, but got {tuple(size)}')
-    maps = {
-        name: getattr(targets, name)[:, ::stride, ::stride]
-        for name in ('sem_seg', 'void', 'inverse_area')
-    }
-    return targets._replace(**maps)
 
 
 def pick_semantic_pixels(sem_logits: Tensor, targets: SlotTargets,
                          sampler: PixelSampler) -> Tuple[Tensor, Tensor]:
-    """Logits (B, C, S) and labels (B, S) in [0, K] of the pixels that the sampler draws at the logits' size.
+    """Logits and labels of sampled pixels, at the resolution of the logits.
+
+    Args:
+        sem_logits: (B, C, h', w'), C >= K, at the resolution of the ground truth or at a stride of it.
+        targets: ground truth; every s-th pixel is used, it is never interpolated.
+        sampler: selects the pixels.
+
+    Returns:
+        Logits (B, C, S) and labels (B, S) in [0, K].
 
     Raises:
-        ValueError: C is less than K, or the size fits no stride.
+        ValueError: C is less than K, or the sizes fit no stride.
     """
     num_classes = targets.class_targets.shape[-1] - 1
     if sem_logits.shape[1] < num_classes:
         raise ValueError(f'Expected semantic logits of at least {num_classes} classes, but got '
                          f'{sem_logits.shape[1]}')
-    targets = stride_targets(targets, sem_logits.shape[-2:])
+    stride = find_stride(targets.sem_seg.shape[-2:], sem_logits.shape[-2:])
+    targets = targets._replace(
+        sem_seg=targets.sem_seg[:, ::stride, ::stride],
+        void=targets.void[:, ::stride, ::stride],
+        inverse_area=targets.inverse_area[:, ::stride, ::stride])
     pixels = sampler(targets)
     return gather_pixels(sem_logits, pixels), gather_pixels(targets.sem_seg, pixels)
 
 
 @MODELS.register_module()
 class SemanticLoss(nn.Module):
-    """Softmax cross entropy over classes, void pixels left out.
+    """Softmax cross entropy over the classes; void pixels are ignored.
 
     Args:
-        num_samples: pixels drawn of each image, anew at each call; all if there are fewer, or if 0.
-        sampling_temperature: how much small segments are favored, see :func:`.sample_pixels`.
-        loss_weight: factor on the mean over sampled non-void pixels.
+        num_samples: number of pixels sampled per image in each call; 0 uses all, as does an image with fewer.
+        sampling_temperature: preference for small segments, see :func:`.sample_pixels`.
+        loss_weight: factor on the mean over the sampled pixels that are not void.
 
     Raises:
         ValueError: negative ``num_samples``.
@@ -78,9 +69,9 @@ class SemanticLoss(nn.Module):
 
 @MODELS.register_module()
 class UpsampledSemanticLoss(SemanticLoss):
-    """As :class:`SemanticLoss`, after the logits are brought to the ground truth's resolution.
+    """:class:`SemanticLoss` of logits that are first resized to the resolution of the ground truth.
 
-    For logits of a decoder stage, coarser than the masks, whose small segments the stride would skip.
+    For the logits of coarse decoder stages, where striding the ground truth would skip small segments.
     """
 
     def forward(self, sem_logits: Tensor, targets: SlotTargets) -> Tensor:
@@ -90,10 +81,10 @@ class UpsampledSemanticLoss(SemanticLoss):
 
 @MODELS.register_module()
 class BinarySemanticLoss(SemanticLoss):
-    """Binary cross entropy of each class, summed over classes, void pixels left out.
+    """Binary cross entropy of each class, summed over the classes; void pixels are ignored.
 
-    Unlike the softmax it fixes the absolute level of the logits, whose sigmoid Eq. 1 of ReMaX takes.
-    Arguments as of :class:`SemanticLoss`.
+    Unlike the softmax, it supervises the absolute level of the logits. Eq. 1 of ReMaX uses their sigmoid.
+    Arguments as in :class:`SemanticLoss`.
     """
 
     def forward(self, sem_logits: Tensor, targets: SlotTargets) -> Tensor:
@@ -101,7 +92,7 @@ class BinarySemanticLoss(SemanticLoss):
         logits, labels = pick_semantic_pixels(sem_logits, targets, self.sampler)
         num_classes = targets.class_targets.shape[-1] - 1
 
-        # One-hot over all columns of the logits; void may lie beyond the last and is masked out.
+        # One-hot over the C columns of the logits. Void, label K, may have no column; it is masked out below.
         is_class = F.one_hot(labels, max(num_classes + 1, logits.shape[1]))[..., :logits.shape[1]]
         is_class = is_class.transpose(1, 2).to(logits)  # (B, C, S)
         loss = F.binary_cross_entropy_with_logits(logits, is_class, reduction='none').sum(dim=1)  # (B, S)

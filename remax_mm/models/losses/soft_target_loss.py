@@ -1,4 +1,4 @@
-"""Class loss of mmdet's heads for targets that are distributions, such as ReClass makes."""
+"""Class loss for mmdet's heads that accepts soft targets, such as those of ReClass."""
 from typing import Optional, Union
 
 import torch.nn.functional as F
@@ -9,19 +9,19 @@ from torch import Tensor
 
 @MODELS.register_module()
 class SoftTargetCrossEntropyLoss(CrossEntropyLoss):
-    r"""mmdet's softmax cross entropy, also against a distribution for each row.
+    r"""mmdet's softmax cross entropy, extended by soft targets.
 
-    mmdet's mask transformer heads hand what ``_get_targets_single`` returns as ``label_weights`` to this
-    loss, untouched. As (n,) they weight the rows, and the loss is mmdet's. As (n, C) they are the targets:
+    mmdet's mask transformer heads pass the ``label_weights`` of ``_get_targets_single`` to this loss
+    unchanged. Weights (n,) are factors on the rows, and the loss is mmdet's. Weights (n, C) are the targets:
 
     .. math:: -\sum_c w_c \hat y_c \log p_c
 
-    with w the class weights, so that one-hot targets give mmdet's loss again. Rows need not sum to 1.
+    with the class weights w. One-hot targets give mmdet's loss. The sum of a row may differ from 1.
 
     Args:
-        class_weight: C weights, of all classes and void; None for 1.
+        class_weight: C weights, one per class and one for void; None for 1.
         loss_weight: factor on the loss.
-        use_sigmoid: taken because mmdet's configs set it; only False is known here.
+        use_sigmoid: accepted because mmdet's configs set it; only False is supported.
         reduction: ``'mean'``, ``'sum'`` or ``'none'``.
 
     Raises:
@@ -46,10 +46,10 @@ class SoftTargetCrossEntropyLoss(CrossEntropyLoss):
         """
         Args:
             cls_score: (n, C).
-            label: (n,) int64 in [0, C); not looked at where ``weight`` has the targets.
+            label: (n,) int64 in [0, C); unused if ``weight`` contains the targets.
             weight: (n,) factors on the rows, or (n, C) targets >= 0.
-            avg_factor: what the sum is divided by; None for n.
-            reduction_override: in place of ``reduction``.
+            avg_factor: divisor of the sum; None for n.
+            reduction_override: replaces ``reduction``.
         """
         if weight is None or weight.ndim == 1:
             return super().forward(cls_score, label, weight, avg_factor, reduction_override)

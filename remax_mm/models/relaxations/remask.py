@@ -144,19 +144,17 @@ class ReMask(nn.Module):
             detach_class=detach_class)
 
     def forward(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
-        """
+        """Add relaxed masks and semantic logits to a prediction.
+
         Args:
             prediction: of a decoder stage at its native resolution.
             context: of the same stage.
-        """
-        return self.relax(prediction, context) if self.training else prediction
-
-    def relax(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
-        """The prediction with relaxed masks and semantic logits, in training and in eval.
 
         Raises:
             ValueError: the context lacks the source.
         """
+        if self.training_only and not self.training:
+            return prediction
         features = context._asdict() | dict(embedding=prediction.pixel_feature)
         if features[self.source] is None:
             raise ValueError(f'Expected the context of ReMask to hold {self.source!r}, but got None')

@@ -1,12 +1,11 @@
 """Variants of ReMask that the ablations of ReMaX compare with (arXiv 2306.17319, Tables 5 and 7)."""
-from typing import Tuple
-
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction, StageContext, full_precision
+from ..layers import find_stride
 from .remask import ACTIVATIONS, ReMask, _amplify, _check_choice, _gate
 
 
@@ -26,21 +25,6 @@ def ground_truth_gate(sem_seg: Tensor, class_logits: Tensor, activation: str = '
     return _gate(is_class.permute(0, 3, 1, 2).to(class_logits), class_logits, activation)
 
 
-def stride_to(sem_seg: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Every s-th pixel of ground truth (B, h', w'), such that it has ``size``; nothing is interpolated.
-
-    Raises:
-        ValueError: no single stride leads from one size to the other.
-    """
-    height, width = sem_seg.shape[-2:]
-    stride = max((height - 1) // max(size[0] - 1, 1), 1)
-    strided = sem_seg[:, ::stride, ::stride]
-    if strided.shape[-2:] != tuple(size):
-        raise ValueError(f'Expected ground truth of ((x - 1) * stride + 1) pixels on both axes for a decoder '
-                         f'stage of size {tuple(size)}, but got {(height, width)}')
-    return strided
-
-
 @MODELS.register_module()
 class ReMaskAtTest(ReMask):
     """ReMask that also runs at test, with its semantic head (Table 5 of ReMaX); loads the weights of ReMask.
@@ -48,10 +32,6 @@ class ReMaskAtTest(ReMask):
     The relaxed masks assign pixels to slots as in training. The final output is never relaxed.
     """
     training_only = False
-
-    def forward(self, prediction: MaskPrediction, context: StageContext) -> MaskPrediction:
-        """As :meth:`ReMask.forward` in training, also in eval."""
-        return self.relax(prediction, context)
 
 
 @MODELS.register_module()
@@ -91,8 +71,9 @@ class GroundTruthReMask(nn.Module):
             raise ValueError('Expected the semantic ground truth in training with GroundTruthReMask, but the '
                              'decoder got none; `KMaXHead.loss` passes it')
         mask_logits, class_logits = prediction.mask_logits, prediction.class_logits
+        stride = find_stride(context.sem_seg.shape[-2:], mask_logits.shape[-2:])
         with torch.autocast(mask_logits.device.type, enabled=False):
-            gate = ground_truth_gate(
-                stride_to(context.sem_seg, mask_logits.shape[-2:]),
-                class_logits.detach() if self.detach_class else class_logits, self.activation)
+            gate = ground_truth_gate(context.sem_seg[:, ::stride, ::stride],
+                                     class_logits.detach() if self.detach_class else class_logits,
+                                     self.activation)
             return prediction._replace(relaxed_mask_logits=_amplify(mask_logits, gate, self.identity))

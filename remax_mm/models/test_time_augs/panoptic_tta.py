@@ -1,21 +1,22 @@
 """Test-time augmentation: one panoptic prediction from several scaled and flipped views of an image.
 
-Dense models average what they say of each pixel: mmseg's ``SegTTAModel`` softmax scores, Panoptic-DeepLab
-class probabilities, centers and offsets (bowenc0221/panoptic-deeplab, segmentation/utils/test_utils.py).
-Mask slots cannot be averaged by their number, because slot 7 of one view need not be slot 7 of the next. So
-the slots of each view are first matched, one to one, to those of the mean so far, by class and by mask.
-Ways not taken:
+Dense models average their outputs per pixel: mmseg's ``SegTTAModel`` averages softmax scores, and
+Panoptic-DeepLab class probabilities, centers and offsets (bowenc0221/panoptic-deeplab,
+segmentation/utils/test_utils.py). Mask slots cannot be averaged by index, because slot 7 of one view need not
+be slot 7 of another view. Therefore the slots of each view are first matched one-to-one with the slots of the
+mean of the previous views, by class and by mask. Two alternatives have disadvantages:
 
-- Pooling the segments of all views and dropping doubles, as is done for boxes, keeps the false positives of
-  every view, and takes each mask from one view alone.
-- A vote of finished segments throws the probabilities away before they are averaged.
+- Collecting the segments of all views and removing duplicates, as is done for boxes, keeps the false
+  positives of every view, and each mask comes from a single view.
+- A vote over final segments discards the probabilities before they are averaged.
 
-Masks of kMaX-DeepLab are a softmax over slots, and a one-to-one matching keeps that: what is averaged is the
-joint probability of slot and class at each pixel, and a mean of distributions is a distribution. Summed over
-classes it gives the mean of the masks. Summed over pixels it gives the classes of a slot, with each view
-counting by the area that the slot has in it: a slot without pixels, matched because it was left over, has no
-say. The logarithms make logits for the fusion head, whose thresholds mean what they always do. A thing that a
-minority of the views see loses its pixels to what the others see there.
+Masks of kMaX-DeepLab are a softmax over slots, and a one-to-one matching preserves this: the joint
+probability of slot and class at each pixel is averaged, and a mean of distributions is a distribution. Its
+sum over the classes is the mean of the masks. Its sum over the pixels gives the classes of a slot, where the
+weight of a view is the area of the slot in this view: a slot without pixels, which was matched because it was
+left over, has no weight. The logarithms are used as logits in the fusion head, so that its thresholds keep
+their meaning. A thing that only a minority of the views detects loses its pixels to the segments of the other
+views.
 """
 import copy
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -35,51 +36,54 @@ FLIPPED_AXES = dict(horizontal=(-1, ), vertical=(-2, ), diagonal=(-2, -1))
 
 
 class SlotProbabilities(NamedTuple):
-    """What the slots say about one image, at its original size.
+    """Class and mask probabilities of the slots for one image, at its original size.
 
     Attributes:
-        classes: (N, K + 1), sums to 1 for each slot.
-        masks: (N, H, W), sums to 1 over the slots at each pixel.
+        classes: (N, K + 1), the sum of each slot is 1.
+        masks: (N, H, W), the sum over the slots is 1 at each pixel.
     """
     classes: Tensor
     masks: Tensor
 
 
 class View(NamedTuple):
-    """One view of an image, predicted."""
+    """The prediction of one view of an image."""
     sample: DetDataSample
     slots: SlotProbabilities
 
 
 def match_slots(mean: SlotProbabilities, view: SlotProbabilities) -> Tensor:
-    """The slot of a view that each slot of the mean stands for: the largest total similarity, one to one.
+    """Match the slots of a view one-to-one with the slots of the mean, with the largest total similarity.
 
-    A pair's similarity is the probability that both draw the same class, void among them, times the soft Dice
-    2 sum(p q) / (sum(p^2) + sum(q^2)) of their masks, which is 1 for equal masks and for these alone.
+    The similarity of a pair is the probability that samples of both have the same class (void is a class
+    here), times the soft Dice 2 sum(p q) / (sum(p^2) + sum(q^2)) of their masks, which is 1 for equal masks
+    only.
 
     Returns:
-        (N,) int64.
+        (N,) int64, the view's slot for each slot of the mean.
     """
-    one, other = mean.masks.flatten(1), view.masks.flatten(1)  # (N, H * W)
-    with torch.autocast(one.device.type, enabled=False):
-        shared = torch.einsum('np,mp->nm', one, other)
-        squares = torch.einsum('np,np->n', one, one)[:, None] + torch.einsum('mp,mp->m', other, other)
-        masks = 2 * shared / squares.clamp(min=torch.finfo(squares.dtype).tiny)
-        classes = torch.einsum('nk,mk->nm', mean.classes, view.classes)
-    _, slots = linear_sum_assignment((classes * masks).cpu().numpy(), maximize=True)
-    return torch.from_numpy(slots).to(one.device)
+    mean_masks, view_masks = mean.masks.flatten(1), view.masks.flatten(1)  # (N, H * W)
+    with torch.autocast(mean_masks.device.type, enabled=False):
+        intersection = torch.einsum('np,mp->nm', mean_masks, view_masks)
+        mean_squares = torch.einsum('np,np->n', mean_masks, mean_masks)
+        view_squares = torch.einsum('mp,mp->m', view_masks, view_masks)
+        squares = mean_squares[:, None] + view_squares
+        mask_similarity = 2 * intersection / squares.clamp(min=torch.finfo(squares.dtype).tiny)
+        class_similarity = torch.einsum('nk,mk->nm', mean.classes, view.classes)
+    _, slots = linear_sum_assignment((class_similarity * mask_similarity).cpu().numpy(), maximize=True)
+    return torch.from_numpy(slots).to(mean_masks.device)
 
 
 def add_view(mean: SlotProbabilities, view: SlotProbabilities, num_views: int) -> None:
-    """Take one more view into a mean, in place.
+    """Add one view to a mean, in place.
 
     Args:
-        mean: of the views before; becomes the mean of ``num_views``.
-        view: its slots in any order.
-        num_views: number of views with this one.
+        mean: mean of the previous views; becomes the mean of ``num_views`` views.
+        view: slots of the new view in any order.
+        num_views: number of views including the new one.
     """
     slots = match_slots(mean, view)
-    # Of slots that have no pixels in any view, all views count alike.
+    # For slots without pixels in any view, all views have the same weight.
     area, view_area = (part.masks.sum((1, 2)) + 1e-6 for part in (mean, view))
     share = view_area[slots] / ((num_views - 1) * area + view_area[slots])
     mean.classes.lerp_(view.classes[slots], share[:, None])
@@ -89,35 +93,36 @@ def add_view(mean: SlotProbabilities, view: SlotProbabilities, num_views: int) -
 
 def scaled_canvas(pad_size: Sequence[int], plain_size: Sequence[int],
                   view_size: Sequence[int]) -> Tuple[int, int]:
-    """The padded size of a view: as large beside its image as the plain one's, in sides of 32k + 1.
+    """Padded size of a view: the padded size of the plain view, scaled like the image, in sides of 32k + 1.
 
     Args:
-        pad_size: (height, width) that the plain view is padded to.
+        pad_size: (height, width) to which the plain view is padded.
         plain_size: (height, width) of the plain view's image.
         view_size: (height, width) of this view's image.
     """
     scale = max(view_size) / max(plain_size)
     scaled = (round((side - 1) * scale / STRIDE) * STRIDE + 1 for side in pad_size)
-    return tuple(max(side, next_aligned_size(inner)) for side, inner in zip(scaled, view_size))
+    height, width = (max(side, next_aligned_size(inner)) for side, inner in zip(scaled, view_size))
+    return height, width
 
 
 @MODELS.register_module()
 class PanopticTTAModel(BaseTTAModel):
-    """Average the slots of several views of an image, then fuse them as those of one.
+    """Average the slots of several views of an image, then fuse them like the slots of one view.
 
-    Views come from mmcv's ``TestTimeAug`` in ``tta_pipeline``. The first must be of the plain size, that of
-    the test pipeline: it is padded as always, and views of other scales to a canvas of their scale
-    (:func:`scaled_canvas`). A single view that is not flipped is the plain prediction, bit for bit.
+    Views come from mmcv's ``TestTimeAug`` in ``tta_pipeline``. The first view must have the plain size, which
+    is the size in the test pipeline. It is padded as usual; views of other scales are padded to
+    :func:`scaled_canvas`. A single view without flip gives exactly the plain prediction.
 
-    Views run one after the other, and each image for itself: at a time the mean and one view are alive,
-    however many views there are.
+    Views and images are processed one after the other: only the mean and one view are in memory at a time,
+    for any number of views.
 
     Args:
         module: config of a detector with a :class:`PanopticFusionHead`, or the detector.
-        data_preprocessor: replaces the detector's where given.
+        data_preprocessor: replaces the data preprocessor of the detector if given.
 
     Raises:
-        TypeError: the detector has another fusion head, so that its masks are no softmax over slots.
+        TypeError: the detector has another fusion head, so its masks may not be a softmax over slots.
     """
 
     def __init__(self, module: ConfigDict, data_preprocessor: Optional[ConfigDict] = None) -> None:
@@ -133,10 +138,10 @@ class PanopticTTAModel(BaseTTAModel):
         """Predict a batch.
 
         Args:
-            data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
+            data: ``inputs`` and ``data_samples``, each a list (views) of lists (images).
 
         Returns:
-            The data samples of the first view, with the results of all.
+            The data samples of the first view, with the merged results of all views.
         """
         inputs, data_samples = data['inputs'], data['data_samples']
         if len(inputs) == 1 and not any(sample.get('flip', False) for sample in data_samples[0]):
@@ -146,7 +151,7 @@ class PanopticTTAModel(BaseTTAModel):
         ])
 
     def merge_preds(self, data_samples_list: List[Iterator[View]]) -> SampleList:
-        """Merge the views of each image; unlike the parent's, views are drawn one at a time."""
+        """Merge the views of each image; unlike in the parent class, they are computed one at a time."""
         return [self._merge_views(views) for views in data_samples_list]
 
     def _merge_views(self, views: Iterator[View]) -> DetDataSample:
@@ -155,9 +160,9 @@ class PanopticTTAModel(BaseTTAModel):
         for _, slots in views:
             num_views += 1
             add_view(mean, slots, num_views)
-            del slots  # else it would live on beside the next view
+            del slots  # frees it before the next view is computed
 
-        # The logarithms of probabilities are logits, and the maps have their size already.
+        # The logarithms of probabilities are logits, and the maps already have the original size.
         tiny = torch.finfo(mean.masks.dtype).tiny
         class_logits, mask_logits = (part.clamp_(min=tiny).log_() for part in mean)
         size = tuple(mask_logits.shape[-2:])
@@ -172,7 +177,7 @@ class PanopticTTAModel(BaseTTAModel):
             yield self._predict_view(preprocessor(dict(inputs=[image], data_samples=[sample]), False))
 
     def _preprocessor(self, plain_size: torch.Size, view_size: torch.Size) -> torch.nn.Module:
-        """The detector's own data preprocessor, with a canvas of the view's scale."""
+        """The detector's data preprocessor, with a padded size for the view's scale."""
         preprocessor = self.module.data_preprocessor
         is_plain = max(view_size) == max(plain_size)
         if is_plain or getattr(preprocessor, 'pad_size', None) is None:
@@ -182,7 +187,7 @@ class PanopticTTAModel(BaseTTAModel):
         return preprocessor
 
     def _predict_view(self, data: dict) -> View:
-        """Slots of one view, at the original size and turned back to how the image stands."""
+        """Slots of one view at the original size, with the flip undone."""
         sample, = data['data_samples']
         features = self.module.extract_feat(data['inputs'])
         class_logits, mask_logits = self.module.panoptic_head.predict(features, [sample])

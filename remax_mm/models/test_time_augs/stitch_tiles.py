@@ -1,10 +1,10 @@
-"""One panoptic map from those of overlapping tiles.
+"""Stitch the panoptic maps of overlapping tiles to one map.
 
-Where tiles overlap, each speaks for the pixels on its side of the middle, away from its own border. Stuff
-has no instances that would need joining. Things of one class are one if they agree in what both tiles see:
-by their IoU there, as ViP-DeepLab joins the things of two frames (deeplab2
-model/post_processor/vip_deeplab.py). From a threshold of 0.5 on, a thing agrees with at most one thing of a
-neighbor, so that two things that touch stay two.
+In an overlap, each tile provides the pixels on its side of the center line, away from its own border. Stuff
+has no instances, so there is nothing to join. Things of one class are joined if their IoU in the common
+pixels of both tiles exceeds a threshold, as ViP-DeepLab joins the things of two frames (deeplab2
+model/post_processor/vip_deeplab.py). With a threshold of at least 0.5, a thing is joined with at most one
+thing of a neighboring tile, so that two things that touch are not merged.
 """
 from collections import Counter
 from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -15,11 +15,12 @@ from scipy.cluster.hierarchy import DisjointSet
 
 
 class Span(NamedTuple):
-    """A tile along one axis, in pixels; ends are exclusive.
+    """Position of a tile along one axis, in pixels; ends are exclusive.
 
     Attributes:
-        start, stop: what the tile sees.
-        own_start, own_stop: what it speaks for; the own parts of all tiles make up the axis.
+        start, stop: pixels of the tile.
+        own_start, own_stop: pixels that the tile provides to the stitched map; together, the own parts of all
+            tiles cover each pixel once.
     """
     start: int
     stop: int
@@ -28,7 +29,7 @@ class Span(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Where a tile lies in the image."""
+    """Position of a tile in the image."""
     rows: Span
     cols: Span
 
@@ -37,9 +38,9 @@ class TilePrediction(NamedTuple):
     """The panoptic map of one tile.
 
     Attributes:
-        window: where it lies.
-        panoptic_map: (h, w) integers, label + 1000 * instance, stuff with instance 0, void K.
-        scores: of each value of the map but void, in [0, 1]; None where the model gives none.
+        window: position of the tile.
+        panoptic_map: (h, w) integers, label + 1000 * instance; stuff has instance 0, void is K.
+        scores: score in [0, 1] of each value of the map except void; None if the model returns no scores.
     """
     window: Window
     panoptic_map: np.ndarray
@@ -50,20 +51,21 @@ class StitchedSegments(NamedTuple):
     """The panoptic map of a whole image.
 
     Attributes:
-        panoptic_map: (H, W) int32, encoded as a tile's; instances are numbered from 1.
-        scores: of each value of the map but void: the mean over its pixels. None where a tile has none.
+        panoptic_map: (H, W) int32, encoded like the map of a tile; instances are numbered from 1.
+        scores: score of each value of the map except void, the mean over its pixels; None if a tile has no
+            scores.
     """
     panoptic_map: np.ndarray
     scores: Optional[Dict[int, float]]
 
 
 class VisiblePart(NamedTuple):
-    """A segment of one tile in the pixels for which the tile speaks.
+    """A segment of one tile within the tile's own part.
 
     Attributes:
-        value: in the numbers that are unique over tiles.
+        value: label + 1000 * instance, with instances that are unique over all tiles.
         area: in pixels.
-        score: None where the model gives none.
+        score: in [0, 1]; None if the model returns no scores.
     """
     value: int
     area: int
@@ -71,12 +73,14 @@ class VisiblePart(NamedTuple):
 
 
 def split_axis(length: int, tile: int, overlap: int) -> List[Span]:
-    """The fewest tiles that cover an axis, evenly spread; a single one ends where a shorter axis ends.
+    """Cover an axis with the smallest number of evenly spaced tiles.
+
+    The tile of an axis that is not longer than a tile ends with the axis.
 
     Args:
-        length: of the axis.
+        length: length of the axis.
         tile: length of each tile.
-        overlap: least pixels that neighbors share.
+        overlap: minimum overlap of neighboring tiles.
     """
     if length <= tile:
         return [Span(0, length, 0, length)]
@@ -87,12 +91,15 @@ def split_axis(length: int, tile: int, overlap: int) -> List[Span]:
 
 
 def plan_tiles(size: Sequence[int], tile_size: Sequence[int], overlap: int) -> List[Window]:
-    """Windows of all tiles of an image, row by row.
+    """Positions of all tiles of an image, row by row.
 
     Args:
         size: (height, width) of the image.
         tile_size: (height, width) of a tile.
         overlap: see :func:`split_axis`, from 1 to half a tile.
+
+    Raises:
+        ValueError: the overlap does not fit the tile.
     """
     if not 1 <= overlap <= min(tile_size) // 2:
         raise ValueError(f'Expected an overlap from 1 to {min(tile_size) // 2}, half the shorter side of a '
@@ -101,28 +108,30 @@ def plan_tiles(size: Sequence[int], tile_size: Sequence[int], overlap: int) -> L
     return [Window(row, col) for row in rows for col in cols]
 
 
-def agreeing_things(first: np.ndarray, second: np.ndarray, iou_threshold: float) -> Iterator[Tuple[int, int]]:
-    """Things of two maps that show the same: one class, and an IoU above the threshold.
+def matching_things(first: np.ndarray, second: np.ndarray, iou_threshold: float) -> Iterator[Tuple[int, int]]:
+    """Pairs of things of two maps that have the same class and an IoU above the threshold.
 
     Args:
-        first, second: (h, w) of the same pixels, label + 1000 * instance.
+        first, second: (h, w) maps of the same pixels, label + 1000 * instance.
+        iou_threshold: see :func:`stitch_tiles`.
 
     Yields:
-        Value in the first map and in the second.
+        Value in the first map and value in the second map.
     """
     # One key per pair of values
     base = int(second.max(initial=0)) + 1
-    keys, shared = np.unique(first.astype(np.int64) * base + second, return_counts=True)
-    pairs = list(zip((keys // base).tolist(), (keys % base).tolist(), shared.tolist()))
-    first_area, second_area = Counter(), Counter()
-    for one, other, pixels in pairs:
-        first_area[one] += pixels
-        second_area[other] += pixels
+    keys, counts = np.unique(first.astype(np.int64) * base + second, return_counts=True)
+    pairs = list(zip((keys // base).tolist(), (keys % base).tolist(), counts.tolist()))
+    first_area: Counter[int] = Counter()
+    second_area: Counter[int] = Counter()
+    for one, other, intersection in pairs:
+        first_area[one] += intersection
+        second_area[other] += intersection
 
-    for one, other, pixels in pairs:
+    for one, other, intersection in pairs:
         are_things = one >= INSTANCE_OFFSET and other >= INSTANCE_OFFSET
         if are_things and one % INSTANCE_OFFSET == other % INSTANCE_OFFSET:
-            if pixels > iou_threshold * (first_area[one] + second_area[other] - pixels):
+            if intersection > iou_threshold * (first_area[one] + second_area[other] - intersection):
                 yield one, other
 
 
@@ -130,30 +139,31 @@ def stitch_tiles(tiles: Iterable[TilePrediction],
                  size: Sequence[int],
                  num_classes: int,
                  iou_threshold: float = 0.5) -> StitchedSegments:
-    """Stitch the tiles of an image, drawn one by one.
+    """Stitch the tiles of an image.
 
-    Beside the map itself, the maps of a few rows of tiles are kept.
+    Besides the map itself, only the maps of a few rows of tiles are in memory, if ``tiles`` is a generator.
 
     Args:
-        tiles: of :func:`plan_tiles`, in its order.
+        tiles: predictions for the windows of :func:`plan_tiles`, in its order.
         size: (height, width) of the image.
         num_classes: K, the value of void.
-        iou_threshold: what two things must exceed, where both tiles see, to be one; from 0.5 on.
+        iou_threshold: two things are joined if their IoU in the common pixels of their tiles exceeds this
+            value, at least 0.5.
     """
     panoptic_map = np.full(size, num_classes, np.int32)
     things = DisjointSet()
     visible: List[VisiblePart] = []
     neighbors: List[TilePrediction] = []
     for tile in tiles:
-        # Tiles share no instance until things are seen to agree.
+        # No two tiles have an instance in common until things are joined.
         tile, new_things = _number_instances(tile, first=len(things) + 1)
         for value in new_things:
             things.add(value)
 
-        # Only tiles that reach this row, or a later one, can be overlapped any more.
+        # Only tiles that reach this row or a later one can overlap with the remaining tiles.
         neighbors = [other for other in neighbors if other.window.rows.stop > tile.window.rows.start]
         for other in neighbors:
-            for pair in agreeing_things(*_shared_pixels(other, tile), iou_threshold):
+            for pair in matching_things(*_shared_pixels(other, tile), iou_threshold):
                 things.merge(*pair)
         neighbors.append(tile)
         visible += _paste(panoptic_map, tile, num_classes)
@@ -164,7 +174,7 @@ def stitch_tiles(tiles: Iterable[TilePrediction],
 
 
 def _number_instances(tile: TilePrediction, first: int) -> Tuple[TilePrediction, List[int]]:
-    """The tile with the instances ``first``, ``first + 1``, ... for its own, and the values of its things."""
+    """Number the instances of a tile from ``first`` on; also return the new values of its things."""
     values = np.flatnonzero(np.bincount(tile.panoptic_map.ravel()))
     things = values[values >= INSTANCE_OFFSET]
     new_things = things % INSTANCE_OFFSET + np.arange(first, first + len(things)) * INSTANCE_OFFSET
@@ -177,23 +187,21 @@ def _number_instances(tile: TilePrediction, first: int) -> Tuple[TilePrediction,
     return TilePrediction(tile.window, new_values[tile.panoptic_map], scores), new_things.tolist()
 
 
-def _shared_pixels(one: TilePrediction, other: TilePrediction) -> List[np.ndarray]:
-    """What both tiles see, as each sees it."""
-    shared = [
-        slice(max(a.start, b.start), max(min(a.stop, b.stop), a.start, b.start))
-        for a, b in zip(one.window, other.window)
-    ]
-    return [_crop(tile, *shared) for tile in (one, other)]
+def _shared_pixels(one: TilePrediction, other: TilePrediction) -> Tuple[np.ndarray, np.ndarray]:
+    """The maps of two tiles in their common pixels, which may be none."""
+    rows, cols = (slice(max(a.start, b.start), max(min(a.stop, b.stop), a.start, b.start))
+                  for a, b in zip(one.window, other.window))
+    return _crop(one, rows, cols), _crop(other, rows, cols)
 
 
 def _crop(tile: TilePrediction, rows: slice, cols: slice) -> np.ndarray:
-    """Rows and columns of the image, of one tile's map."""
+    """Part of a tile's map; ``rows`` and ``cols`` are in image coordinates."""
     top, left = tile.window.rows.start, tile.window.cols.start
     return tile.panoptic_map[rows.start - top:rows.stop - top, cols.start - left:cols.stop - left]
 
 
 def _paste(panoptic_map: np.ndarray, tile: TilePrediction, num_classes: int) -> List[VisiblePart]:
-    """Write the tile's own part into the map of the image."""
+    """Write the tile's own part into the map of the image and return its segments."""
     rows, cols = (slice(span.own_start, span.own_stop) for span in tile.window)
     panoptic_map[rows, cols] = own = _crop(tile, rows, cols)
     values, areas = np.unique(own, return_counts=True)
@@ -204,7 +212,7 @@ def _paste(panoptic_map: np.ndarray, tile: TilePrediction, num_classes: int) -> 
 
 
 def _join_values(visible: Sequence[VisiblePart], things: DisjointSet) -> Dict[int, int]:
-    """The final value of each visible one: joined things share an instance, numbered from 1."""
+    """New value of each visible value: joined things have one instance; instances are numbered from 1."""
     numbers: Dict[int, int] = {}
     new_values = {part.value: part.value for part in visible}
     for value in new_values:
@@ -215,7 +223,7 @@ def _join_values(visible: Sequence[VisiblePart], things: DisjointSet) -> Dict[in
 
 
 def _relabel(panoptic_map: np.ndarray, new_values: Mapping[int, int]) -> None:
-    """Replace the instances of a map in place, some rows at a time: a large map is not doubled."""
+    """Replace the instances of a map in place, in blocks of rows to save memory."""
     new_instance = np.zeros(max(new_values, default=0) // INSTANCE_OFFSET + 1, np.int32)
     for value, new_value in new_values.items():
         new_instance[value // INSTANCE_OFFSET] = new_value // INSTANCE_OFFSET
@@ -225,11 +233,12 @@ def _relabel(panoptic_map: np.ndarray, new_values: Mapping[int, int]) -> None:
 
 
 def _mean_scores(visible: Sequence[VisiblePart], new_values: Mapping[int, int]) -> Optional[Dict[int, float]]:
-    if any(part.score is None for part in visible):
-        return None
+    """Mean score over the pixels of each new value; None if a part has no score."""
     areas: Dict[int, int] = {}
     sums: Dict[int, float] = {}
     for value, area, score in visible:
+        if score is None:
+            return None
         new_value = new_values[value]
         areas[new_value] = areas.get(new_value, 0) + area
         sums[new_value] = sums.get(new_value, 0.) + area * score

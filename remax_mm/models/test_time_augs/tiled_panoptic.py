@@ -1,4 +1,4 @@
-"""Images larger than a detector can take, as overlapping tiles."""
+"""Tiled inference for images that are too large for a detector."""
 from typing import Iterable, Optional, Sequence, Union
 
 import torch
@@ -15,26 +15,27 @@ from .stitch_tiles import TilePrediction, Window, plan_tiles, stitch_tiles
 
 @MODELS.register_module()
 class TiledPanopticModel(BaseTTAModel):
-    """Run a detector on tiles of an image, one after the other, and stitch their panoptic maps.
+    """Run a detector on the tiles of an image, one after the other, and stitch their panoptic maps.
 
-    A tile is an image of its own to the detector. What the device holds does not depend on the size of the
-    image; the image, its map and the maps of a few rows of tiles lie in the host's memory. Area limits in
-    the detector's ``test_cfg`` hold within each tile. An image that fits one tile is left to the detector.
+    The detector processes each tile as an image. Device memory does not depend on the size of the image; the
+    image, its map and the maps of a few rows of tiles are in host memory. Area limits in the detector's
+    ``test_cfg`` apply to each tile separately. An image that fits in one tile is passed to the detector
+    unchanged.
 
-    The result is ``pred_panoptic_seg`` as of :class:`PanopticFusionHead`: ``sem_seg`` (1, H, W) int32, on the
-    CPU where there were several tiles, and the metainfo ``segments_info`` if the detector gives it. The
-    score of a segment is the mean of the tiles' scores over its pixels.
+    The result is ``pred_panoptic_seg`` as in :class:`PanopticFusionHead`: ``sem_seg`` (1, H, W) int32, on the
+    CPU if there were several tiles, and the metainfo ``segments_info`` if the detector returns it. The score
+    of a segment is the mean of the tiles' scores over its pixels.
 
     Args:
-        module: config of a detector, or the detector. The pipeline must leave images at their original size.
-        tile_size: side of a tile, or (height, width): the crop that the detector was trained on.
-        overlap: least pixels that neighboring tiles share, from 1 to half a tile.
+        module: config of a detector, or the detector. The pipeline must not resize the images.
+        tile_size: side of a tile, or (height, width): the crop size that the detector was trained with.
+        overlap: minimum overlap of neighboring tiles in pixels, from 1 to half a tile.
         iou_threshold: see :func:`stitch_tiles`.
-        data_preprocessor: replaces the detector's where given.
+        data_preprocessor: replaces the data preprocessor of the detector if given.
 
     Raises:
-        ValueError: the overlap does not fit the tile, the threshold is below 0.5, an image comes resized, or
-            the detector gives instances or a semantic map, which are not stitched.
+        ValueError: the overlap does not fit the tile, the threshold is below 0.5, an image was resized, or
+            the detector returns instances or a semantic map, which are not stitched.
     """
 
     def __init__(self,
@@ -46,22 +47,22 @@ class TiledPanopticModel(BaseTTAModel):
         super().__init__(module, data_preprocessor)
         sides = [tile_size] if isinstance(tile_size, int) else list(tile_size)
         if len(sides) not in (1, 2):
-            raise ValueError(f'Expected the side of a tile, or its height and width, but got {tile_size}')
+            raise ValueError(f'Expected `tile_size` to be a side or a height and width, but got {tile_size}')
         self.tile_size = (sides[0], sides[-1])
         self.overlap = overlap
         self.iou_threshold = iou_threshold
-        plan_tiles(self.tile_size, self.tile_size, overlap)  # raises early
+        plan_tiles(self.tile_size, self.tile_size, overlap)  # raises an error early
         if not 0.5 <= iou_threshold < 1:
             raise ValueError(
-                f'Expected an IoU threshold in [0.5, 1), but got {iou_threshold}: below, a thing '
-                'could be joined with two of a neighboring tile')
+                f'Expected an IoU threshold in [0.5, 1), but got {iou_threshold}: below 0.5, a thing '
+                'could be joined with two things of a neighboring tile')
 
     def test_step(self, data: dict) -> SampleList:
         """Predict a batch: ``inputs``, images (3, H, W), and their ``data_samples``."""
         return [self._predict(image, sample) for image, sample in zip(data['inputs'], data['data_samples'])]
 
     def merge_preds(self, data_samples_list: Iterable[TilePrediction], size: Sequence[int]) -> PixelData:
-        """Stitch the tiles of one image (height, width); unlike the parent's, they are drawn one by one."""
+        """Stitch the tiles of one image of ``size`` (height, width); the tiles are computed one by one."""
         panoptic_map, scores = stitch_tiles(data_samples_list, size, self.module.num_classes,
                                             self.iou_threshold)
         metainfo = {}
@@ -80,25 +81,25 @@ class TiledPanopticModel(BaseTTAModel):
         if size != tuple(sample.ori_shape[:2]):
             raise ValueError(
                 f'Expected images at their original size for tiles, but {sample.get("img_path")} '
-                f'of {tuple(sample.ori_shape[:2])} (height, width) comes as {size}: leave the '
-                'resizing out of the test pipeline')
+                f'of {tuple(sample.ori_shape[:2])} (height, width) was resized to {size}: remove the '
+                'resizing from the test pipeline')
         tiles = (self._predict_tile(image, sample, window) for window in windows)
         sample.pred_panoptic_seg = self.merge_preds(tiles, size)
         return sample
 
     def _predict_tile(self, image: Tensor, sample: DetDataSample, window: Window) -> TilePrediction:
-        """Let the detector take a tile for an image; its map comes to the CPU, all else is let go."""
+        """Run the detector on one tile; only its panoptic map is kept, on the CPU."""
         rows, cols = (slice(span.start, span.stop) for span in window)
         tile = image[:, rows, cols]
         size = tuple(tile.shape[-2:])
         tile_sample = DetDataSample(metainfo={**sample.metainfo, 'img_shape': size, 'ori_shape': size})
         result, = self.module.test_step(dict(inputs=[tile], data_samples=[tile_sample]))
 
-        unstitched = {'pred_instances', 'pred_sem_seg'} & set(result.keys())
-        if unstitched:
+        unsupported = {'pred_instances', 'pred_sem_seg'} & set(result.keys())
+        if unsupported:
             raise ValueError(
-                f'Expected panoptic maps alone, which can be stitched, but the detector gives '
-                f'{sorted(unstitched)} too: set `instance_on=False` and `semantic_on=False` in its '
+                'Expected panoptic results only, because others cannot be stitched, but the detector '
+                f'returns {sorted(unsupported)}: set `instance_on=False` and `semantic_on=False` in its '
                 '`test_cfg`')
         panoptic = result.pred_panoptic_seg
         infos = panoptic.get('segments_info')

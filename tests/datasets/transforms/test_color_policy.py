@@ -1,4 +1,4 @@
-"""Colors by hand, against PIL, and the policy against deeplab2's flat numbers."""
+"""Color operations by hand and against PIL, and the policy against the numbers of deeplab2."""
 import cv2
 import numpy as np
 import pytest
@@ -21,13 +21,13 @@ def _numpy_seed():
 
 
 def _decode(numbers):
-    """Flat triples (operation, five times the chance, level), two of them to a pair."""
+    """Pairs of steps from a flat list of triples (operation, five times the probability, level)."""
     steps = [(OPERATIONS[numbers[i]], numbers[i + 1] / 5, numbers[i + 2]) for i in range(0, len(numbers), 3)]
     return [tuple(steps[i:i + 2]) for i in range(0, len(steps), 2)]
 
 
 def _photo(height=40, width=30):
-    """Smooth colors over the whole range, B, G, R."""
+    """(H, W, 3) smooth colors over the whole range, in the order B, G, R."""
     cells = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -36,12 +36,12 @@ def _pixels(*rows):
     return np.array(rows, np.uint8)[None]
 
 
-def test_simple_policy__is_deeplab2s():
-    # deeplab2's own test of the decoding.
+def test_simple_policy__equals_deeplab2():
+    # From the test of the decoding in deeplab2.
     assert _decode([5, 1, 10, 5, 3, 4]) == [(('Color', 0.2, 10), ('Color', 0.6, 4))]
     assert _decode([1, 4, 9, 4, 5, 7]) == [(('Equalize', 0.8, 9), ('Solarize', 1.0, 7))]
     assert [
-        tuple((step.operation.capitalize(), step.chance, step.level) for step in pair)
+        tuple((step.operation.capitalize(), step.probability, step.level) for step in pair)
         for pair in SIMPLE_POLICY
     ] == _decode(SIMPLE_NUMBERS)
 
@@ -82,7 +82,7 @@ def test_adjust_sharpness__by_hand():
     expected = np.zeros((3, 3, 3), np.uint8)
     expected[1, 1] = 159
     assert np.array_equal(adjust_sharpness(image, 7), expected)
-    # Level 1: factor 0.28, 50 + 0.28 * 80 = 72.4. The outermost pixels stay.
+    # Level 1: factor 0.28, 50 + 0.28 * 80 = 72.4. Border pixels do not change.
     image[0, 0] = 255  # smoothed center 905 / 13 = 69.6, so 70: 70 + 0.28 * 60 = 86.8
     assert adjust_sharpness(image, 1)[..., 0].tolist() == [[255, 0, 0], [0, 87, 0], [0, 0, 0]]
 
@@ -97,7 +97,7 @@ def test_equalize__by_hand():
 
 @pytest.mark.parametrize('level', [0, 0.2, 1, 1.4, 2, 7, 9, 10])
 def test_operations__equal_pil(level):
-    """PIL cuts a blend where OpenCV rounds, and its gray may differ by one."""
+    """Up to 1 (2 for color): PIL truncates a blend, OpenCV rounds it, and grays may differ by 1."""
     image = _photo()
     pil = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     factor = level / 10 * 1.8 + 0.1
@@ -120,7 +120,7 @@ def test_operations__equal_pil(level):
 
 @pytest.fixture
 def applied(monkeypatch):
-    """List of the (operation, level) that are applied; images stay."""
+    """List of the (operation, level) that are applied; images do not change."""
     steps = []
     for name in COLOR_OPERATIONS:
 
@@ -132,11 +132,11 @@ def applied(monkeypatch):
     return steps
 
 
-def test_color_policy__how_often_each_operation(applied):
+def test_color_policy__frequency_of_each_operation(applied):
     policy, image = ColorPolicy(), _pixels([1, 2, 3])
     for _ in range(10000):
         policy(dict(img=image))
-    # A fifth of the images takes each pair. No two pairs share an operation and its level.
+    # Each pair is applied to a fifth of the images. No two pairs share an operation with the same level.
     expected = dict.fromkeys([('brightness', 10), ('contrast', 10), ('sharpness', 9), ('color', 9),
                               ('solarize', 7), ('sharpness', 1), ('equalize', 7)], 400)
     expected.update({('sharpness', 7): 800, ('equalize', 9): 1200})
@@ -145,14 +145,14 @@ def test_color_policy__how_often_each_operation(applied):
         assert abs(applied.count(step) - count) < 4 * (count * (1 - count / 10000))**0.5, step
 
 
-def test_color_policy__pairs_go_together(applied):
+def test_color_policy__steps_are_from_one_pair(applied):
     drawn = set()
     for _ in range(2000):
         applied.clear()
         ColorPolicy()(dict(img=_pixels([1, 2, 3])))
         drawn.add(tuple(applied))
     whole = {tuple((step.operation, step.level) for step in pair) for pair in SIMPLE_POLICY}
-    impossible = (('equalize', 9), ('contrast', 10))  # its first operation has no chance
+    impossible = (('equalize', 9), ('contrast', 10))  # its first operation has probability 0
     single = {(step, ) for pair in whole for step in pair}
     assert drawn == {(), *single, *whole} - {impossible}
 
@@ -166,7 +166,7 @@ def test_color_policy__magnitude_scale(applied):
                             ('equalize', 1.4)}
 
 
-def test_color_policy__map_stays_and_seed_decides():
+def test_color_policy__index_map_unchanged_and_seed_reproducible():
     policy = TRANSFORMS.build(dict(type='ColorPolicy'))
     index = np.ones((40, 30), np.uint8)
     runs = []
@@ -179,8 +179,8 @@ def test_color_policy__map_stays_and_seed_decides():
 
 
 @pytest.mark.parametrize('image', [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8)])
-def test_color_policy__images_of_another_kind(image):
-    with pytest.raises(ValueError, match='uint8 for the color policy, but a.png is'):
+def test_color_policy__invalid_image(image):
+    with pytest.raises(ValueError, match='uint8 for ColorPolicy, but a.png is'):
         ColorPolicy()(dict(img=image, img_path='a.png'))
 
 

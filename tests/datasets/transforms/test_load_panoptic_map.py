@@ -1,4 +1,4 @@
-"""Index maps against a loop over pixels and against the areas that the JSON states."""
+"""Loading of index maps, against a loop over pixels and against the areas in the JSON."""
 import json
 
 import cv2
@@ -8,7 +8,7 @@ from mmdet.registry import TRANSFORMS
 
 from remax_mm.datasets.coco_panoptic import CocoPanopticMapDataset
 from remax_mm.datasets.transforms.load_panoptic_map import LoadPanopticMap
-from remax_mm.panoptic_format import decode_segment_ids, index_segments
+from tests.panoptic_cases import index_by_loop
 
 
 def _load(tiny_set, image_id, load=dict(type='LoadPanopticMap'), **changes):
@@ -18,58 +18,16 @@ def _load(tiny_set, image_id, load=dict(type='LoadPanopticMap'), **changes):
     return TRANSFORMS.build(load)(record)
 
 
-def _reference_index(ids, table_ids):
-    rows = {segment_id: i + 1 for i, segment_id in enumerate(table_ids)}
-    return np.array([[rows.get(value, 0) for value in row] for row in ids.tolist()])
-
-
-def test_decode_segment_ids__formula():
-    png = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
-    blue, green, red = (png[..., i].astype(int) for i in range(3))
-    ids = decode_segment_ids(png)
-    assert np.array_equal(ids, red + 256 * green + 256**2 * blue)
-    assert ids.dtype == np.int32 and ids.shape == (7, 9)
-
-
-@pytest.mark.parametrize('seed', range(5))
-def test_index_segments__equals_loop(seed):
-    rng = np.random.default_rng(seed)
-    every = rng.choice(256**3 - 1, 40, replace=False) + 1
-    blocks = rng.choice([0, *every], (6, 9))
-    ids = np.kron(blocks, np.ones((3, 4), int)).astype(np.int32)
-    seen = [i for i in every if (ids == i).any()]
-    table, crowd, unknown, unseen = seen[:12], seen[12:15], seen[15:], sorted(set(every) - set(seen))[:3]
-
-    found = index_segments(ids, [*unseen[:1], *table], [*crowd, *unseen[1:]])
-    assert np.array_equal(found.index, _reference_index(ids, [*unseen[:1], *table]))
-    assert found.index.dtype == np.uint8
-    assert found.unknown_ids == sorted(unknown) and found.unseen_ids == unseen
-    assert found.areas.tolist() == [(ids == i).sum() for i in [*unseen[:1], *table]]
-
-
-def test_index_segments__single_value_maps():
-    for value, index, unknown, unseen in ((0, 0, [], [5]), (5, 1, [], []), (6, 0, [6], [5])):
-        found = index_segments(np.full((3, 4), value, np.int32), [5])
-        assert (found.index == index).all() and found.unknown_ids == unknown and found.unseen_ids == unseen
-
-
-@pytest.mark.parametrize('count, dtype', [(255, np.uint8), (256, np.uint16), (400, np.uint16)])
-def test_index_segments__wide_tables(count, dtype):
-    ids = np.arange(1, count + 1, dtype=np.int32)[None]
-    found = index_segments(ids, ids[0].tolist())
-    assert found.index.dtype == dtype and np.array_equal(found.index, ids)
-
-
 def test_load_panoptic_map__tables_and_void(tiny_set):
     results = _load(tiny_set, 1)
-    # The crowd (id 1000) has no row; it is void, as the unlabeled last row of pixels is.
+    # The crowd region (id 1000) has no row in the tables; it is void, like the unlabeled last row of pixels.
     table_ids = [300000, 65536 * 7 + 256 * 5 + 3, 255, 256, 77]
-    assert np.array_equal(results['gt_seg_map'], _reference_index(tiny_set.ids[1], table_ids))
+    assert np.array_equal(results['gt_seg_map'], index_by_loop(tiny_set.ids[1], table_ids))
     assert results['gt_segment_labels'].tolist() == [3, 2, 0, 0, 1]
     assert results['gt_segment_is_thing'].tolist() == [False, False, True, True, True]
     assert results['gt_seg_map'].dtype == np.uint8
     assert results['gt_segment_labels'].dtype == np.int64 and results['gt_segment_is_thing'].dtype == bool
-    assert (results['gt_seg_map'] == 5).sum() == 1  # the dog of one pixel is kept
+    assert (results['gt_seg_map'] == 5).sum() == 1  # the dog has a single pixel
 
 
 def test_load_panoptic_map__images_without_segments(tiny_set):
@@ -79,16 +37,16 @@ def test_load_panoptic_map__images_without_segments(tiny_set):
         assert results['gt_segment_labels'].shape == results['gt_segment_is_thing'].shape == (0, )
 
 
-def test_load_panoptic_map__size_of_the_photo(tiny_set):
+def test_load_panoptic_map__size_differs_from_the_photo(tiny_set):
     with pytest.raises(ValueError, match=r'\(21, 30\).*001_panoptic.png is \(20, 30\)'):
         _load(tiny_set, 1, ori_shape=(21, 30))
     with pytest.raises(ValueError, match=r'\(20, 31\)'):
         _load(tiny_set, 1, width=31)
-    # After a resize the original size still counts.
+    # After a resize, the original size is expected.
     assert _load(tiny_set, 1, ori_shape=(20, 30), img_shape=(40, 60))['gt_seg_map'].shape == (20, 30)
 
 
-def test_load_panoptic_map__an_area_that_differs(tiny_set):
+def test_load_panoptic_map__area_differs(tiny_set):
     area = int((tiny_set.ids[1] == 255).sum())
 
     def change(content):
@@ -97,12 +55,12 @@ def test_load_panoptic_map__an_area_that_differs(tiny_set):
 
     tiny_set.rewrite(change)
     with pytest.raises(
-            ValueError, match=f'segment 255 to have the {area + 1} pixels .* {area} in .*001_panoptic'):
+            ValueError, match=f'segment 255 to have {area + 1} pixels, .* {area} in .*001_panoptic'):
         _load(tiny_set, 1)
     assert _load(tiny_set, 1, dict(type='LoadPanopticMap', check_segments=False))['gt_seg_map'].any()
 
 
-def test_load_panoptic_map__ids_that_differ(tiny_set):
+def test_load_panoptic_map__ids_differ(tiny_set):
     ids = tiny_set.ids[1].copy()
     ids[ids == 255] = 254
     tiny_set.write_png(1, ids)
@@ -116,27 +74,38 @@ def test_load_panoptic_map__ids_that_differ(tiny_set):
         _load(tiny_set, 1)
 
 
-def test_load_panoptic_map__ids_that_repeat(tiny_set):
+def test_load_panoptic_map__repeated_id(tiny_set):
     segments = [dict(id=12, category=2, is_thing=False, iscrowd=False)] * 2
-    with pytest.raises(ValueError, match='id of its own.*002_panoptic.png'):
+    with pytest.raises(
+            ValueError, match='different ids in .*002_panoptic.png, but got 2 segments with 1 ids'):
         _load(tiny_set, 2, segments_info=segments)
 
 
-def test_load_panoptic_map__an_image_of_no_data_set():
+@pytest.mark.parametrize('segment_id', [0, 256**3])
+def test_load_panoptic_map__invalid_id(tiny_set, segment_id):
+    segments = [
+        dict(id=12, category=2, is_thing=False, iscrowd=False),
+        dict(id=segment_id, category=0, is_thing=True, iscrowd=False)
+    ]
+    with pytest.raises(ValueError, match=rf'from 1 to 16777215 .*002_panoptic.png, but got \[{segment_id}\]'):
+        _load(tiny_set, 2, segments_info=segments)
+
+
+def test_load_panoptic_map__image_without_a_record():
     results = dict(img=np.zeros((4, 6, 3), np.uint8), img_path='holiday.jpg', ori_shape=(4, 6))
     assert LoadPanopticMap()(dict(results)).keys() == results.keys()
 
 
-def test_load_panoptic_map__no_ground_truth(tiny_set):
-    with pytest.raises(ValueError, match='001.png, but its record names none'):
+def test_load_panoptic_map__missing_or_broken_png(tiny_set):
+    with pytest.raises(ValueError, match='001.png, but its record has none'):
         _load(tiny_set, 1, seg_map_path=None)
     broken = tiny_set.root / 'png' / 'broken.png'
-    broken.write_bytes(b'not a picture')
+    broken.write_bytes(b'not an image')
     with pytest.raises(ValueError, match='broken.png cannot be decoded'):
         _load(tiny_set, 1, seg_map_path=str(broken))
 
 
-def test_load_panoptic_map__coco_sample_areas(coco_sample):
+def test_load_panoptic_map__areas_of_coco_images(coco_sample):
     prefix = dict(img='val2017/', seg='annotations/panoptic_val2017/')
     data = CocoPanopticMapDataset(
         data_root=str(coco_sample),
@@ -154,7 +123,7 @@ def test_load_panoptic_map__coco_sample_areas(coco_sample):
         assert index.shape == results['img'].shape[:2]
         areas = np.bincount(index.ravel(), minlength=len(expected) + 1)
         assert areas[1:].tolist() == [segment['area'] for segment in expected]
-        # What is left is void: unlabeled pixels and crowds.
+        # All other pixels are void: unlabeled or crowd.
         png = cv2.imread(results['seg_map_path'])
         unlabeled = (png == 0).all(-1).sum()
         assert areas[0] == unlabeled + sum(segment['area'] for segment in crowds[results['img_id']])

@@ -1,4 +1,4 @@
-"""What leaves the pipeline."""
+"""The tensors and data samples that a pipeline returns."""
 import numpy as np
 import torch
 
@@ -57,7 +57,7 @@ def test_pack__annotation_of_a_test_pipeline():
     assert 'gt_panoptic_seg' not in sample and 'gt_segments' not in sample
 
 
-def test_pack__wide_index_maps_become_int32():
+def test_pack__uint16_index_maps_become_int32():
     index = (np.arange(24).reshape(4, 6) * 2700).astype(np.uint16)
     segment_map = PackPanopticInputs()(_results(gt_seg_map=index))['data_samples'].gt_panoptic_seg.segment_map
     assert segment_map.dtype == torch.int32
@@ -72,7 +72,7 @@ def test_pack__flipped_and_cropped_views():
     assert np.array_equal(packed['data_samples'].gt_panoptic_seg.segment_map[0].numpy(), index)
 
 
-def test_pack__segments_without_rows():
+def test_pack__no_segments():
     empty = _results(gt_segment_labels=np.zeros(0, np.int64), gt_segment_is_thing=np.zeros(0, bool))
     segments = PackPanopticInputs()(empty)['data_samples'].gt_segments
     assert len(segments) == 0 and segments.labels.shape == (0, )

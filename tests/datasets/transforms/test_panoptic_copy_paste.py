@@ -1,4 +1,4 @@
-"""Pasting against a loop over pixels, its properties, and the transform in datasets and loaders."""
+"""Pasting against a loop over pixels, its invariants, and the transform in datasets and data loaders."""
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ def _numpy_seed():
 
 
 def _random_image(seed, num_segments=9, size=(24, 31)):
-    """Blocks of segments and void; rows without a pixel and stuff of the same class are among them."""
+    """Blocks of segments and void, with rows without a pixel and several stuff segments of one class."""
     rng = np.random.default_rng(seed)
     height, width = size
     blocks = rng.integers(0, num_segments + 1, (8, 8))
@@ -33,7 +33,7 @@ def _random_image(seed, num_segments=9, size=(24, 31)):
 
 
 def _segments(image):
-    """What map and table say, whatever their numbering: (label, pixels) of each thing and stuff class."""
+    """Sorted (label, pixels) of each thing and each stuff class, independent of the numbering."""
     things, stuff = [], {}
     for row, (label, is_thing) in enumerate(zip(image.labels.tolist(), image.is_thing.tolist())):
         pixels = set(np.flatnonzero(image.segment_map == row + 1).tolist())
@@ -46,7 +46,7 @@ def _segments(image):
 
 
 def _paste_by_loop(target, source, chosen):
-    """Pixels one by one: each belongs to (image, segment), or to (class) where it is stuff."""
+    """Paste pixel by pixel; a pixel belongs to (label, image, row) of a thing or to (label) of stuff."""
     image, owner = target.image.copy(), {}
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
@@ -79,7 +79,7 @@ def test_paste_segments__equals_loop(seed):
 
 
 @pytest.mark.parametrize('seed', range(10))
-def test_paste_segments__map_and_table_hold_the_same(seed):
+def test_paste_segments__map_and_table_agree(seed):
     target, source = _random_image(seed, 5 + seed * 40), _random_image(seed + 100)
     result = paste_segments(target, source, _choose(source, seed))
     areas = np.bincount(result.segment_map.ravel(), minlength=len(result.labels) + 1)
@@ -99,7 +99,7 @@ def test_paste_segments__void_is_never_pasted(seed):
     assert np.array_equal(result.image[void], target.image[void])
     assert np.array_equal(result.image[~void], source.image[~void])
     assert np.array_equal(result.segment_map == 0, void & (target.segment_map == 0))
-    # An image of void alone, as padding is, changes nothing but the table.
+    # A source without segments, such as padding, changes only the table.
     nothing = source._replace(segment_map=np.zeros_like(source.segment_map))
     result = paste_segments(target, nothing, np.ones(len(source.labels), bool))
     assert np.array_equal(result.image, target.image) and _segments(result) == _segments(target)
@@ -117,7 +117,7 @@ def test_paste_segments__by_hand():
         labels=np.array([0, 5, 7]),  # thing 0, stuff 5, stuff 7
         is_thing=np.array([True, False, False]))
     result = paste_segments(target, source, np.array([True, True, False]))
-    # The target's thing 0 is gone, its stuff 5 has grown, its stuff 6 has one pixel left.
+    # Thing 0 of the target is covered, its stuff 5 has grown, and its stuff 6 has one pixel left.
     assert result.segment_map.tolist() == [[1, 1, 4, 1], [0, 1, 3, 2]]
     assert result.labels.tolist() == [5, 6, 1, 0] and result.is_thing.tolist() == [False, False, True, True]
     assert result.image[..., 0].tolist() == [[0, 0, 9, 9], [0, 9, 0, 0]]
@@ -126,7 +126,7 @@ def test_paste_segments__by_hand():
 
 @pytest.mark.parametrize('count, dtype', [(127, np.uint8), (128, np.uint8), (129, np.uint16)])
 def test_paste_segments__more_than_255_segments(count, dtype):
-    """127 things stay at the left, 127, 128 or 129 come to the right."""
+    """127 things of the target on the left, 127, 128 or 129 of the source on the right."""
     numbers = np.arange(1, 130, dtype=np.uint8)[None]
     blank = np.zeros((1, 129), np.uint8)
     image = np.zeros((1, 258, 3), np.uint8)
@@ -163,8 +163,8 @@ def test_paste_segments__images_without_segments():
     assert _segments(result) == _segments(full) and np.array_equal(result.image, full.image)
 
 
-def test_choose_segments__counts_of_stuff_are_uniform():
-    labels = np.array([0, 5, 6, 1, 5, 7])  # stuff 5 stands twice
+def test_choose_segments__number_of_stuff_classes_is_uniform():
+    labels = np.array([0, 5, 6, 1, 5, 7])  # two segments of stuff 5
     is_thing = labels < NUM_THINGS
     counts, stuff = np.zeros(4, int), dict.fromkeys((5, 6, 7), 0)
     for _ in range(4000):
@@ -183,7 +183,7 @@ def test_choose_segments__without_stuff():
     assert choose_segments(np.zeros(0, int), np.zeros(0, bool)).shape == (0, )
 
 
-# The transform, on the small dataset of conftest.py.
+# The transform, on the small dataset of conftest.py
 
 LOAD = [dict(type='LoadImageStrict'), dict(type='LoadPanopticMap')]
 CROP = [
@@ -216,7 +216,7 @@ def test_panoptic_copy_paste__pixels_are_those_of_the_two_images(tiny_set, monke
         assert (partner['gt_seg_map'][from_partner] > 0).all()
         areas = np.bincount(results['gt_seg_map'].ravel())
         assert len(areas) == len(results['gt_segment_labels']) + 1 and (areas[1:] > 0).all()
-        # All things of the partner are on top, whole.
+        # All things of the partner are completely visible.
         for row in np.flatnonzero(partner['gt_segment_is_thing']):
             mask = partner['gt_seg_map'] == row + 1
             index = np.unique(results['gt_seg_map'][mask])
@@ -229,7 +229,7 @@ def test_panoptic_copy_paste__pixels_are_those_of_the_two_images(tiny_set, monke
 
 
 def test_panoptic_copy_paste__packed_and_filtered(tiny_set):
-    """`filter_cfg` leaves the images 1 and 2; serialized records or not, partners are from these."""
+    """`filter_cfg` keeps the images 1 and 2; partners are from these, with and without serialization."""
     for serialize in (True, False):
         np.random.seed(0)
         dataset = _dataset(
@@ -238,8 +238,7 @@ def test_panoptic_copy_paste__packed_and_filtered(tiny_set):
             serialize_data=serialize)
         assert len(dataset) == 2
         for _ in range(5):
-            packed = dataset[
-                1]  # 16x24 pixels of stuff, padded; two things of the partner have 16 pixels at most
+            packed = dataset[1]  # 16x24 pixels of stuff and padding; the partner adds segments
             sample = packed['data_samples']
             assert packed['inputs'].shape == (3, 20, 24) and sample.img_id == 2
             assert sample.gt_panoptic_seg.segment_map.max() == len(sample.gt_segments) > 1
@@ -263,12 +262,12 @@ def _epochs(dataset, seed, rank=0, num_workers=2):
 
 def test_panoptic_copy_paste__seeds_workers_and_ranks(tiny_set):
     steps = (*LOAD, *CROP, PASTE, dict(type='PackPanopticInputs'))
-    # The same image eight times: what differs is drawn.
+    # The same image eight times: differences are from random numbers only.
     dataset = _dataset(tiny_set, steps)
     once = type('Repeated', (), dict(__len__=lambda self: 8, __getitem__=lambda self, i: dataset[0]))()
     first = _epochs(once, seed=0)
     assert first == _epochs(once, seed=0)
-    assert first[0] != first[1]  # epochs go on where the last one ended
+    assert first[0] != first[1]  # the second epoch continues the random numbers
     by_worker = [first[0][::2], first[0][1::2]]
     assert by_worker[0] != by_worker[1]
     other_rank, other_seed = _epochs(once, seed=0, rank=1), _epochs(once, seed=10)
@@ -278,25 +277,26 @@ def test_panoptic_copy_paste__seeds_workers_and_ranks(tiny_set):
 def test_panoptic_copy_paste__broken_partner(tiny_set):
     dataset = _dataset(tiny_set, indices=[0, 2])
     (tiny_set.root / 'images' / '003.png').write_bytes(b'not an image')
-    for index in (0, 1):  # as partner and as image
+    for index in (0, 1):  # as the partner and as the image
         with pytest.raises(BrokenFileError, match='003.png cannot be decoded'):
             dataset[index]
 
-    # A sample whose partner is broken is drawn anew where the dataset leaves broken files out.
+    # With `skip_broken`, another image replaces one with a broken partner.
     dataset = _dataset(tiny_set, skip_broken=True)
     assert all(dataset[0]['img_id'] != 3 for _ in range(20))
     assert dataset.num_skipped > 0
 
 
-def test_panoptic_copy_paste__partner_of_another_size(tiny_set):
+def test_panoptic_copy_paste__partner_with_another_size(tiny_set):
     dataset = _dataset(
         tiny_set, (*LOAD, *CROP, dict(type='PanopticCopyPaste', partner_pipeline=LOAD)), indices=[0, 1])
-    with pytest.raises(ValueError, match=r'002.png .* \(20, 24, 3\) of .*001.png, but got \(16, 24, 3\)'):
+    with pytest.raises(
+            ValueError, match=r'partner .*002.png .* \(20, 24, 3\) of .*001.png, but got \(16, 24, 3\)'):
         dataset[0]
 
 
 def test_panoptic_copy_paste__no_partner(tiny_set):
-    with pytest.raises(ValueError, match='two images .* but got one of 1 image'):
+    with pytest.raises(ValueError, match='two images .* but got one with 1 image'):
         _dataset(tiny_set, indices=1)[0]
     record = _dataset(tiny_set, LOAD)[0]
     record.pop('dataset')

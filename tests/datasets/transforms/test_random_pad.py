@@ -1,4 +1,4 @@
-"""Padding, and the whole of the spatial transforms on photo and index map together."""
+"""Padding, and all spatial transforms together, on photo and index map."""
 import numpy as np
 import pytest
 from mmdet.registry import TRANSFORMS
@@ -13,13 +13,13 @@ def _numpy_seed():
 
 
 def _aligned(height, width, dtype=np.uint8):
-    """Photo and map that carry the same number in every pixel, never 0 and never the padding's 128."""
+    """Photo and index map with the same numbers, which are neither 0 nor 128, the values of padding."""
     index = (np.arange(height * width).reshape(height, width) % 120 + 1).astype(dtype)
     return dict(
         img=np.repeat(index[..., None], 3, -1).astype(np.uint8), gt_seg_map=index, img_shape=(height, width))
 
 
-def test_random_pad__keeps_the_image_at_every_offset():
+def test_random_pad__all_offsets_occur_and_keep_the_image():
     seen = set()
     for _ in range(200):
         results = RandomPad(size=(9, 7))(_aligned(5, 8))
@@ -35,7 +35,7 @@ def test_random_pad__keeps_the_image_at_every_offset():
     assert seen == {(y, x) for y in range(3) for x in range(2)}
 
 
-def test_random_pad__large_axes_stay():
+def test_random_pad__large_axes_do_not_change():
     results = RandomPad(size=(6, 9))(_aligned(7, 8))
     assert results['img'].shape == (9, 8, 3)
     before = _aligned(12, 8)
@@ -43,20 +43,21 @@ def test_random_pad__large_axes_stay():
     assert after['img'] is before['img'] and after['gt_seg_map'] is before['gt_seg_map']
 
 
-def test_random_pad__image_alone():
+def test_random_pad__without_index_map():
     results = RandomPad(size=(9, 9))(dict(img=np.zeros((4, 4, 3), np.uint8)))
     assert results['img'].shape == (9, 9, 3) and 'gt_seg_map' not in results
 
 
-def test_random_pad__size_that_is_none():
+@pytest.mark.parametrize('size', [(3, ), (3, 0)])
+def test_random_pad__invalid_size(size):
     with pytest.raises(ValueError, match=r'\(width, height\)'):
-        RandomPad(size=(3, ))
+        RandomPad(size=size)
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('size', [(20, 31), (90, 70)])
-def test_spatial_transforms__photo_and_map_stay_together(size, dtype):
-    """Padding, mmdet's crop and flip need no boxes, and leave wide maps as they are."""
+def test_spatial_transforms__photo_and_map_stay_aligned(size, dtype):
+    """Padding and mmdet's crop and flip work without boxes, and keep the dtype of the map."""
     pipeline = Compose([
         TRANSFORMS.build(step)
         for step in (dict(type='RandomPad', size=(65, 33)), dict(type='RandomCrop', crop_size=(65, 33)),
@@ -75,7 +76,7 @@ def test_spatial_transforms__photo_and_map_stay_together(size, dtype):
     assert 0 < flips < 20
 
 
-def test_spatial_transforms__wide_maps_survive_a_resize():
+def test_spatial_transforms__resize_keeps_uint16_maps():
     index = (np.arange(16).reshape(4, 4) * 4000).astype(np.uint16)
     resize = TRANSFORMS.build(dict(type='RandomChoiceResize', scales=[(8, 8)], keep_ratio=True))
     results = resize(dict(img=np.zeros((4, 4, 3), np.uint8), gt_seg_map=index))

@@ -1,4 +1,4 @@
-"""Model and datasets that mean different classes are told before the first iteration."""
+"""Checks that the model and the datasets have the same classes."""
 from types import SimpleNamespace
 
 import pytest
@@ -38,7 +38,7 @@ def hook():
 
 def test_check_class_counts__same_numbers():
     check_class_counts(_model(2, 1), METAINFO, 'a.json')
-    check_class_counts(nn.Linear(1, 1), METAINFO, 'a.json')  # nothing counts classes
+    check_class_counts(nn.Linear(1, 1), METAINFO, 'a.json')  # a model without numbers of classes
 
 
 @pytest.mark.parametrize('things, stuff', [(80, 53), (1, 2), (3, 0)])
@@ -50,8 +50,8 @@ def test_check_class_counts__other_numbers(things, stuff):
         check_class_counts(_model(things, stuff), METAINFO, 'a.json')
 
 
-def test_check_class_counts__a_loss_that_counts_things_alone():
-    # Of MaX-DeepLab; nothing else would notice that it takes some stuff for things.
+def test_check_class_counts__loss_with_a_number_of_things():
+    # The loss of MaX-DeepLab, which would otherwise treat some stuff classes as things.
     model = _model(2, 1)
     model.append(MeanEmbeddingDiscriminationLoss(num_things_classes=2))
     check_class_counts(model, METAINFO, 'a.json')
@@ -60,7 +60,7 @@ def test_check_class_counts__a_loss_that_counts_things_alone():
         check_class_counts(model, METAINFO, 'a.json')
 
 
-def test_hook__all_agree(hook):
+def test_hook__same_classes(hook):
     hook.before_train(_runner())
     hook.before_train(_runner(val=None))
     hook.before_val(_runner())
@@ -76,8 +76,9 @@ def test_hook__model_for_other_classes(hook):
 
 
 @pytest.mark.parametrize('names, message', [
-    (('egg', 'hen', 'lawn'), "val.json to have the classes of train.json.*label 0 is 'egg' there and 'hen'"),
-    (('hen', 'egg', 'sky'), "label 2 is 'sky' there and 'lawn' here"),
+    (('egg', 'hen', 'lawn'),
+     "val.json to have the classes of train.json.*label 0 is 'egg' in val.json and 'hen'"),
+    (('hen', 'egg', 'sky'), "label 2 is 'sky' in val.json and 'lawn' in train.json"),
 ])
 def test_hook__training_and_validation_differ(hook, names, message):
     other = dict(classes=names, thing_classes=names[:2], stuff_classes=names[2:])
@@ -87,10 +88,11 @@ def test_hook__training_and_validation_differ(hook, names, message):
 
 def test_hook__training_and_validation_differ_in_number(hook):
     shorter = dict(classes=('hen', 'egg'), thing_classes=('hen', 'egg'), stuff_classes=())
-    with pytest.raises(ValueError, match="label 2 is None there and 'lawn' here"):
+    with pytest.raises(ValueError, match="label 2 is None in val.json and 'lawn' in train.json"):
         hook.before_train(_runner(val=shorter, model=nn.Linear(1, 1)))
 
 
-def test_hook__data_set_without_things(hook):
-    with pytest.raises(ValueError, match='metainfo of train.json, but it lacks thing_classes, stuff_classes'):
+def test_hook__dataset_without_lists_of_things_and_stuff(hook):
+    with pytest.raises(
+            ValueError, match='metainfo of train.json, but it has no thing_classes, stuff_classes'):
         hook.before_train(_runner(train=dict(classes=('hen', ))))

@@ -1,4 +1,4 @@
-"""A test on weights that are not all from the checkpoint is stopped."""
+"""Checks that a checkpoint has all weights of the model."""
 from types import SimpleNamespace
 
 import pytest
@@ -11,14 +11,14 @@ from remax_mm.engine.hooks.check_weights_hook import check_weights
 
 
 class Head(nn.Module):
-    """A layer for both times, with a norm, and one for the training alone."""
+    """A layer and a norm for training and inference, and a layer for training only."""
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
         self.both = nn.Sequential(nn.Linear(2, channels), nn.BatchNorm1d(channels))
         self.training_only = nn.Linear(2, 2)
 
-    def test_step(self, data: dict) -> dict:  # what BaseTTAModel wants of a model
+    def test_step(self, data: dict) -> dict:  # required by BaseTTAModel
         return data
 
     def drop_training_parts(self) -> None:
@@ -26,9 +26,9 @@ class Head(nn.Module):
 
 
 @pytest.mark.parametrize('left_out', ['training_only', 'num_batches_tracked', 'nothing'])
-def test_check_weights__what_may_be_missing(left_out):
+def test_check_weights__weights_that_may_be_missing(left_out):
     weights = {name: value for name, value in Head().state_dict().items() if left_out not in name}
-    check_weights(Head(), dict(weights, superfluous=torch.zeros(1)), 'a.pth')
+    check_weights(Head(), dict(weights, not_in_the_model=torch.zeros(1)), 'a.pth')
 
 
 def test_check_weights__missing():
@@ -36,7 +36,7 @@ def test_check_weights__missing():
     del weights['both.1.running_mean']
     with pytest.raises(
             ValueError,
-            match=r'in a.pth to fill the 6 of the model, but 1 are missing '
+            match=r'Expected a.pth to have all 6 weights of the model, but 1 are missing '
             r'\(both.1.running_mean\) and 0 have'):
         check_weights(Head(), weights, 'a.pth')
 
@@ -57,7 +57,7 @@ class Views(BaseTTAModel):
 
 @pytest.mark.parametrize('wrap', [lambda model: model, nn.DataParallel, Views])
 @pytest.mark.parametrize('key', ['state_dict', None])
-def test_check_weights_hook__looks_inside(wrap, key):
+def test_check_weights_hook__wrapped_models(wrap, key):
     runner = SimpleNamespace(model=wrap(Head()), cfg=SimpleNamespace(load_from='b.pth'))
     hook = HOOKS.build(dict(type='CheckWeightsHook'))
     weights = Head().state_dict()

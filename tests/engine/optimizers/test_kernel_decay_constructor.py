@@ -24,7 +24,7 @@ class _Model(nn.Module):
         self.slots = nn.Embedding(5, 4)
         self.cluster_centers = nn.Parameter(torch.zeros(4, 5))
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
-        self.same = self.backbone_neck
+        self.shared = self.backbone_neck
         self.gamma = nn.Parameter(torch.ones(4))
 
 
@@ -68,7 +68,8 @@ def test_group_parameters__decay_and_learning_rate_of_each_parameter():
         'gamma': (1., 0.),
     }
     assert len(groups) == 4 and groups[0]['lr'] == 1.
-    assert sum(len(group['params']) for group in groups) == 14  # the shared layer once, the frozen one never
+    assert sum(len(group['params'])
+               for group in groups) == 14  # the shared layer once, the frozen layer not at all
 
 
 def test_group_parameters__longest_key_and_whole_names():
@@ -120,7 +121,7 @@ def test_schedule__remax(repository):
     assert rates[2500][0] == pytest.approx(3e-3, rel=1e-3)
     assert rates[5000] == rates[5001] == (pytest.approx(6e-3), pytest.approx(6e-4))
 
-    # The decay, a thousand times as fast.
+    # The learning rate decay, 1000 times faster.
     steps = cfg.param_scheduler[1]
     assert steps.milestones == [42500, 47500]
     cfg.param_scheduler = [dict(steps, milestones=[42, 47])]

@@ -1,4 +1,4 @@
-"""What mmdet's heads get of an index map, against mmdet's own loader and against a loop."""
+"""Ground truth for mmdet's heads from index maps, compared with mmdet's own loader and with a loop."""
 import sys
 import types
 
@@ -27,7 +27,7 @@ def _sample(segment_map) -> DetDataSample:
 
 
 def _batch(*sizes):
-    maps = [torch.randint(0, 5, (1, *size), dtype=torch.uint8) for size in sizes]  # segment 5 is nowhere
+    maps = [torch.randint(0, 5, (1, *size), dtype=torch.uint8) for size in sizes]  # segment 5 has no pixel
     inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
     return dict(inputs=inputs, data_samples=[_sample(segment_map) for segment_map in maps])
 
@@ -37,7 +37,7 @@ def test_split_segment_map__loops():
     instances, semantic = split_segment_map(segment_map, LABELS, IS_THING)
     masks = instances.masks.to_tensor(torch.bool, 'cpu')
 
-    # Segments 2 and 4 are things that are seen, 5 is one that is not.
+    # Segments 2 and 4 are visible things, segment 5 is a thing without pixels.
     assert instances.labels.tolist() == [0, 1]
     assert masks.shape == (2, 6, 7) and semantic.sem_seg.shape == (1, 6, 7)
     for y in range(6):
@@ -82,7 +82,7 @@ def test_preprocessor__fixed_size_of_batch_augments():
     assert sample.gt_instances.masks.masks.shape[-2:] == (40, 50)
 
 
-def test_preprocessor__is_mmdets_at_test():
+def test_preprocessor__equals_mmdets_at_test():
     batch = _batch((20, 30))
     images = [image.clone() for image in batch['inputs']]
     options = dict(mean=[10.] * 3, std=[2.] * 3, bgr_to_rgb=True, pad_size_divisor=32)
@@ -92,7 +92,7 @@ def test_preprocessor__is_mmdets_at_test():
     assert 'gt_instances' not in out['data_samples'][0] and 'gt_sem_seg' not in out['data_samples'][0]
 
 
-def test_preprocessor__names_the_image_without_a_map():
+def test_preprocessor__error_names_the_image():
     batch = _batch((20, 30))
     del batch['data_samples'][0].gt_panoptic_seg
     with pytest.raises(ValueError, match='photo.jpg has none'):
@@ -105,7 +105,7 @@ def test_preprocessor__names_the_image_without_a_map():
 
 @pytest.fixture
 def _panopticapi(monkeypatch):
-    """The one function that mmdet's loader asks of a package that is not on PyPI."""
+    """The function that mmdet's loader imports from panopticapi, which is not on PyPI."""
     utils = types.ModuleType('panopticapi.utils')
     utils.rgb2id = lambda color: color.astype(np.int32) @ (1, 256, 256**2)
     package = types.ModuleType('panopticapi')
@@ -115,7 +115,7 @@ def _panopticapi(monkeypatch):
 
 
 def _targets(preprocessor, data: dict, num_things: int, num_stuff: int):
-    """What mmdet's heads make of a sample: (label, mask) of each segment."""
+    """The targets of mmdet's heads for a sample: (label, mask) of each segment."""
     batch = preprocessor(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]), training=True)
     sample = batch['data_samples'][0]
     labels, masks = preprocess_panoptic_gt(sample.gt_instances.labels, sample.gt_instances.masks,
@@ -124,7 +124,7 @@ def _targets(preprocessor, data: dict, num_things: int, num_stuff: int):
 
 
 @pytest.mark.parametrize('num_stuff', [5, 0])
-def test_preprocessor__equals_mmdets_loader_on_drawn_images(tmp_path, _panopticapi, num_stuff):
+def test_preprocessor__equals_mmdets_loader_on_mini_images(tmp_path, _panopticapi, num_stuff):
     write_mini_panoptic(tmp_path, 6, 1, 65, 0)
     dataset = MiniPanopticMapDataset(
         data_root=str(tmp_path),
@@ -142,7 +142,7 @@ def test_preprocessor__equals_mmdets_loader_on_drawn_images(tmp_path, _panoptica
     found = 0
     for index in range(6):
         record = dataset.get_data_info(index)
-        # mmdet's own dataset gives no crowd a mask, and keeps the labels of the rest.
+        # mmdet's own dataset has no masks for crowd regions.
         mmdet_record = dict(record, segments_info=[
             dict(info, is_thing=info['is_thing'] and not info['iscrowd'])
             for info in record['segments_info']])  # yapf: disable

@@ -1,4 +1,4 @@
-"""Normalizing and padding against a loop over pixels, in training and at test."""
+"""Normalization and padding compared with a loop over pixels, in training and at test."""
 import numpy as np
 import pytest
 import torch
@@ -25,7 +25,7 @@ def _batch(*sizes, ground_truth=True, map_size=None):
 
 
 def _reference_input(image, height, width):
-    """B, G, R bytes to R, G, B in [-1, 1], the rest 0."""
+    """B, G, R bytes to R, G, B in [-1, 1], padded with 0."""
     padded = np.zeros((3, height, width), np.float32)
     for channel in range(3):
         for y in range(image.shape[1]):
@@ -44,7 +44,7 @@ def test_preprocessor__equals_loop(training, pad_size, expected):
     for image, got, sample in zip(images, out['inputs'], out['data_samples']):
         np.testing.assert_allclose(got.numpy(), _reference_input(image, *expected), atol=1e-6, rtol=0)
         assert sample.batch_input_shape == sample.pad_shape == expected
-        assert sample.img_shape == tuple(image.shape[1:])  # the fusion head crops by it
+        assert sample.img_shape == tuple(image.shape[1:])  # the fusion head uses it to remove the padding
 
 
 def test_preprocessor__segment_maps_are_padded_with_void_in_training():
@@ -55,7 +55,7 @@ def test_preprocessor__segment_maps_are_padded_with_void_in_training():
         height, width = before.shape[1:]
         assert after.shape == (1, 33, 65) and after.dtype == torch.uint8
         assert torch.equal(after[:, :height, :width], before)
-        assert after.sum() == before.sum()  # the rest is 0
+        assert after.sum() == before.sum()  # the padding is 0
 
 
 def test_preprocessor__ground_truth_keeps_its_size_at_test():
@@ -78,28 +78,29 @@ def test_preprocessor__samples_without_ground_truth():
     assert 'gt_panoptic_seg' not in out['data_samples'][0]
 
 
-def test_preprocessor__larger_padding_changes_nothing_inside():
+def test_preprocessor__larger_padding_does_not_change_the_image():
     small, large = (PanopticDataPreprocessor(size) for size in (33, 97))
     data = _batch((20, 30))
-    one = small(dict(inputs=list(data['inputs'])), False)['inputs']
-    two = large(dict(inputs=list(data['inputs'])), False)['inputs']
-    assert torch.equal(two[..., :33, :33], one) and not two[..., 33:, :].any() and not two[..., 33:].any()
+    with_small_padding = small(dict(inputs=list(data['inputs'])), False)['inputs']
+    with_large_padding = large(dict(inputs=list(data['inputs'])), False)['inputs']
+    assert torch.equal(with_large_padding[..., :33, :33], with_small_padding)
+    assert not with_large_padding[..., 33:, :].any() and not with_large_padding[..., 33:].any()
 
 
 def test_preprocessor__built_from_the_registry():
     model = MODELS.build(dict(type='PanopticDataPreprocessor', pad_size=(641, 641)))
     assert model.pad_size == (641, 641)
-    with pytest.raises(TypeError, match='pad_sise'):
-        MODELS.build(dict(type='PanopticDataPreprocessor', pad_sise=641))
+    with pytest.raises(TypeError, match='pad_value'):
+        MODELS.build(dict(type='PanopticDataPreprocessor', pad_value=1))
 
 
 @pytest.mark.parametrize('size, expected', [(1, 33), (33, 33), (34, 65), (640, 641), (641, 641), (642, 673)])
-def test_next_aligned_size__smallest_that_holds(size, expected):
+def test_next_aligned_size__smallest_that_is_not_less(size, expected):
     assert next_aligned_size(size) == expected
 
 
 @pytest.mark.parametrize('pad_size', [640, (641, 640), 1, (641, ), (641, 641, 641)])
-def test_preprocessor__size_that_is_not_aligned(pad_size):
+def test_preprocessor__pad_size_that_is_not_aligned(pad_size):
     with pytest.raises(ValueError, match=r'32k \+ 1'):
         PanopticDataPreprocessor(pad_size)
 

@@ -1,4 +1,4 @@
-"""A whole model against numbers measured on the public kMaX-DeepLab PyTorch code, by way of the converter."""
+"""A converted model compared with numbers of the public kMaX-DeepLab PyTorch code."""
 import json
 
 import numpy as np
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def model(reference_dir, tmp_path_factory):
-    """The shipped model with the weights of a checkpoint file as the reference writes it."""
+    """The model of the config with the weights of a checkpoint file in the format of the reference."""
     folder = tmp_path_factory.mktemp('checkpoints')
     shapes = json.loads((reference_dir / 'keys_r50_coco.json').read_text())
     weights = {key: reference_weight(key, shape, rule='C') for key, shape in shapes.items()}
@@ -35,7 +35,7 @@ def test_kmax_deeplab__parameters_of_the_inference_network(model):
     assert count_parameters(model) == 56_580_120
 
 
-def test_kmax_deeplab__is_the_reference(reference_dir, model):
+def test_kmax_deeplab__reference_predictions(reference_dir, model):
     expected = np.load(reference_dir / 'whole_r50_coco.npz')
     size = int(expected['size'])
     image = np.random.RandomState(int(expected['seed'])).randint(0, 256,

@@ -17,7 +17,7 @@ SIZES = ((49, 65), (65, 50))
 
 @pytest.fixture(autouse=True)
 def _mmdet_scope():
-    # mmengine's base model looks for the data preprocessor in the scope that a runner sets.
+    # mmengine's base model builds the data preprocessor in the default scope, which a runner sets.
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
 
@@ -27,7 +27,7 @@ def _model(**options):
 
 
 def _batch(training):
-    """Two images as a data loader yields them, the second of half its original size."""
+    """Two images as from a data loader; the second was resized to half its original size."""
     inputs, samples = [], []
     for index, (height, width) in enumerate(SIZES):
         sample = DetDataSample(
@@ -57,7 +57,7 @@ def test_kmax_deeplab__loss(relaxed):
     expected = names | {'loss_sem'} | {f'd{layer}.{name}' for layer in range(3) for name in names}
     assert set(losses) == expected | ({'d0.loss_sem', 'd1.loss_sem'} if relaxed else set())
 
-    # What mmengine's parser adds up is the sum of all of them.
+    # mmengine's total loss is the sum of all terms.
     total, _ = model.parse_losses(losses)
     torch.testing.assert_close(total, sum(losses.values()))
     total.backward()
@@ -83,7 +83,7 @@ def test_kmax_deeplab__predict():
         assert result.img_id == index
 
 
-def test_kmax_deeplab__predict_is_forward_and_fusion():
+def test_kmax_deeplab__predict_equals_forward_and_fusion():
     model = _model().eval()
     with torch.no_grad():
         data = model.data_preprocessor(_batch(training=False))
@@ -97,7 +97,7 @@ def test_kmax_deeplab__predict_is_forward_and_fusion():
         assert torch.equal(result.pred_sem_seg.sem_seg, reference['sem_results'].sem_seg)
 
 
-def test_kmax_deeplab__only_what_is_asked_for():
+def test_kmax_deeplab__returns_only_enabled_results():
     config = detector_config()
     config['test_cfg'] = dict(panoptic_on=False, semantic_on=True)
     result = MODELS.build(config).eval().test_step(_batch(training=False))[0]
@@ -113,7 +113,7 @@ def test_kmax_deeplab__tensor():
 
 
 @pytest.mark.parametrize('wrap', [dict, ConfigDict])
-def test_kmax_deeplab__configs_are_left_alone(wrap):
+def test_kmax_deeplab__does_not_change_its_config(wrap):
     config = wrap(detector_config())
     before = copy.deepcopy(config)
     model = MODELS.build(config)
@@ -133,7 +133,7 @@ def test_kmax_deeplab__unknown_keys_are_errors():
         MODELS.build(config)
 
 
-def test_kmax_deeplab__stops_at_a_loss_that_is_not_finite():
+def test_kmax_deeplab__loss_that_is_not_finite():
     model = _model()
     data = model.data_preprocessor(_batch(training=True), training=True)
     torch.nn.init.constant_(model.panoptic_head.semantic_head.classifier.conv.bias, float('nan'))
@@ -141,7 +141,7 @@ def test_kmax_deeplab__stops_at_a_loss_that_is_not_finite():
         model(**data, mode='loss')
 
 
-def test_kmax_deeplab__stops_at_logits_that_are_not_finite():
+def test_kmax_deeplab__logits_that_are_not_finite():
     model = _model()
     data = model.data_preprocessor(_batch(training=True), training=True)
     torch.nn.init.constant_(model.panoptic_head.transformer_decoder.predictor.class_head.conv.bias,
@@ -151,7 +151,7 @@ def test_kmax_deeplab__stops_at_logits_that_are_not_finite():
 
 
 @pytest.mark.parametrize('num_things, num_stuff', [(5, 0), (0, 5)])
-def test_kmax_deeplab__things_or_stuff_alone(num_things, num_stuff):
+def test_kmax_deeplab__things_or_stuff_only(num_things, num_stuff):
     config = detector_config()
     for part in ('panoptic_head', 'panoptic_fusion_head'):
         config[part].update(num_things_classes=num_things, num_stuff_classes=num_stuff)

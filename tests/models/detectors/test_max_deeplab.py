@@ -21,7 +21,7 @@ def _config():
 
 
 def _batch(size=1):
-    """Images as a data loader yields them: a thing and stuff, with a stripe of void."""
+    """Images as from a data loader: a thing and stuff, with a stripe of void."""
     inputs, samples = [], []
     for _ in range(size):
         image = torch.full((3, SIDE, SIDE), 30, dtype=torch.uint8)
@@ -47,19 +47,19 @@ def model():
     return MODELS.build(_config().model)
 
 
-def test_max_deeplab__a_training_step_moves_both_paths(model):
+def test_max_deeplab__training_step_updates_both_paths(model):
     model.train()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     losses = model.train_step(_batch(2), build_optim_wrapper(model, _config().optim_wrapper))
     assert {'loss_cls', 'loss_mask_id', 'loss_dice', 'loss_insdis', 'loss_sem'} <= set(losses)
     assert all(torch.isfinite(loss).all() for loss in losses.values())
-    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    assert {'backbone.memory', 'backbone.stem.0.conv.weight'} <= moved
-    assert any(name.startswith('backbone.dual_path_layers') for name in moved)
+    updated = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert {'backbone.memory', 'backbone.stem.0.conv.weight'} <= updated
+    assert any(name.startswith('backbone.dual_path_layers') for name in updated)
 
 
 @pytest.mark.slow
-def test_max_deeplab__learns_one_image_by_heart(model):
+def test_max_deeplab__overfits_one_image(model):
     model.train()
     wrapper = build_optim_wrapper(model, _config().optim_wrapper)
     first = None
@@ -68,7 +68,7 @@ def test_max_deeplab__learns_one_image_by_heart(model):
         first = loss if first is None else first
     assert loss < 0.5 * first
 
-    # With trained statistics of its norms it then finds both segments.
+    # After an update of the running statistics, it predicts both segments.
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = 0.5

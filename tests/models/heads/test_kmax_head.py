@@ -91,7 +91,7 @@ def test_kmax_head__losses_are_those_of_its_criterion():
     torch.manual_seed(1)  # the losses sample pixels
     losses = head.loss(features, samples)
     torch.manual_seed(1)
-    targets = build_panoptic_targets(samples, num_classes=5, stride=4, num_slots=6)
+    targets = build_panoptic_targets(samples, num_classes=5, size=(9, 17), num_slots=6)
     expected = head.criterion(head(features), targets, head.semantic_head(features))
     assert losses.keys() == expected.keys()
     for name in losses:

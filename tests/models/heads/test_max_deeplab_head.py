@@ -122,7 +122,7 @@ def test_max_deeplab_head__losses_are_those_of_its_criterion(relaxed):
             module.p = 0.0
     features, samples = _features(), _data_samples()
     losses = head.loss(features, samples)
-    targets = build_panoptic_targets(samples, num_classes=NUM_CLASSES, stride=4, num_slots=6)
+    targets = build_panoptic_targets(samples, num_classes=NUM_CLASSES, size=(9, 17), num_slots=6)
     expected = head.criterion(head(features), targets, head.semantic_head(features.semantic))
     assert losses.keys() == expected.keys()
     assert losses.keys() == {
@@ -186,7 +186,7 @@ def test_max_deeplab_head__panoptic_losses_teach_the_stage_head_nothing():
 def test_max_deeplab_head__ground_truth_remask_sees_the_truth():
     head = MODELS.build(dict(_config(relaxed=True), remask=dict(type='GroundTruthReMask')))
     samples, features = _data_samples(), _features()
-    targets = build_panoptic_targets(samples, num_classes=NUM_CLASSES, stride=4, num_slots=6)
+    targets = build_panoptic_targets(samples, num_classes=NUM_CLASSES, size=(9, 17), num_slots=6)
     prediction, = head.predict_masks(features, targets.sem_seg)
     gate = prediction.relaxed_mask_logits / prediction.mask_logits - 1
     classes = prediction.class_logits.sigmoid()  # void has the gate 0

@@ -36,8 +36,8 @@ def test_pixel_contrast__loops(overlap):
 
 
 @pytest.mark.parametrize('overlap', [False, True])
-def test_pixel_contrast__dense_cross_entropy(overlap):
-    # The same with the whole S x S target in memory, and its gradient by autograd.
+def test_pixel_contrast__equals_dense_cross_entropy(overlap):
+    # The same loss from the S x S matrix of targets, with its gradient by autograd.
     features, masks = _flat_inputs(overlap)
     features.requires_grad_()
     weight = torch.randn(2, 25, dtype=torch.float64)
@@ -92,9 +92,9 @@ def test_instance_discrimination_loss__samples():
     prediction = random_prediction()
     targets = random_slot_targets(prediction, random_targets())
     loss = InstanceDiscriminationLoss(num_samples=10)
-    assert loss(prediction, targets) != loss(prediction, targets)  # drawn anew
+    assert loss(prediction, targets) != loss(prediction, targets)  # new samples in each call
 
-    # Never a void pixel, so what is written there has no effect.
+    # No void pixel is sampled, so the values of void pixels have no effect.
     void = targets.void[:, None].expand_as(prediction.pixel_feature)
     marked = prediction._replace(pixel_feature=prediction.pixel_feature.masked_fill(void, float('nan')))
     assert loss(marked, targets).isfinite()

@@ -9,10 +9,13 @@ from remax_mm.models.losses import SigmoidMaskIDLoss, SoftmaxMaskIDLoss
 from remax_mm.structures import MaskPrediction, SlotTargets
 from tests.worked_example import random_prediction, random_slot_targets, random_targets, worked_example
 
-LOSSES = [SoftmaxMaskIDLoss(), *(SigmoidMaskIDLoss(slot_reduction=way) for way in ('sum', 'mean', 'matched'))]
+LOSSES = [
+    SoftmaxMaskIDLoss(),
+    *(SigmoidMaskIDLoss(slot_reduction=reduction) for reduction in ('sum', 'mean', 'matched'))
+]
 
 
-def _reference_mask_id_loss(logits: Tensor, targets: SlotTargets, way: str) -> float:
+def _reference_mask_id_loss(logits: Tensor, targets: SlotTargets, reduction: str) -> float:
     num_images, num_slots, height, width = logits.shape
     per_image = []
     for b in range(num_images):
@@ -21,30 +24,30 @@ def _reference_mask_id_loss(logits: Tensor, targets: SlotTargets, way: str) -> f
             if targets.void[b, y, x]:
                 continue
             z, g = logits[b, :, y, x].tolist(), targets.masks[b, :, y, x].tolist()
-            if way == 'softmax':
+            if reduction == 'softmax':
                 partition = math.log(sum(math.exp(value) for value in z))
                 pixels.append(sum(g[n] * (partition - z[n]) for n in range(num_slots)))
                 continue
             matched = targets.mask_weights[b] > 0
-            slots = [n for n in range(num_slots) if way != 'matched' or matched[n]]
+            slots = [n for n in range(num_slots) if reduction != 'matched' or matched[n]]
             binary = [
                 g[n] * math.log1p(math.exp(-z[n])) + (1 - g[n]) * math.log1p(math.exp(z[n])) for n in slots
             ]
-            pixels.append(sum(binary) / (num_slots if way == 'mean' else 1))
+            pixels.append(sum(binary) / (num_slots if reduction == 'mean' else 1))
         per_image.append(sum(pixels) / max(len(pixels), 1))
     return sum(per_image) / num_images
 
 
-def _name(loss: torch.nn.Module) -> str:
+def _reduction(loss: torch.nn.Module) -> str:
     return getattr(loss, 'slot_reduction', 'softmax')
 
 
-@pytest.mark.parametrize('loss', LOSSES, ids=_name)
+@pytest.mark.parametrize('loss', LOSSES, ids=_reduction)
 @pytest.mark.parametrize('num_segments, overlap', [(3, False), (3, True), (9, False)])
 def test_mask_id_loss__loops(loss, num_segments, overlap):
     prediction = random_prediction()
     targets = random_slot_targets(prediction, random_targets(num_segments=num_segments, overlap=overlap))
-    expected = 0.3 * _reference_mask_id_loss(prediction.mask_logits, targets, _name(loss))
+    expected = 0.3 * _reference_mask_id_loss(prediction.mask_logits, targets, _reduction(loss))
     assert loss(prediction, targets).item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -57,7 +60,7 @@ def test_mask_id_loss__worked_example():
 
 
 def test_sigmoid_mask_id_loss__ratio_of_false_positives():
-    # Fig. 1 of ReMaX: at logit 0 each pixel has 127 slots that should be off and one that should be on.
+    # Fig. 1 of ReMaX: each pixel is negative for 127 slots and positive for one slot; all logits are 0.
     prediction = random_prediction(1,
                                    128)._replace(mask_logits=torch.zeros(1, 128, 5, 5, dtype=torch.float64))
     targets = random_slot_targets(prediction, random_targets(1))
@@ -65,7 +68,7 @@ def test_sigmoid_mask_id_loss__ratio_of_false_positives():
     assert loss.item() == pytest.approx(128 * math.log(2), rel=1e-12)
 
 
-@pytest.mark.parametrize('loss', LOSSES, ids=_name)
+@pytest.mark.parametrize('loss', LOSSES, ids=_reduction)
 def test_mask_id_loss__void_pixels_change_nothing(loss):
     prediction = random_prediction()
     targets = random_slot_targets(prediction, random_targets())
@@ -77,7 +80,7 @@ def test_mask_id_loss__void_pixels_change_nothing(loss):
     assert not noisy.mask_logits.grad[targets.void[:, None].expand_as(noise)].any()
 
 
-@pytest.mark.parametrize('loss', LOSSES, ids=_name)
+@pytest.mark.parametrize('loss', LOSSES, ids=_reduction)
 def test_mask_id_loss__permuted_slots(loss):
     prediction, targets = random_prediction(), random_targets()
     order = torch.randperm(6)
@@ -87,7 +90,7 @@ def test_mask_id_loss__permuted_slots(loss):
         loss(prediction, random_slot_targets(prediction, targets)))
 
 
-@pytest.mark.parametrize('loss', LOSSES, ids=_name)
+@pytest.mark.parametrize('loss', LOSSES, ids=_reduction)
 def test_mask_id_loss__gradient(loss):
     prediction = random_prediction(size=3, num_slots=4)
     targets = random_slot_targets(prediction, random_targets(size=3, num_segments=2, overlap=True))
@@ -95,7 +98,7 @@ def test_mask_id_loss__gradient(loss):
                                     prediction.mask_logits.clone().requires_grad_())
 
 
-@pytest.mark.parametrize('loss', LOSSES, ids=_name)
+@pytest.mark.parametrize('loss', LOSSES, ids=_reduction)
 def test_mask_id_loss__all_void(loss):
     prediction, targets = random_prediction(), random_targets()
     targets = targets._replace(
@@ -108,7 +111,7 @@ def test_mask_id_loss__all_void(loss):
     assert value == 0 and not prediction.mask_logits.grad.any()
 
 
-@pytest.mark.parametrize('loss', LOSSES, ids=_name)
+@pytest.mark.parametrize('loss', LOSSES, ids=_reduction)
 def test_mask_id_loss__supervises_relaxed_masks(loss):
     prediction = random_prediction()
     targets = random_slot_targets(prediction, random_targets())

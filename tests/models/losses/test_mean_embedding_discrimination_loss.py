@@ -48,7 +48,7 @@ def test_mean_embedding_contrast__worked_example():
 
 
 def test_mean_embedding_contrast__gradient():
-    # It reaches the pixels through the mean features as well.
+    # The gradient includes the path through the mean features.
     features, masks = _flat(overlap=True)
     features = features[..., :8].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda f: mean_embedding_contrast(f, masks[..., :8], 0.3), features)
@@ -62,8 +62,8 @@ def test_mean_embedding_discrimination_loss__worked_example():
     assert heavier(prediction, targets).item() == pytest.approx(3 * .147904, abs=2e-6)
 
 
-def test_mean_embedding_discrimination_loss__only_thing_pixels_count():
-    # Class 1 is stuff: its three pixels drop out, but its mean feature stays a negative of the others.
+def test_mean_embedding_discrimination_loss__only_thing_pixels_have_a_loss():
+    # Class 1 is stuff: its three pixels have no loss, but its mean feature is a negative for the others.
     prediction, _, targets = worked_example()
     loss = MeanEmbeddingDiscriminationLoss(num_things_classes=1)(prediction, targets)
     assert loss.item() == pytest.approx((.024914 + .373273) / 2, abs=1e-6)
@@ -74,7 +74,7 @@ def test_mean_embedding_discrimination_loss__segments_without_a_slot_are_void():
     lost = targets._replace(void=targets.void | (targets.sem_seg == 0), masks=targets.masks.clone())
     lost.masks[:, 0] = 0
     loss = MeanEmbeddingDiscriminationLoss(num_things_classes=2)(prediction, lost)
-    assert loss.item() == 0  # the one segment left has nothing to be told from
+    assert loss.item() == 0  # a single segment has no negatives
 
 
 def test_mean_embedding_discrimination_loss__permuted_slots():
@@ -98,8 +98,8 @@ def test_mean_embedding_discrimination_loss__all_void():
     assert loss == 0 and not prediction.pixel_feature.grad.any()
 
 
-def test_mean_embedding_discrimination_loss__falls_as_segments_part():
-    # Descending on it alone brings the pixels of a segment together and segments apart.
+def test_mean_embedding_discrimination_loss__gradient_descent_separates_segments():
+    # Gradient descent on this loss makes the pixels of a segment similar and separates the segments.
     prediction = random_prediction()
     targets = random_slot_targets(prediction, random_targets())
     raw = prediction.pixel_feature.clone().requires_grad_()

@@ -36,9 +36,7 @@ def _criterion(**changes: Any) -> PanopticCriterion:
 
 
 def _reference_criterion(case: str) -> PanopticCriterion:
-    mask_void = case != 'matcher_and_dice_without_void_masking'
     return _criterion(
-        loss_dice=dict(type='PQMaskLoss', mask_void=mask_void),
         loss_insdis=dict(type='InstanceDiscriminationLoss'),
         loss_sem=dict(type='SemanticLoss', num_samples=4096),
         share_final_matching=case != 'separate_matching')
@@ -120,8 +118,8 @@ def test_forward__keys_in_order():
     assert all(loss.dim() == 0 for loss in losses.values())
 
 
-def test_forward__calls_each_loss_on_aligned_outputs():
-    # Each term is what its own class gives for the resized output and the final matching.
+def test_forward__computes_each_loss_for_resized_outputs():
+    # Each term is the result of its loss class for the resized output and the final matching.
     predictions, targets = _stages(), random_targets(size=9)
     stage_sem = torch.randn(2, 4, 3, 3, dtype=torch.float64)
     predictions[0] = predictions[0]._replace(
@@ -151,7 +149,7 @@ def test_forward__calls_each_loss_on_aligned_outputs():
     torch.testing.assert_close(losses['d0.loss_sem'], 0.5 * SemanticLoss()(stage_sem, slot_targets))
 
 
-def test_forward__separate_matching_looks_at_un_relaxed_masks():
+def test_forward__separate_matching_uses_masks_before_relaxation():
     predictions, targets = _stages((9, 9)), random_targets(size=9)
     predictions[0] = predictions[0]._replace(relaxed_mask_logits=torch.randn(2, 6, 9, 9).double())
     losses = _criterion(share_final_matching=False)(predictions, targets)
@@ -162,7 +160,7 @@ def test_forward__separate_matching_looks_at_un_relaxed_masks():
     assert losses['loss_dice'] == shared['loss_dice']
 
 
-def test_forward__reclass_sees_each_outputs_own_un_relaxed_masks():
+def test_forward__reclass_uses_the_masks_of_each_output_before_relaxation():
     predictions, targets = _stages((5, 9)), random_targets(size=9)
     predictions[0] = predictions[0]._replace(relaxed_mask_logits=3 * predictions[0].mask_logits)
     plain = _criterion()(predictions, targets)
@@ -181,7 +179,7 @@ def test_forward__reclass_sees_each_outputs_own_un_relaxed_masks():
 
 
 @pytest.mark.parametrize('smoothing, training', [(0., True), (0.1, False)])
-def test_forward__without_relaxation_plain_losses_bit_for_bit(smoothing, training):
+def test_forward__equals_plain_losses_without_relaxation(smoothing, training):
     predictions, targets = _stages(), random_targets(size=9)
     plain = _criterion()(predictions, targets)
     losses = _criterion(reclass=dict(type='ReClass', smoothing=smoothing)).train(training)(predictions,
@@ -190,7 +188,7 @@ def test_forward__without_relaxation_plain_losses_bit_for_bit(smoothing, trainin
     assert all(torch.equal(losses[name], plain[name]) for name in plain)
 
 
-def test_forward__class_loss_sends_no_gradient_to_masks():
+def test_forward__class_loss_has_no_gradient_for_masks():
     predictions, targets = _stages(), random_targets(size=9)
     for prediction in predictions:
         prediction.mask_logits.requires_grad_()
@@ -200,14 +198,14 @@ def test_forward__class_loss_sends_no_gradient_to_masks():
     class_losses = sum(loss for name, loss in losses.items() if name.endswith('loss_cls'))
     assert torch.autograd.grad(class_losses, masks, allow_unused=True, retain_graph=True) == (None, ) * 3
 
-    # and the mask losses none to the classes, whose probability weighs them
+    # The mask losses have no gradient for the classes, although class probabilities are their weights.
     classes = [prediction.class_logits for prediction in predictions]
     others = sum(loss for name, loss in losses.items() if not name.endswith('loss_cls'))
     assert torch.autograd.grad(others, classes, allow_unused=True) == (None, ) * 3
 
 
 def test_forward__void_pixels_change_nothing():
-    # With as many segments as slots no slot is weighed by its share of void.
+    # With as many segments as slots, no slot is weighted by its void ratio.
     predictions, targets = _stages((9, 9), num_slots=3), random_targets(size=9)
     criterion = _criterion(loss_sem=dict(type='SemanticLoss'), reclass=dict(type='ReClass')).train()
     sem_logits = torch.randn(2, 4, 9, 9, dtype=torch.float64)
@@ -265,7 +263,7 @@ def test_forward__gradient(num_segments):
     criterion = _criterion(
         loss_mask_id=dict(type='SigmoidMaskIDLoss'), loss_insdis=dict(type='InstanceDiscriminationLoss'))
 
-    # Matching and weights are constants of the losses, so they are held fixed.
+    # The losses treat the matching and the weights as constants, so they are fixed here.
     slot_targets = random_slot_targets(prediction, targets)
     criterion._assign = lambda prediction, targets: slot_targets
     inputs = [part.clone().requires_grad_() for part in prediction[:3]]
@@ -273,7 +271,7 @@ def test_forward__gradient(num_segments):
                                     inputs)
 
 
-def test_forward__inputs_that_do_not_fit():
+def test_forward__wrong_inputs():
     predictions, targets = _stages(), random_targets(size=9)
     sem_logits = torch.randn(2, 4, 9, 9)
     with pytest.raises(ValueError, match=r'resolution of the final masks, \(9, 9\), but got \(5, 5\)'):

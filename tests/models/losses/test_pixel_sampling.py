@@ -23,7 +23,7 @@ def test_sample_pixels__without_replacement_and_void_last():
 
 @pytest.mark.parametrize('temperature', [0., 1., 1.5])
 def test_sample_pixels__odds(temperature):
-    # Of inverse areas 3, 3, 2, 2, 2 the first draw takes pixel i with probability r_i^T / sum_j r_j^T.
+    # With inverse areas r = 3, 3, 2, 2, 2, pixel i is drawn first with probability r_i^T / sum_j r_j^T.
     _, _, targets = worked_example()
     num_draws = 40000
     inverse_area = targets.inverse_area.expand(num_draws, -1, -1)
@@ -49,7 +49,7 @@ def test_pixel_sampler__negative_number():
         PixelSampler(-1, 1.)
 
 
-def test_take_pixels__maps_and_channels():
+def test_gather_pixels__maps_and_channels():
     values = torch.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
     indices = torch.tensor([[3, 0], [1, 1]])
     assert gather_pixels(values, indices).tolist() == [[[3, 0], [7, 4], [11, 8]],

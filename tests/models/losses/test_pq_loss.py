@@ -10,7 +10,7 @@ from remax_mm.models.losses import PQClassLoss, PQMaskLoss, dice_loss, soft_cros
 from remax_mm.structures import MaskPrediction, SlotTargets
 from tests.worked_example import random_prediction, random_slot_targets, random_targets, worked_example
 
-# Eq. 4 of ReMaX on the worked example, class CE and terms in test_reclass.py
+# Eq. 4 of ReMaX for the worked example, see test_reclass.py
 RELAXED_TARGETS = torch.tensor([[[1, .0422980, 0], [.0615529, 1, 0], [.0384471, .0450087, 1]]]).double()
 
 
@@ -29,19 +29,20 @@ def _reference_class_loss(logits: Tensor, targets: SlotTargets, alpha: float) ->
     return sum(per_image) / len(per_image)
 
 
-def _reference_mask_loss(masks: Tensor, targets: SlotTargets, alpha: float, mask_void: bool) -> float:
+def _reference_mask_loss(masks: Tensor, targets: SlotTargets, alpha: float) -> float:
     num_images, num_slots, height, width = masks.shape
     per_image = []
     for b in range(num_images):
         total = 0.
         for n in range(num_slots):
-            area = wanted = both = 0.
+            area = target_area = intersection = 0.
             for y, x in itertools.product(range(height), range(width)):
                 p, g = float(masks[b, n, y, x]), float(targets.masks[b, n, y, x])
-                if mask_void and targets.void[b, y, x]:
+                if targets.void[b, y, x]:
                     p = 0.
-                area, wanted, both = area + p, wanted + g, both + p * g
-            total += float(targets.mask_weights[b, n]) * (1 - (2 * both + 1) / (area + wanted + 1))
+                area, target_area, intersection = area + p, target_area + g, intersection + p * g
+            dice = (2 * intersection + 1) / (area + target_area + 1)
+            total += float(targets.mask_weights[b, n]) * (1 - dice)
         per_image.append(total * alpha / num_slots)
     return sum(per_image) / len(per_image)
 
@@ -82,12 +83,13 @@ def test_dice_loss__worked_example():
 
 def test_dice_loss__deeplab2():
     # deeplab2, model/loss/base_loss_test.py: A is row 0, B rows 1 and 2; predicted A is columns 0 and 1.
-    # A: 6 predicted, 3 wanted, 2 both; B: 3 predicted, 6 wanted, 2 both: each 1 - (2 * 2 + 1) / (9 + 1).
-    wanted = torch.zeros(1, 2, 3, 3)
-    wanted[0, 0, 0] = wanted[0, 1, 1:] = 1
+    # Pixels of A: 6 predicted, 3 true, 2 in both; of B: 3 predicted, 6 true, 2 in both. Each loss is
+    # 1 - (2 * 2 + 1) / (9 + 1).
+    targets = torch.zeros(1, 2, 3, 3)
+    targets[0, 0, 0] = targets[0, 1, 1:] = 1
     predicted = torch.zeros(1, 2, 3, 3)
     predicted[0, 0, :, :2] = predicted[0, 1, :, 2] = 1
-    loss = dice_loss((100 * predicted).softmax(1), wanted, torch.zeros(1, 3, 3).bool())
+    loss = dice_loss((100 * predicted).softmax(1), targets, torch.zeros(1, 3, 3).bool())
     torch.testing.assert_close(loss, torch.tensor([[.5, .5]]))
     assert (0.5 * loss).sum().item() == pytest.approx(0.5)
 
@@ -102,7 +104,7 @@ def test_pq_class_loss__loops(alpha):
     prediction = random_prediction()
     targets = random_slot_targets(prediction, random_targets())
     targets.class_targets[:, :, :-1] += 0.1 * torch.rand(2, 6, 4)
-    targets.class_weights[0, 0] = 0  # leaves the mean
+    targets.class_weights[0, 0] = 0  # excluded from the mean
     loss = PQClassLoss(alpha, loss_weight=2.)(prediction, targets)
     expected = 2 * _reference_class_loss(prediction.class_logits, targets, alpha)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
@@ -117,14 +119,13 @@ def test_pq_mask_loss__worked_example():
 
 
 @pytest.mark.parametrize('activation', ['softmax', 'sigmoid'])
-@pytest.mark.parametrize('mask_void', [True, False])
-def test_pq_mask_loss__loops(activation, mask_void):
+def test_pq_mask_loss__loops(activation):
     prediction = random_prediction()
     targets = random_slot_targets(prediction, random_targets(overlap=True))
     logits = prediction.mask_logits
     masks = logits.softmax(1) if activation == 'softmax' else logits.sigmoid()
-    loss = PQMaskLoss(activation, alpha=.6, loss_weight=2., mask_void=mask_void)(prediction, targets)
-    assert loss.item() == pytest.approx(2 * _reference_mask_loss(masks, targets, .6, mask_void), rel=1e-12)
+    loss = PQMaskLoss(activation, alpha=.6, loss_weight=2.)(prediction, targets)
+    assert loss.item() == pytest.approx(2 * _reference_mask_loss(masks, targets, .6), rel=1e-12)
 
 
 def test_pq_mask_loss__supervises_relaxed_masks():
@@ -157,7 +158,7 @@ def test_pq_losses__permuted_slots(loss):
         loss(prediction, random_slot_targets(prediction, targets)))
 
 
-@pytest.mark.parametrize('loss', [PQClassLoss(), PQMaskLoss(), PQMaskLoss('sigmoid', mask_void=False)])
+@pytest.mark.parametrize('loss', [PQClassLoss(), PQMaskLoss(), PQMaskLoss('sigmoid')])
 def test_pq_losses__gradient(loss):
     prediction = random_prediction(size=3, num_slots=4)
     targets = random_slot_targets(prediction, random_targets(size=3, num_segments=2))
@@ -179,14 +180,14 @@ def test_pq_losses__image_without_segments():
     loss.backward()
     assert loss == 0 and not prediction.mask_logits.grad.any()
 
-    # Every slot should say void, with full weight: the share of void is 1 - 1e-5 / area.
+    # The target of every slot is void. Its weight, the void ratio, is area / (area + 1e-5).
     void_probability = prediction.class_logits.softmax(-1)[..., -1]
     area = prediction.mask_logits.softmax(1).sum((2, 3))
     expected = (3 * .25 * -void_probability.log() * area / (area + 1e-5)).mean()
     torch.testing.assert_close(PQClassLoss()(prediction, slot_targets), expected)
 
 
-def test_pq_losses__configs():
+def test_pq_losses__wrong_settings():
     with pytest.raises(ValueError, match='activation'):
         PQMaskLoss(activation='tanh')
     with pytest.raises(TypeError):

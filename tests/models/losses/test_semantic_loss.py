@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from remax_mm.models.losses import BinarySemanticLoss, SemanticLoss, UpsampledSemanticLoss
-from remax_mm.models.losses.semantic_loss import stride_targets
+from remax_mm.models.losses.semantic_loss import pick_semantic_pixels
 from remax_mm.structures import SlotTargets
 from tests.worked_example import random_prediction, random_slot_targets, random_targets
 
@@ -65,7 +65,7 @@ def test_semantic_loss__samples_at_the_resolution_of_the_logits(loss_class):
     void = targets.void[:, ::2, ::2]
     logits = torch.randn(2, NUM_CLASSES, 5, 5).masked_fill(void[:, None], float('nan'))
     loss = loss_class(num_samples=int((~void).flatten(1).sum(1).min()))
-    assert loss(logits, targets).isfinite()  # never a void pixel
+    assert loss(logits, targets).isfinite()  # no void pixel is sampled
     assert loss_class(num_samples=5)(logits, targets) != loss_class(num_samples=5)(logits, targets)
 
 
@@ -97,7 +97,7 @@ def test_semantic_loss__gradient(loss_class):
     assert torch.autograd.gradcheck(lambda x: loss_class()(x, targets), logits)
 
 
-def test_semantic_loss__level_matters_only_to_the_binary_one():
+def test_binary_semantic_loss__depends_on_the_level_of_the_logits():
     targets = _slot_targets()
     logits = torch.randn(2, NUM_CLASSES, 5, 5, dtype=torch.float64)
     torch.testing.assert_close(SemanticLoss()(logits + 3, targets), SemanticLoss()(logits, targets))
@@ -105,7 +105,7 @@ def test_semantic_loss__level_matters_only_to_the_binary_one():
 
 
 def test_upsampled_semantic_loss__by_hand():
-    # Two logits two ground-truth pixels apart: the pixel between them has the mean of both.
+    # The distance of the two logits is two ground-truth pixels: the pixel in between has their mean.
     targets = _slot_targets(size=3)
     sem_seg = torch.tensor([[[0, 1, NUM_CLASSES]] * 3] * 2)
     targets = targets._replace(sem_seg=sem_seg, void=sem_seg == NUM_CLASSES)
@@ -117,7 +117,7 @@ def test_upsampled_semantic_loss__by_hand():
     assert loss(logits, targets).item() == pytest.approx(0.5 * (first + between) / 2, rel=1e-12)
 
 
-def test_upsampled_semantic_loss__is_the_plain_one_at_full_resolution():
+def test_upsampled_semantic_loss__equals_semantic_loss_at_full_resolution():
     targets, logits = _slot_targets(size=5), torch.randn(2, NUM_CLASSES, 5, 5)
     assert torch.equal(UpsampledSemanticLoss()(logits, targets), SemanticLoss()(logits, targets))
     torch.manual_seed(3)
@@ -127,17 +127,20 @@ def test_upsampled_semantic_loss__is_the_plain_one_at_full_resolution():
 
 
 @pytest.mark.parametrize('size', [(4, 4), (9, 5), (17, 17), (1, 1), (5, 3), (10, 10)])
-def test_stride_targets__no_common_stride(size):
-    with pytest.raises(ValueError, match=r'\(9, 9\).*but got \(' + str(size[0])):
-        stride_targets(_slot_targets(size=9), size)
+@pytest.mark.parametrize('loss_class', LOSSES)
+def test_semantic_loss__no_common_stride(loss_class, size):
+    with pytest.raises(ValueError, match=r'ground truth of \(9, 9\) and a prediction of \(' + str(size[0])):
+        loss_class()(torch.randn(2, NUM_CLASSES, *size), _slot_targets(size=9))
 
 
-def test_stride_targets__takes_every_second_pixel():
-    targets = _slot_targets(size=9)
-    strided = stride_targets(targets, (5, 5))
-    for name in ('sem_seg', 'void', 'inverse_area'):
-        for y, x in itertools.product(range(5), range(5)):
+def test_pick_semantic_pixels__samples_from_every_second_pixel():
+    targets, sampled_from = _slot_targets(size=9), []
+    _, labels = pick_semantic_pixels(torch.randn(2, NUM_CLASSES, 5, 5), targets, sampled_from.append)
+    strided, = sampled_from
+    for y, x in itertools.product(range(5), range(5)):
+        for name in ('sem_seg', 'void', 'inverse_area'):
             assert torch.equal(getattr(strided, name)[:, y, x], getattr(targets, name)[:, 2 * y, 2 * x])
+        assert torch.equal(labels[:, 5 * y + x], targets.sem_seg[:, 2 * y, 2 * x])
     assert strided.masks is targets.masks
 
 

@@ -1,4 +1,4 @@
-"""The class loss of mmdet's heads for soft targets, against a loop and against mmdet's own loss."""
+"""The class loss with soft targets, compared with a loop and with mmdet's loss."""
 import math
 
 import pytest
@@ -22,7 +22,7 @@ def _rows(count: int = 7):
 
 @pytest.mark.parametrize('avg_factor', [None, 3.7])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_soft_target_loss__hard_targets_give_mmdets_loss(avg_factor, dtype):
+def test_soft_target_loss__equals_mmdets_loss_for_hard_targets(avg_factor, dtype):
     logits, labels = _rows()
     logits = logits.to(dtype).requires_grad_()
     mmdets = CrossEntropyLoss(class_weight=CLASS_WEIGHT, loss_weight=2.0)

@@ -11,7 +11,7 @@ from torch import nn
 
 from remax_mm.models.inference_copy import inference_copy
 from remax_mm.models.relaxations import (GroundTruthReMask, ReMask, ReMaskAtTest, ground_truth_gate,
-                                         relax_mask_logits, stride_to)
+                                         relax_mask_logits)
 from remax_mm.structures import MaskPrediction, StageContext
 from tests.random_statistics import randomize_norms
 from tests.tiny_model import head_config
@@ -113,21 +113,11 @@ def test_ground_truth_remask__full_precision_under_mixed_precision():
 def test_ground_truth_remask__bad_input():
     with pytest.raises(ValueError, match='semantic ground truth in training.*got none'):
         GroundTruthReMask()(_prediction(), _context()._replace(sem_seg=None))
-    with pytest.raises(ValueError, match=r'stage of size \(2, 3\), but got \(5, 5\)'):
+    with pytest.raises(ValueError, match=r'ground truth of \(5, 5\) and a prediction of \(2, 3\)'):
         GroundTruthReMask()(_prediction(),
                             _context()._replace(sem_seg=torch.zeros(2, 5, 5, dtype=torch.int64)))
     with pytest.raises(ValueError, match="among .*but got 'tanh'"):
         GroundTruthReMask('tanh')
-
-
-@pytest.mark.parametrize('size, stride', [((3, 3), 4), ((5, 9), 2), ((9, 17), 1)])
-def test_stride_to__takes_every_sth_pixel(size, stride):
-    sem_seg = torch.arange(2 * 9 * 17).view(2, 9, 17)
-    if size == (3, 3):
-        sem_seg = sem_seg[..., :9]
-    strided = stride_to(sem_seg, size)
-    for row, column in itertools.product(range(size[0]), range(size[1])):
-        assert torch.equal(strided[:, row, column], sem_seg[:, stride * row, stride * column])
 
 
 # ---- ReMask at test (Table 5)

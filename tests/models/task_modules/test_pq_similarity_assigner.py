@@ -6,33 +6,32 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from remax_mm.models.task_modules import PQSimilarityAssigner, class_similarity, mask_dice, solve_assignment
+from remax_mm.models.task_modules import PQSimilarityAssigner, class_similarity, mask_dice
+from remax_mm.models.task_modules.pq_similarity_assigner import _match_image
 from remax_mm.structures import MaskPrediction
 from tests.loss_reference import CASES, load_inputs, load_outputs, load_targets, to_predictions
 from tests.worked_example import random_prediction, random_targets, worked_example
 
 
-def _reference_mask_dice(mask_logits: Tensor, masks: Tensor, void: Tensor, mask_void: bool) -> Tensor:
+def _reference_mask_dice(mask_logits: Tensor, masks: Tensor, void: Tensor) -> Tensor:
     probability = mask_logits.softmax(1)
     result = torch.zeros(len(masks), masks.shape[1], probability.shape[1], dtype=probability.dtype)
     for b, m, n in itertools.product(*map(range, result.shape)):
         slot = probability[b, n].clone()
-        if mask_void:
-            slot[void[b]] = 0
+        slot[void[b]] = 0
         intersection = (slot * masks[b, m]).sum()
         result[b, m, n] = intersection / ((slot.sum() + masks[b, m].sum()) / 2 + 1e-5)
     return result
 
 
-@pytest.mark.parametrize('mask_void', [True, False])
 @pytest.mark.parametrize('overlap', [False, True])
-def test_mask_similarity__loops(mask_void, overlap):
+def test_mask_dice__loops(overlap):
     prediction, targets = random_prediction(), random_targets(overlap=overlap)
-    args = (prediction.mask_logits, targets.masks, targets.void, mask_void)
+    args = (prediction.mask_logits, targets.masks, targets.void)
     torch.testing.assert_close(mask_dice(*args), _reference_mask_dice(*args))
 
 
-def test_mask_similarity__worked_example():
+def test_mask_dice__worked_example():
     prediction, targets, _ = worked_example()
     expected = torch.tensor([[[.721303, .225941, .144053], [.108409, .769719, .290294]]], dtype=torch.float64)
     similarity = mask_dice(prediction.mask_logits, targets.masks, targets.void)
@@ -46,6 +45,12 @@ def test_class_similarity__worked_example():
     torch.testing.assert_close(similarity, expected, rtol=0, atol=6e-7)
 
 
+def _match(similarity: np.ndarray) -> np.ndarray:
+    """Segments and slots by a given mask similarity (M, N), where all class similarities are 1."""
+    is_segment = np.ones((len(similarity), 1))
+    return _match_image(np.concatenate([similarity, np.ones_like(similarity), is_segment], axis=1), image=0)
+
+
 @pytest.mark.parametrize(
     'cost, columns',
     [  # deeplab2, model/loss/matchers_ops_test.py; each optimum is unique
@@ -53,15 +58,15 @@ def test_class_similarity__worked_example():
         ([[1, 4, 3], [0, 2, 5], [2, 3, 2]], [0, 1, 2]),
         ([[1, 3, 4], [0, 5, 2], [2, 2, 3]], [0, 2, 1]),
     ])
-def test_match_segments__deeplab2(cost, columns):
-    segment, slot = solve_assignment(-np.array(cost))
+def test_match_image__deeplab2(cost, columns):
+    segment, slot = _match(-np.array(cost, dtype=np.float64))
     assert segment.tolist() == [0, 1, 2] and slot.tolist() == columns
 
 
 @pytest.mark.parametrize('num_segments, num_slots', [(3, 5), (5, 3), (4, 4), (0, 3)])
-def test_match_segments__no_pairing_is_better(num_segments, num_slots):
+def test_match_image__largest_total_similarity(num_segments, num_slots):
     similarity = np.random.RandomState(0).rand(num_segments, num_slots)
-    segment, slot = solve_assignment(similarity)
+    segment, slot = _match(similarity)
     assert len(segment) == min(num_segments, num_slots) == len(set(slot.tolist()))
     assert segment.tolist() == sorted(set(segment.tolist()))
 
@@ -89,7 +94,6 @@ def test_assign__reference(reference_dir, case):
     assert len(found) == (4 if case == 'separate_matching' else 1)
     for name in found:
         prediction = predictions[('aux0', 'aux1', 'aux2', 'final').index(name[len('matching_'):])]
-        # The reference's switch to keep void pixels does not reach its matching.
         for match, expected in zip(PQSimilarityAssigner().assign(prediction, targets), outputs[name]):
             order = np.argsort(expected['gt'])
             assert match.segment.tolist() == np.array(expected['gt'])[order].tolist()
@@ -117,7 +121,7 @@ def test_assign__images_without_segments_and_with_padding():
     targets = random_targets(3, num_classes=4)
     labels, masks, void = targets.labels.clone(), targets.masks.clone(), targets.void.clone()
     labels[0], masks[0], void[0] = 4, 0, True  # all void
-    labels[1, 1] = 4  # a row in the middle is padding
+    labels[1, 1] = 4  # padding between two segments
     masks[1, 1] = 0
     matches = PQSimilarityAssigner().assign(prediction,
                                             targets._replace(masks=masks, labels=labels, void=void))
@@ -155,7 +159,7 @@ def test_assign__permuted_slots():
         assert torch.equal(order[match.slot], expected.slot) and torch.equal(match.segment, expected.segment)
 
 
-def test_assign__relaxed_masks_are_not_looked_at():
+def test_assign__ignores_relaxed_masks():
     prediction, targets = random_prediction(), random_targets()
     relaxed = prediction._replace(relaxed_mask_logits=torch.full_like(prediction.mask_logits, float('nan')))
     for match, expected in zip(PQSimilarityAssigner().assign(relaxed, targets),
@@ -189,7 +193,7 @@ def test_assign__one_copy_to_the_host(monkeypatch):
     to_cpu = Tensor.cpu
 
     def forbidden(*args, **kwargs):
-        raise AssertionError('waits for the device')
+        raise AssertionError('synchronizes with the device')
 
     monkeypatch.setattr(Tensor, 'cpu', lambda self: copies.append(self.shape) or to_cpu(self))
     for name in ('item', 'tolist', 'nonzero', '__bool__', '__int__', '__float__'):
@@ -199,6 +203,6 @@ def test_assign__one_copy_to_the_host(monkeypatch):
 
 
 def test_assign__built_from_config():
-    assert TASK_UTILS.build(dict(type='PQSimilarityAssigner', mask_void=False)).mask_void is False
+    assert isinstance(TASK_UTILS.build(dict(type='PQSimilarityAssigner')), PQSimilarityAssigner)
     with pytest.raises(TypeError):
-        TASK_UTILS.build(dict(type='PQSimilarityAssigner', mask_voids=False))
+        TASK_UTILS.build(dict(type='PQSimilarityAssigner', mask_void=False))

@@ -1,4 +1,4 @@
-"""Targets built from index maps, against loops over segments."""
+"""Targets built from index maps, compared with loops over segments."""
 import numpy as np
 import pytest
 import torch
@@ -60,7 +60,8 @@ def _reference_targets(samples, num_classes, stride, num_slots):
 def test_build_panoptic_targets__equals_loop(stride, num_slots):
     for seed in range(4):
         samples = _random_batch(seed)
-        targets = build_panoptic_targets(samples, 7, stride, num_slots=num_slots)
+        size = (32 // stride + 1, 64 // stride + 1)
+        targets = build_panoptic_targets(samples, 7, size, num_slots)
         reference = _reference_targets(samples, 7, stride, num_slots)
         assert targets.masks.shape[1] == max(1, max(len(segments) for segments, _, _ in reference))
         for b, (segments, void, sem_seg) in enumerate(reference):
@@ -73,16 +74,16 @@ def test_build_panoptic_targets__equals_loop(stride, num_slots):
 
 
 def test_build_panoptic_targets__masks_partition_the_pixels():
-    targets = build_panoptic_targets(_random_batch(5), 7, size=(9, 17))
+    targets = build_panoptic_targets(_random_batch(5), 7, (9, 17))
     assert torch.equal(targets.masks.sum(1) + targets.void, torch.ones(3, 9, 17))
     assert torch.equal(targets.sem_seg == 7, targets.void)
 
 
 def test_build_panoptic_targets__hand_worked():
-    # Stride 2 reads the pixels marked by brackets; segment 3 lies between them and vanishes.
+    # Stride 2 reads every second pixel of every second row. Segment 3 has none of them and is dropped.
     index = [[1, 3, 2, 2, 2], [3, 3, 3, 3, 3], [1, 3, 0, 3, 4], [3, 3, 3, 3, 3], [1, 1, 4, 4, 0]]
     # Segments 2 and 4 are both stuff of class 5: one segment.
-    targets = build_panoptic_targets([_sample(index, [0, 5, 1, 5], [True, False, True, False])], 6, 2, (3, 3))
+    targets = build_panoptic_targets([_sample(index, [0, 5, 1, 5], [True, False, True, False])], 6, (3, 3))
     assert targets.labels.tolist() == [[0, 5]]
     assert targets.masks[0].tolist() == [[[1, 0, 0], [1, 0, 0], [1, 0, 0]], [[0, 1, 1], [0, 0, 1], [0, 1, 0]]]
     assert targets.void[0].tolist() == [[False, False, False], [False, True, False], [False, False, True]]
@@ -92,21 +93,21 @@ def test_build_panoptic_targets__hand_worked():
 
 
 def test_build_panoptic_targets__things_of_one_class_stay_apart():
-    targets = build_panoptic_targets([_sample([[1, 1, 2]], [0, 0], [True, True])], 1, 1)
+    targets = build_panoptic_targets([_sample([[1, 1, 2]], [0, 0], [True, True])], 1, (1, 3))
     assert targets.labels.tolist() == [[0, 0]]
     assert targets.masks[0].tolist() == [[[1, 1, 0]], [[0, 0, 1]]]
 
 
 def test_build_panoptic_targets__renumbering_the_table_permutes_segments():
     sample = _random_batch(3, num_segments=(8, ))[0]
-    before = build_panoptic_targets([sample], 7, 2)
+    before = build_panoptic_targets([sample], 7, (17, 33))
     new_row = torch.tensor([4, 0, 7, 2, 1, 6, 3, 5])  # of each old row
     old_row = new_row.argsort()
     look_up = torch.cat([torch.zeros(1, dtype=torch.int64), new_row + 1])
     table = sample.gt_segments[old_row]
     renumbered = _sample(look_up[sample.gt_panoptic_seg.segment_map[0].long()], table.labels.tolist(),
                          table.is_thing.tolist())
-    after = build_panoptic_targets([renumbered], 7, 2)
+    after = build_panoptic_targets([renumbered], 7, (17, 33))
 
     def rows(targets):
         pairs = zip(targets.labels[0].tolist(), targets.masks[0])
@@ -117,7 +118,7 @@ def test_build_panoptic_targets__renumbering_the_table_permutes_segments():
 
 
 def test_build_panoptic_targets__no_segments_at_all():
-    targets = build_panoptic_targets([_sample(np.zeros((5, 5)), [], [])] * 2, 6, 2)
+    targets = build_panoptic_targets([_sample(np.zeros((5, 5)), [], [])] * 2, 6, (3, 3))
     assert targets.masks.shape == (2, 1, 3, 3) and not targets.masks.any()
     assert targets.labels.tolist() == [[6], [6]]
     assert targets.void.all() and (targets.sem_seg == 6).all()
@@ -125,38 +126,36 @@ def test_build_panoptic_targets__no_segments_at_all():
 
 def test_build_panoptic_targets__more_than_255_segments():
     index = torch.arange(400).view(20, 20)
-    targets = build_panoptic_targets([_sample(index, [0] * 399, [True] * 399, torch.int32)], 1, 1)
+    targets = build_panoptic_targets([_sample(index, [0] * 399, [True] * 399, torch.int32)], 1, (20, 20))
     assert targets.masks.shape == (1, 399, 20, 20)
     assert (targets.masks.sum((2, 3)) == 1).all() and targets.masks[0, 398, 19, 19] == 1
 
 
-def test_build_panoptic_targets__dropped_segments_are_said_once(monkeypatch):
-    said = []
+def test_build_panoptic_targets__logs_dropped_segments_once(monkeypatch):
+    messages = []
     targets_from_samples._warn_of_dropped_segments.cache_clear()
-    monkeypatch.setattr(targets_from_samples, 'print_log', lambda message, **kwargs: said.append(message))
+    monkeypatch.setattr(targets_from_samples, 'print_log', lambda message, **kwargs: messages.append(message))
     sample = _sample([[1, 2, 2, 3, 3, 3]], [0, 1, 2], [True, True, False])
     for _ in range(3):
-        targets = build_panoptic_targets([sample], 3, 1, num_slots=2)
+        targets = build_panoptic_targets([sample], 3, (1, 6), num_slots=2)
     assert targets.labels.tolist() == [[1, 2]]
     assert targets.void[0].tolist() == [[True, False, False, False, False, False]]
-    assert len(said) == 1 and '2 mask slots' in said[0]
+    assert len(messages) == 1 and '2 mask slots' in messages[0]
     targets_from_samples._warn_of_dropped_segments.cache_clear()
 
 
 def test_build_panoptic_targets__errors():
     good = _sample(np.zeros((33, 33)), [], [])
-    with pytest.raises(ValueError, match=r'Expected an input of \(33, 25\) for masks of \(9, 7\)'):
-        build_panoptic_targets([good], 6, size=(9, 7))
-    with pytest.raises(ValueError, match='stride 4'):
-        build_panoptic_targets([_sample(np.zeros((32, 32)), [], [])], 6, stride=4)
-    with pytest.raises(ValueError, match='`stride` or `size`'):
-        build_panoptic_targets([good], 6)
+    with pytest.raises(ValueError, match=r'ground truth of \(33, 33\) and a prediction of \(9, 7\)'):
+        build_panoptic_targets([good], 6, (9, 7))
+    with pytest.raises(ValueError, match=r'ground truth of \(32, 32\) and a prediction of \(8, 8\)'):
+        build_panoptic_targets([_sample(np.zeros((32, 32)), [], [])], 6, (8, 8))
     with pytest.raises(ValueError, match='padded to one size'):
-        build_panoptic_targets([good, _sample(np.zeros((33, 65)), [], [])], 6, 4)
+        build_panoptic_targets([good, _sample(np.zeros((33, 65)), [], [])], 6, (9, 9))
     with pytest.raises(ValueError, match='some/image.jpg, but got 2'):
-        build_panoptic_targets([_sample(np.full((33, 33), 2), [0], [True])], 6, 4)
+        build_panoptic_targets([_sample(np.full((33, 33), 2), [0], [True])], 6, (9, 9))
     for label in (6, 9):
         with pytest.raises(ValueError, match=f'num_classes=6.*class {label}'):
-            build_panoptic_targets([_sample(np.ones((33, 33)), [label], [True])], 6, 4)
+            build_panoptic_targets([_sample(np.ones((33, 33)), [label], [True])], 6, (9, 9))
     with pytest.raises(ValueError, match='other.jpg has none'):
-        build_panoptic_targets([DetDataSample(metainfo=dict(img_path='other.jpg'))], 6, 4)
+        build_panoptic_targets([DetDataSample(metainfo=dict(img_path='other.jpg'))], 6, (9, 9))

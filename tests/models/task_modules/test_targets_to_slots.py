@@ -70,11 +70,11 @@ def test_assign_targets_to_slots__worked_example():
     assert torch.equal(slot_targets.void, targets.void)
 
 
-def test_assign_targets_to_slots__share_of_void_without_segments():
+def test_assign_targets_to_slots__void_ratio_without_segments():
     prediction, targets, _ = worked_example()
     empty = Match(*(torch.zeros(0, dtype=t)
                     for t in (torch.int64, torch.int64, torch.float64, torch.float64)))
-    # Without a match all of the map is void, so each slot lies wholly on it.
+    # Without a match, the whole map is void, so every slot lies on void pixels only.
     slot_targets = assign_targets_to_slots(prediction, targets, [empty])
     assert slot_targets.void.all() and not slot_targets.masks.any() and not slot_targets.mask_weights.any()
     assert (slot_targets.inverse_area == 6).all() and (slot_targets.class_targets[..., -1] == 1).all()
@@ -84,7 +84,7 @@ def test_assign_targets_to_slots__share_of_void_without_segments():
 
 @pytest.mark.parametrize('count', range(1, 33))
 def test_assign_targets_to_slots__shared_pixel_is_never_void(count):
-    # In float32 the sum of n times 1/n is below 1 for some n.
+    # In float32, the sum of n shares of 1/n is less than 1 for some n.
     prediction = random_prediction(1, 32, 2, dtype=torch.float32)
     masks = torch.ones(1, count, 2, 2)
     targets = PanopticTargets(masks, torch.zeros(1, count, dtype=torch.int64),
@@ -101,12 +101,12 @@ def test_assign_targets_to_slots__permuted_slots():
     permuted = prediction._replace(
         class_logits=prediction.class_logits[:, order], mask_logits=prediction.mask_logits[:, order])
     assigner = PQSimilarityAssigner()
-    straight = assign_targets_to_slots(prediction, targets, assigner.assign(prediction, targets))
-    crossed = assign_targets_to_slots(permuted, targets, assigner.assign(permuted, targets))
+    expected = assign_targets_to_slots(prediction, targets, assigner.assign(prediction, targets))
+    actual = assign_targets_to_slots(permuted, targets, assigner.assign(permuted, targets))
     for name in ('masks', 'class_targets', 'class_weights', 'mask_weights'):
-        torch.testing.assert_close(getattr(crossed, name), getattr(straight, name)[:, order])
-    assert torch.equal(crossed.void, straight.void)
-    torch.testing.assert_close(crossed.inverse_area, straight.inverse_area)
+        torch.testing.assert_close(getattr(actual, name), getattr(expected, name)[:, order])
+    assert torch.equal(actual.void, expected.void)
+    torch.testing.assert_close(actual.inverse_area, expected.inverse_area)
 
 
 def test_assign_targets_to_slots__full_precision_without_gradient():

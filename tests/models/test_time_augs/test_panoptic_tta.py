@@ -29,7 +29,7 @@ def _tta(detector):
 
 
 def _views(image, sides=(65, ), flips=(False, True), direction='horizontal', **resize):
-    """A batch of one image as a data loader yields it, every flip at every scale."""
+    """A batch of one image as from a data loader, with every flip at every scale."""
     transforms = [[dict(type='Resize', scale=(side, side), keep_ratio=True, **resize) for side in sides],
                   [dict(type='RandomFlip', prob=float(flip), direction=direction) for flip in flips],
                   [dict(type='PackPanopticInputs')]]
@@ -45,7 +45,7 @@ def _panoptic(model, batch):
     return result
 
 
-def test_match_slots__worked_by_hand():
+def test_match_slots__permuted_slots():
     classes = torch.tensor([[0.9, 0.0, 0.1], [0.0, 0.8, 0.2], [0.1, 0.1, 0.8]])
     masks = torch.tensor([[0.8, 0.7, 0.1, 0.0], [0.1, 0.2, 0.8, 0.1], [0.1, 0.1, 0.1, 0.9]]).view(3, 2, 2)
     mean, order = SlotProbabilities(classes, masks), [2, 0, 1]
@@ -53,14 +53,14 @@ def test_match_slots__worked_by_hand():
     assert match_slots(mean, view).tolist() == [order.index(slot) for slot in range(3)]
 
 
-def test_match_slots__class_decides_between_equal_masks():
+def test_match_slots__equal_masks_are_matched_by_class():
     masks = torch.full((2, 2, 2), 0.5)
     mean = SlotProbabilities(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), masks)
     view = SlotProbabilities(torch.tensor([[0.2, 0.8], [0.7, 0.3]]), masks)
     assert match_slots(mean, view).tolist() == [1, 0]
 
 
-def test_match_slots__largest_total_not_largest_pair():
+def test_match_slots__largest_total_similarity():
     classes = torch.ones(2, 1)
     mean = SlotProbabilities(classes, torch.tensor([[1.0, 0.0], [0.5, 0.0]]).view(2, 1, 2))
     view = SlotProbabilities(classes, torch.tensor([[1.0, 0.1], [1.0, 0.3]]).view(2, 1, 2))
@@ -70,9 +70,9 @@ def test_match_slots__largest_total_not_largest_pair():
     assert match_slots(mean, view).tolist() == [1, 0]
 
 
-def test_add_view__is_the_mean_of_reordered_views():
+def test_add_view__equals_the_mean_of_reordered_views():
     generator = torch.Generator().manual_seed(3)
-    # Sharp slots that noise does not confuse, in another order in each view.
+    # Distinct slots whose matching is certain despite noise, in another order in each view.
     views, orders = [], []
     for _ in range(4):
         classes = (8 * torch.eye(5)[:, :4] + torch.randn(5, 4, generator=generator)).softmax(1)
@@ -94,7 +94,7 @@ def test_add_view__is_the_mean_of_reordered_views():
 
 
 def test_add_view__slots_without_pixels():
-    """They have no say on the class of a slot with pixels; among themselves all views count alike."""
+    """They do not change the class of a slot with pixels. Slots without pixels are averaged equally."""
     classes = [torch.tensor([[1.0, 0.0], [0.8, 0.2]]), torch.tensor([[0.6, 0.4], [0.2, 0.8]])]
     masks = [torch.tensor([1.0, 0.0]).view(2, 1, 1), torch.tensor([1.0, 0.0]).view(2, 1, 1)]
     mean, view = (SlotProbabilities(*parts) for parts in zip(classes, masks))
@@ -116,17 +116,17 @@ def test_add_view__slots_without_pixels():
         ((1281, 1281), (1281, 960), (641, 480), (641, 641)),
         ((1025, 2049), (1024, 2048), (512, 1024), (513, 1025)),
         ((1025, 2049), (1024, 2048), (1280, 2560), (1281, 2561)),
-        # An image that does not fill its canvas does not fill it at twice the size either.
+        # The padding is scaled with the image.
         ((641, 641), (200, 300), (400, 600), (1281, 1281)),
-        # Rounded down, the canvas would be smaller than the image.
+        # Rounded to the nearest size, the canvas would be smaller than the image.
         ((65, 65), (65, 65), (80, 80), (97, 97)),
     ])
-def test_scaled_canvas(pad_size, plain, view, expected):
+def test_scaled_canvas__scales_the_padded_size(pad_size, plain, view, expected):
     assert scaled_canvas(pad_size, plain, view) == expected
 
 
-def test_panoptic_tta__single_view_is_the_plain_prediction():
-    """Bit for bit, at the scale of the crop, with all results."""
+def test_panoptic_tta__single_view_equals_the_plain_prediction():
+    """Exactly, for all kinds of results."""
     detector = randomize_norms(MODELS.build(detector_config())).eval()
     batch = _views(np.random.RandomState(0).randint(0, 256, (50, 70, 3), np.uint8), flips=(False, ))
     plain = _panoptic(detector, {key: views[0] for key, views in batch.items()})
@@ -138,8 +138,8 @@ def test_panoptic_tta__single_view_is_the_plain_prediction():
     assert torch.equal(result.pred_sem_seg.sem_seg, plain.pred_sem_seg.sem_seg)
 
 
-def test_panoptic_tta__equal_views_change_nothing():
-    """The general path: the mean of a prediction and itself is that prediction."""
+def test_panoptic_tta__equal_views_equal_the_plain_prediction():
+    """The mean of a prediction and itself is this prediction."""
     detector = randomize_norms(MODELS.build(detector_config())).eval()
     batch = _views(np.random.RandomState(0).randint(0, 256, (50, 70, 3), np.uint8), flips=(False, False))
     plain = _panoptic(detector, {key: views[0] for key, views in batch.items()})
@@ -157,8 +157,8 @@ PAINTING = paint((48, 60), (SKY, S(0, 20), S(None)), (GRASS, S(20, 40), S(None))
 
 @pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
 @pytest.mark.parametrize('flips', [(False, True), (True, ), (True, False)])
-def test_panoptic_tta__flips_of_an_equivariant_model(direction, flips):
-    """Slots that know their color see the same in every view, in any order and with padding anywhere."""
+def test_panoptic_tta__flips_with_an_equivariant_model(direction, flips):
+    """A model that segments by color has the same result in every view, for any padding."""
     model = _tta(color_detector())
     batch = _views(PAINTING, sides=(60, ), flips=flips, direction=direction)
     result = _panoptic(model, batch)
@@ -170,14 +170,14 @@ def test_panoptic_tta__flips_of_an_equivariant_model(direction, flips):
     }
 
 
-def test_panoptic_tta__scales_of_an_equivariant_model():
+def test_panoptic_tta__scales_with_an_equivariant_model():
     result = _panoptic(_tta(color_detector()), _views(PAINTING, sides=(60, 30, 90, 120)))
-    inside = away_from_borders(PAINTING, 2)  # which a resized image blurs
+    inside = away_from_borders(PAINTING, 2)  # resizing blurs the borders
     assert inside.mean() > 0.4
     assert_same_segments(result.pred_panoptic_seg.sem_seg[0].numpy(), truth(PAINTING), inside)
 
 
-def test_panoptic_tta__every_image_of_a_batch_has_its_own():
+def test_panoptic_tta__batch_of_different_images():
     paintings = [PAINTING, paint((48, 60), (GRASS, S(None), S(None)), (DOG, S(10, 40), S(10, 30)))]
     batches = [_views(painting, sides=(60, )) for painting in paintings]
     batch = {key: [sum(images, []) for images in zip(*(one[key] for one in batches))] for key in batches[0]}
@@ -186,24 +186,26 @@ def test_panoptic_tta__every_image_of_a_batch_has_its_own():
         assert_same_segments(result.pred_panoptic_seg.sem_seg[0].numpy(), truth(painting))
 
 
-def test_panoptic_tta__a_majority_of_views_decides():
-    """Worked by hand: with 1 of 2 views, SKY has half of CAT's pixels as well, and comes first; with 2 of 3,
-    it has a third of them, below the threshold of 0.4, and CAT two thirds."""
+def test_panoptic_tta__majority_of_views():
+    """One of two views detects CAT: SKY has a probability of 1/2 at CAT's pixels as well and takes them.
+
+    Two of three views detect it: SKY has 1/3, below the threshold of 0.4, and CAT has 2/3.
+    """
     model = _tta(color_detector(pad_size=None))
     blank = paint((33, 33), (SKY, S(None), S(None)))
-    seen = paint((33, 33), (SKY, S(None), S(None)), (CAT, S(5, 20), S(5, 20)))
+    with_cat = paint((33, 33), (SKY, S(None), S(None)), (CAT, S(5, 20), S(5, 20)))
 
-    # Slots that have no pixels say void, as they do in a trained model.
+    # Slots without pixels predict void, as in a trained model.
     predict = model.module.panoptic_head.predict
 
-    def predict_void_where_unseen(features, samples):
+    def predict_void_without_pixels(features, samples):
         classes, masks = predict(features, samples)
-        unseen = masks.softmax(1).flatten(2).amax(2) < 0.5
+        without_pixels = masks.softmax(1).flatten(2).amax(2) < 0.5
         classes = classes.clone()
-        classes[unseen] = torch.tensor([0., 0., 0., 0., 10.])
+        classes[without_pixels] = torch.tensor([0., 0., 0., 0., 10.])
         return classes, masks
 
-    model.module.panoptic_head.predict = predict_void_where_unseen
+    model.module.panoptic_head.predict = predict_void_without_pixels
 
     def scores(*views):
         batch = dict(inputs=[], data_samples=[])
@@ -214,11 +216,11 @@ def test_panoptic_tta__a_majority_of_views_decides():
         panoptic = _panoptic(model, batch).pred_panoptic_seg
         return {info['label']: info['score'] for info in panoptic.segments_info}
 
-    assert set(scores(blank, seen)) == set(scores(seen, blank)) == {SKY.label}
-    assert set(scores(blank, seen, blank)) == {SKY.label}
-    for views in ((blank, seen, seen), (seen, blank, seen), (seen, seen, blank)):
+    assert set(scores(blank, with_cat)) == set(scores(with_cat, blank)) == {SKY.label}
+    assert set(scores(blank, with_cat, blank)) == {SKY.label}
+    for views in ((blank, with_cat, with_cat), (with_cat, blank, with_cat), (with_cat, with_cat, blank)):
         found = scores(*views)
-        # exp(10) to 4 of 1 for the class, two thirds for the mask
+        # The class probability is exp(10) / (exp(10) + 4), the mask probability is 2/3.
         assert found[CAT.label] == pytest.approx(2 / 3 * np.exp(10) / (np.exp(10) + 4), abs=1e-4)
 
 
@@ -231,36 +233,36 @@ def test_panoptic_tta__padding_of_each_view():
     assert model.module.data_preprocessor.pad_size == (65, 65)
 
 
-def test_panoptic_tta__two_views_are_alive_at_most():
+def test_panoptic_tta__at_most_two_views_in_memory():
     model = _tta(color_detector())
-    alive, counts = [], []
+    references, counts = [], []
     softmax = torch.Tensor.softmax
 
-    def watch(module, inputs):
-        counts.append(sum(reference() is not None for reference in alive))
+    def count_masks(module, inputs):
+        counts.append(sum(reference() is not None for reference in references))
 
     def remember(tensor, *args, **kwargs):
         result = softmax(tensor, *args, **kwargs)
         if result.dim() == 3 and result.shape[-2:] == PAINTING.shape[:2]:
-            alive.append(weakref.ref(result))
+            references.append(weakref.ref(result))
         return result
 
-    model.module.backbone.register_forward_pre_hook(watch)
+    model.module.backbone.register_forward_pre_hook(count_masks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.Tensor, 'softmax', remember)
         _panoptic(model, _views(PAINTING, sides=(60, 30, 90), flips=(False, )))
-    # Before the first view nothing, before each other one the mean alone.
+    # Nothing before the first view, only the mean before each of the others.
     assert counts == [0, 1, 1]
 
 
-def test_panoptic_tta__needs_slots_that_compete():
+def test_panoptic_tta__other_fusion_head():
     detector = color_detector()
     detector['panoptic_fusion_head']['type'] = 'MaskFormerFusionHead'
     with pytest.raises(TypeError, match='PanopticFusionHead.*MaskFormerFusionHead'):
         _tta(detector)
 
 
-def test_panoptic_tta__keeps_the_ground_truth_and_names_of_the_first_view():
+def test_panoptic_tta__returns_the_data_sample_of_the_first_view():
     batch = _views(PAINTING, sides=(60, ))
     batch['data_samples'][0][0].set_metainfo(dict(img_path='first.jpg'))
     result = _panoptic(_tta(color_detector()), batch)

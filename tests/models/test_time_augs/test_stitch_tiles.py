@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from remax_mm.models.test_time_augs import (Span, TilePrediction, agreeing_things, plan_tiles, split_axis,
+from remax_mm.models.test_time_augs import (Span, TilePrediction, matching_things, plan_tiles, split_axis,
                                             stitch_tiles)
 from tests.color_model import assert_same_segments
 
@@ -16,7 +16,7 @@ def _thing(label, instance):
 
 
 def _cut(image, tile_size, overlap, scores=None):
-    """Tiles of a drawn map, each with instances of its own, from 7 on, in the order of their place."""
+    """Cut a map into tiles; the instances of each tile are numbered from 7 in row-major order."""
     tiles = []
     for window in plan_tiles(image.shape, tile_size, overlap):
         rows, cols = window
@@ -32,12 +32,12 @@ def _cut(image, tile_size, overlap, scores=None):
     return tiles
 
 
-def test_split_axis__worked_by_hand():
+def test_split_axis__small_axes():
     assert split_axis(10, 10, 4) == [Span(0, 10, 0, 10)]
     assert split_axis(3, 10, 4) == [Span(0, 3, 0, 3)]
-    # 16 = 10 + 6: the overlap is just what was asked for, and the seam in its middle.
+    # 16 = 10 + 6: the overlap is the minimum overlap, and its center is the seam.
     assert split_axis(16, 10, 4) == [Span(0, 10, 0, 8), Span(6, 16, 8, 16)]
-    # One pixel more takes a third tile; they spread over 0 ... 7.
+    # One pixel more needs a third tile; the starts are spread over 0 to 7.
     assert split_axis(17, 10, 4) == [Span(0, 10, 0, 6), Span(3, 13, 6, 10), Span(7, 17, 10, 17)]
 
 
@@ -51,7 +51,7 @@ def test_split_axis__covers_every_axis(tile, overlap):
         assert all(span.start <= span.own_start < span.own_stop <= span.stop for span in spans)
         for one, other in zip(spans, spans[1:]):
             assert one.own_stop == other.own_start and one.stop - other.start >= overlap
-        # One tile less would not do.
+        # One tile less would not be enough.
         assert (len(spans) - 1) * tile - (len(spans) - 2) * overlap < length
 
 
@@ -61,18 +61,19 @@ def test_plan_tiles__wrong_overlap(overlap):
         plan_tiles((50, 50), (20, 10), overlap)
 
 
-def test_agreeing_things__class_and_iou():
+def test_matching_things__class_and_iou():
     a, b, dog = _thing(CAT, 1), _thing(CAT, 2), _thing(DOG, 3)
     first = np.array([[a, a, a, a, b, SKY, dog, dog]])
-    # The first shares 3 of 4 pixels, the second 1 of 2; the third is of another class; stuff does not count.
+    # IoU of the first pair 3 / 4, of the second 1 / 2; the third pair has different classes; stuff is
+    # ignored.
     second = np.array([[_thing(CAT, 9)] * 3 + [_thing(CAT, 8)] * 2 + [SKY] + [_thing(CAT, 7)] * 2])
-    assert list(agreeing_things(first, second, 0.5)) == [(a, _thing(CAT, 9))]
-    assert list(agreeing_things(first, second, 0.49)) == [(a, _thing(CAT, 9)), (b, _thing(CAT, 8))]
-    assert list(agreeing_things(first, second, 0.75)) == []
-    assert list(agreeing_things(first[:, :0], second[:, :0], 0.5)) == []
+    assert list(matching_things(first, second, 0.5)) == [(a, _thing(CAT, 9))]
+    assert list(matching_things(first, second, 0.49)) == [(a, _thing(CAT, 9)), (b, _thing(CAT, 8))]
+    assert list(matching_things(first, second, 0.75)) == []
+    assert list(matching_things(first[:, :0], second[:, :0], 0.5)) == []
 
 
-def test_stitch_tiles__one_tile_is_itself():
+def test_stitch_tiles__one_tile():
     image = np.full((6, 9), SKY)
     image[1:3, 1:4], image[4:, 5:], image[:, 8] = _thing(CAT, 2), _thing(CAT, 1), VOID
     tile, = _cut(image, (10, 10), 4)
@@ -81,7 +82,7 @@ def test_stitch_tiles__one_tile_is_itself():
     assert_same_segments(result.panoptic_map, image)
 
 
-def test_stitch_tiles__a_thing_in_two_tiles_is_one():
+def test_stitch_tiles__joins_a_thing_in_two_tiles():
     image = np.full((10, 16), GRASS)
     image[2:5, 3:14] = _thing(CAT, 1)
     result = stitch_tiles(_cut(image, (10, 10), 4), image.shape, VOID)
@@ -89,15 +90,15 @@ def test_stitch_tiles__a_thing_in_two_tiles_is_one():
     assert set(result.scores) == {GRASS, _thing(CAT, 1)}
 
 
-def test_stitch_tiles__a_thing_in_four_tiles_is_one():
+def test_stitch_tiles__joins_a_thing_in_four_tiles():
     image = np.full((16, 16), VOID)
     image[4:13, 5:12] = _thing(DOG, 1)
     result = stitch_tiles(_cut(image, (10, 10), 4), image.shape, VOID)
     np.testing.assert_array_equal(result.panoptic_map, image)
 
 
-def test_stitch_tiles__joined_by_way_of_a_third_tile():
-    """The thing misses the first tile: top right and bottom left meet only in the bottom right one."""
+def test_stitch_tiles__joins_through_a_third_tile():
+    """The first tile has no part of the thing; its parts are connected in the bottom right tile only."""
     image = np.full((20, 20), SKY)
     image[3:17, 15:18] = _thing(CAT, 1)
     image[15:17, 3:18] = _thing(CAT, 1)
@@ -107,7 +108,7 @@ def test_stitch_tiles__joined_by_way_of_a_third_tile():
     np.testing.assert_array_equal(result.panoptic_map, image)
 
 
-def test_stitch_tiles__things_that_touch_stay_two():
+def test_stitch_tiles__does_not_join_things_that_touch():
     image = np.full((10, 16), SKY)
     image[2:5, 2:15] = _thing(CAT, 1)
     image[5:8, 2:15] = _thing(CAT, 2)
@@ -116,14 +117,14 @@ def test_stitch_tiles__things_that_touch_stay_two():
     np.testing.assert_array_equal(result.panoptic_map, image)
 
 
-def test_stitch_tiles__things_on_both_sides_of_a_seam_stay_two():
+def test_stitch_tiles__does_not_join_things_on_both_sides_of_a_seam():
     image = np.full((10, 16), SKY)
     image[2:5, 3:8], image[2:5, 8:13] = _thing(CAT, 1), _thing(CAT, 2)
     result = stitch_tiles(_cut(image, (10, 10), 4), image.shape, VOID)
     np.testing.assert_array_equal(result.panoptic_map, image)
 
 
-def test_stitch_tiles__without_agreement_a_thing_ends_at_the_seam():
+def test_stitch_tiles__things_of_different_classes_end_at_the_seam():
     left, right = _cut(np.full((10, 16), _thing(CAT, 1)), (10, 10), 4)
     right = right._replace(panoptic_map=right.panoptic_map + 1, scores={_thing(DOG, 7): 0.5})
     expected = np.full((10, 16), _thing(CAT, 1))
@@ -132,8 +133,8 @@ def test_stitch_tiles__without_agreement_a_thing_ends_at_the_seam():
     np.testing.assert_array_equal(result.panoptic_map, expected)
 
 
-def test_stitch_tiles__each_side_of_the_seam_has_its_tile():
-    """Seen by one tile alone, and beyond the middle of the overlap: the other tile speaks there."""
+def test_stitch_tiles__each_tile_provides_its_side_of_the_seam():
+    """Each thing is in one tile only. Its pixels on the other side of the seam come from the other tile."""
     left, right = _cut(np.full((10, 16), SKY), (10, 10), 4)
     left.panoptic_map[3, 7:] = _thing(CAT, 7)  # one pixel before the seam, two after
     right.panoptic_map[6, :2] = _thing(CAT, 7)  # all before the seam
@@ -161,7 +162,7 @@ def test_stitch_tiles__scores_are_means_over_pixels():
 
 
 def test_stitch_tiles__same_instance_number_of_two_classes():
-    """mmdet's encoding allows cat 1 and dog 1 beside each other."""
+    """mmdet's encoding allows cat 1 and dog 1 in one map."""
     image = np.full((10, 16), SKY)
     image[1:3], image[5:7] = _thing(CAT, 1), _thing(DOG, 1)
     tiles = [
@@ -172,11 +173,11 @@ def test_stitch_tiles__same_instance_number_of_two_classes():
     assert_same_segments(result.panoptic_map, image)
 
 
-def test_stitch_tiles__memory_beside_the_map_does_not_grow_with_its_height():
+def test_stitch_tiles__memory_besides_the_map_does_not_grow_with_its_height():
 
-    def peak_beside_the_map(height):
+    def peak_besides_the_map(height):
 
-        def draw():  # as a model does: each tile when it is asked for
+        def draw():  # each tile when it is needed, as a model does
             for window in plan_tiles((height, 100), (50, 50), 10):
                 panoptic_map = np.full((50, 50), SKY)
                 panoptic_map[:, 20:30] = _thing(CAT, 1)
@@ -188,14 +189,14 @@ def test_stitch_tiles__memory_beside_the_map_does_not_grow_with_its_height():
         tracemalloc.stop()
         return peak - result.panoptic_map.nbytes
 
-    peak_beside_the_map(100)  # what is imported or cached at first use
-    # The table of segments grows, but the maps of all tiles would take 1.5 times as much as the map.
+    peak_besides_the_map(100)  # imports and caches of the first call
+    # The table of segments grows, but the maps of all tiles would need 1.5 times the memory of the map.
     growth_of_the_map = 3000 * 100 * 4
-    assert peak_beside_the_map(4000) - peak_beside_the_map(1000) < 0.2 * growth_of_the_map
+    assert peak_besides_the_map(4000) - peak_besides_the_map(1000) < 0.2 * growth_of_the_map
 
 
 def _naive_stitch(image, windows):
-    """Parts of things in neighboring windows are one where both windows see a pixel of the thing."""
+    """Join the parts of a thing in two windows if a pixel of the thing is in both windows."""
     parts = {}
     for index, (rows, cols) in enumerate(windows):
         for value in np.unique(image[rows.start:rows.stop, cols.start:cols.stop]).tolist():
@@ -203,12 +204,12 @@ def _naive_stitch(image, windows):
     for (index, value), group in list(parts.items()):
         for other in range(index):
             one, two = windows[index], windows[other]
-            seen_by_both = [
+            common_values = [
                 image[y, x] for y in range(len(image)) for x in (range(image.shape[1]))
                 if one.rows.start <= y < one.rows.stop and two.rows.start <= y < two.rows.stop
                 and one.cols.start <= x < one.cols.stop and two.cols.start <= x < two.cols.stop
             ]
-            if value >= 1000 and value in seen_by_both:
+            if value >= 1000 and value in common_values:
                 joined = parts[index, value] | parts[other, value]
                 parts.update({part: joined for part in joined})
 
@@ -225,8 +226,8 @@ def _naive_stitch(image, windows):
 
 
 @pytest.mark.parametrize('seed', range(6))
-def test_stitch_tiles__random_drawings(seed):
-    """Things of one class anywhere, hidden in part: what no overlap joins stays apart, all else is one."""
+def test_stitch_tiles__random_maps(seed):
+    """Random things that cover each other; parts that no overlap connects are not joined."""
     rng = np.random.RandomState(seed)
     size = rng.randint(20, 36, 2)
     image = np.full(size, rng.choice([SKY, GRASS, VOID]))

@@ -47,8 +47,8 @@ def _panoptic_only(**options):
     return randomize_norms(MODELS.build(config)).eval()
 
 
-def test_tiled_panoptic__one_tile_is_the_plain_prediction():
-    """Bit for bit, and other results than panoptic ones pass."""
+def test_tiled_panoptic__one_tile_equals_the_plain_prediction():
+    """Exactly, with all kinds of results."""
     detector = randomize_norms(MODELS.build(detector_config())).eval()
     batch = _batch(torch.randint(0, 256, (3, 50, 65), dtype=torch.uint8))
     plain, = _run(detector, batch)
@@ -60,8 +60,8 @@ def test_tiled_panoptic__one_tile_is_the_plain_prediction():
 
 @pytest.mark.parametrize('size', [(65, 150), (150, 40), (140, 200)])
 @pytest.mark.parametrize('stride', [1, 4])
-def test_tiled_panoptic__a_painting(size, stride):
-    """A thing across tiles is one, two that touch are two, stuff is one; also on masks of coarser cells."""
+def test_tiled_panoptic__segments_across_tiles(size, stride):
+    """Parts of a thing and of stuff are joined, things that touch are not; also with masks at stride 4."""
     image = paint(size, (SKY, S(0, size[0] // 2), S(None)), (CAT, S(8, 36), S(4, size[1] - 8)),
                   (CAT_2, S(36, size[0] - 4), S(4, 32)), (DOG, S(40, 60), S(size[1] - 40, None)))
     model = _tiled(color_detector(stride=stride))
@@ -77,8 +77,8 @@ def test_tiled_panoptic__a_painting(size, stride):
                for info in panoptic.segments_info)
 
 
-def test_tiled_panoptic__is_its_tiles():
-    """Each own part is what the detector says of that tile alone."""
+def test_tiled_panoptic__equals_the_predictions_of_its_tiles():
+    """The own part of each tile is the detector's prediction for this tile as an image."""
     detector = _panoptic_only()
     image = torch.randint(0, 256, (3, 65, 114), dtype=torch.uint8)
     result, = _run(_tiled(detector), _batch(image))
@@ -90,7 +90,7 @@ def test_tiled_panoptic__is_its_tiles():
     assert_same_segments(stitched[:, 57:], right[:, 8:])
 
 
-def test_tiled_panoptic__every_image_of_a_batch_has_its_own():
+def test_tiled_panoptic__batch_of_different_images():
     images = [paint((70, 100), (GRASS, S(None), S(None)), (CAT, S(9, 60), S(20, 90))), paint((30, 30))]
     images[1][5:20, 5:20] = DOG.rgb[::-1]
     batch = _batch(*map(as_input, images))
@@ -102,7 +102,7 @@ def test_tiled_panoptic__every_image_of_a_batch_has_its_own():
     assert results[0].gt == 'kept'
 
 
-def test_tiled_panoptic__bad_input():
+def test_tiled_panoptic__wrong_input():
     with pytest.raises(ValueError, match='overlap from 1 to 32'):
         _tiled(color_detector(), overlap=40)
     with pytest.raises(ValueError, match='height and width, but got .*1, 2, 3'):
@@ -121,7 +121,7 @@ def test_tiled_panoptic__bad_input():
 
 
 class LargestTensor(TorchDispatchMode):
-    """Elements of the largest floating-point tensor, and of the largest with N rows as masks have them."""
+    """Elements of the largest floating-point tensor, and of the largest one with N rows, as masks have."""
 
     def __init__(self):
         super().__init__()
@@ -144,7 +144,7 @@ def _largest(model, size):
     return largest
 
 
-def test_tiled_panoptic__memory_is_that_of_a_tile():
+def test_tiled_panoptic__memory_does_not_depend_on_the_image_size():
     detector = _panoptic_only()
     one_tile = _largest(detector, (65, 65))
     assert one_tile.masks == NUM_SLOTS * 65 * 65
@@ -153,20 +153,20 @@ def test_tiled_panoptic__memory_is_that_of_a_tile():
         largest = _largest(tiled, size)
         assert (largest.masks, largest.floating) == (one_tile.masks, one_tile.floating)
 
-    # Without tiles both grow with the image.
+    # Without tiles, both grow with the image.
     detector.data_preprocessor.pad_size = None
     assert _largest(detector, (193, 321)).masks == NUM_SLOTS * 193 * 321
 
 
-def test_tiled_panoptic__one_tile_is_alive_at_a_time():
-    """The logits of a tile are gone when the next one is run."""
+def test_tiled_panoptic__at_most_one_tile_in_memory():
+    """The logits of a tile are freed before the next tile is processed."""
     detector = _panoptic_only()
-    alive, counts = [], []
+    references, counts = [], []
     predict = detector.panoptic_fusion_head.predict
 
     def remember(class_logits, mask_logits, *args, **kwargs):
-        counts.append(sum(reference() is not None for reference in alive))
-        alive.append(weakref.ref(mask_logits))
+        counts.append(sum(reference() is not None for reference in references))
+        references.append(weakref.ref(mask_logits))
         return predict(class_logits, mask_logits, *args, **kwargs)
 
     detector.panoptic_fusion_head.predict = remember

@@ -1,4 +1,4 @@
-"""Each dataset from the files of its download to PQ, AP and mIoU, by the commands that users type."""
+"""Convert, check, train and evaluate each kind of dataset with the command line tools."""
 import json
 import math
 import runpy
@@ -9,6 +9,7 @@ from tests.conftest import REPOSITORY
 from tests.datasets.test_original_layouts import LAYOUTS
 
 MINI = REPOSITORY / 'configs' / 'mini' / 'kmax_mnv3-s_1xb8-1k_mini-129.py'
+# Numbers of thing and stuff classes.
 COUNTS = dict(cityscapes=(8, 11), ade20k=(100, 50), user=(2, 2))
 
 CONFIG = """
@@ -25,7 +26,7 @@ visualizer = dict(name='{name}')
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """Run a tool; returns its exit code."""
+    """Run a tool and return its exit code."""
 
     def run(script, *arguments):
         path = REPOSITORY / 'tools' / script
@@ -51,12 +52,9 @@ def _write_config(name, folder):
     return path
 
 
-@pytest.mark.parametrize('name', [
-    pytest.param('cityscapes', marks=pytest.mark.slow),
-    pytest.param('ade20k', marks=pytest.mark.slow),
-    'user',
-])
-def test_data_set__from_the_download_to_all_metrics(name, tmp_path, call):
+@pytest.mark.slow
+@pytest.mark.parametrize('name', COUNTS)
+def test_dataset__converted_trained_and_evaluated(name, tmp_path, call):
     config = _write_config(name, tmp_path)
     for split in ('train', 'val'):
         assert call('analysis_tools/check_panoptic_dataset.py', '--config', config, '--split', split) == 0
