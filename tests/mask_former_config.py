@@ -1,14 +1,16 @@
-"""Configs of mmdet's own mask transformers, plain or relaxed, small enough for a unit test."""
+"""mmdet's mask transformers, plain or relaxed, small enough for a unit test, and their inputs."""
 import copy
-from typing import Any, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmdet.structures import DetDataSample
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
+from torch import Tensor, nn
 
 NUM_THINGS, NUM_STUFF = 3, 2
 NUM_QUERIES, CHANNELS, SIDE = 6, 16, 64
@@ -143,7 +145,7 @@ def drawn_batch(num_images: int = 2, void: bool = True) -> dict:
 
 
 def mmdet_samples(batch: dict, panoptic: bool = False) -> dict:
-    """The batch with samples of mmdet's ``PackDetInputs``: instance masks in numpy, optionally a semantic map."""
+    """The batch with samples of mmdet's ``PackDetInputs``; with a semantic map if ``panoptic``."""
     for sample in batch['data_samples']:
         index, table = sample.gt_panoptic_seg.segment_map[0], sample.gt_segments
         things = [row for row in range(len(table)) if table.is_thing[row]]
@@ -154,3 +156,25 @@ def mmdet_samples(batch: dict, panoptic: bool = False) -> dict:
             sample.gt_sem_seg = PixelData(sem_seg=labels[index.long()][None])
         del sample.gt_panoptic_seg, sample.gt_segments
     return batch
+
+
+def small_model(family: str, relaxed: bool = True, **options: Any) -> nn.Module:
+    """The detector of :func:`detector_config` in training mode, without dropout unless ``options`` set it."""
+    model = MODELS.build(detector_config(family, relaxed, **options))
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = options.get('dropout', 0.0)
+    return model.train()
+
+
+def prepare(model: nn.Module) -> Tuple[List[Tensor], SampleList]:
+    """Backbone features and samples of a training step on :func:`drawn_batch`."""
+    data = model.data_preprocessor(drawn_batch(), training=True)
+    return model.extract_feat(data['inputs']), data['data_samples']
+
+
+def training_losses(model: nn.Module) -> Dict[str, Tensor]:
+    """Losses of :func:`drawn_batch`, with the same random points at every call."""
+    data = model.data_preprocessor(drawn_batch(), training=True)
+    torch.manual_seed(3)
+    return model(**data, mode='loss')
