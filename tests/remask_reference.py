@@ -9,10 +9,11 @@ def reference_gate(sem_logits: Tensor, class_logits: Tensor) -> Tensor:
     """Gate (B, N, h, w) with sigmoids, from semantic logits (B, C, h, w) and class logits (B, N, K + 1)."""
     num_classes = class_logits.shape[-1] - 1
     gate = sem_logits.new_zeros(*class_logits.shape[:2], *sem_logits.shape[2:])
+    sem_logits, class_logits = sem_logits.tolist(), class_logits.tolist()
     for image, slot, row, column in itertools.product(*map(range, gate.shape)):
-        for label in range(num_classes):
-            semantic = 1 / (1 + math.exp(-sem_logits[image, label, row, column]))
-            gate[image, slot, row, column] += semantic / (1 + math.exp(-class_logits[image, slot, label]))
+        gate[image, slot, row, column] = sum(1 / (1 + math.exp(-sem_logits[image][label][row][column])) /
+                                             (1 + math.exp(-class_logits[image][slot][label]))
+                                             for label in range(num_classes))
     return gate
 
 
