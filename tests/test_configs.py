@@ -98,8 +98,8 @@ class Settings(NamedTuple):
     mask_order_weight: int
 
 
-# deeplab2, configs/{coco,cityscapes,ade20k}/kmax_deeplab; the 256 slots also arXiv 2306.17319, Sec. 4.3. The
-# area limits are left out, as in the PyTorch release.
+# deeplab2, configs/{coco,cityscapes,ade20k}/kmax_deeplab; the 256 slots also arXiv 2306.17319, Sec. 4.3. As
+# in the PyTorch release, there are no area limits and the semantic loss of Cityscapes takes all pixels.
 SETTINGS: Dict[str, Settings] = {
     'coco-1281': Settings(128, 0.2, (4096, 4096), 1.5, (0.7, 0.5, 0.8), 1),
     'coco-641': Settings(128, 0.2, (4096, 4096), 1.5, (0.7, 0.5, 0.8), 1),

@@ -1,4 +1,4 @@
-"""Two processes on CPUs: losses and gradients equal those of one process; ``tools/train.py`` with torchrun."""
+"""Two processes on CPUs: losses and gradients equal those of one; ``tools/train.py`` with torchrun."""
 import json
 import math
 import os

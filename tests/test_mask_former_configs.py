@@ -97,7 +97,7 @@ def test_config__trains_for_a_step(name):
     batch = mmdet_samples(drawn_batch()) if name == INSTANCES else drawn_batch()
     for sample in batch['data_samples']:
         if 'gt_segments' in sample:
-            sample.gt_segments.labels[:2] += model.num_things_classes - 3  # labels of stuff follow those of things
+            sample.gt_segments.labels[:2] += model.num_things_classes - 3  # stuff comes after things
     losses = model.train_step(batch, build_optim_wrapper(model, config.optim_wrapper))
     assert all(torch.isfinite(loss).all() for loss in losses.values())
     assert ('loss_sem' in losses) == (name in RELAXED)
