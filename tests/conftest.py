@@ -1,6 +1,8 @@
 """Shared fixtures."""
+import json
 import os
 from pathlib import Path
+from typing import Callable, Dict
 
 import pytest
 import torch
@@ -19,6 +21,21 @@ def _seeded() -> None:
 def reference_dir() -> Path:
     """Folder with numbers computed with the public kMaX-DeepLab code; its README.md describes them."""
     return REPOSITORY / 'tests' / 'data' / 'reference'
+
+
+@pytest.fixture
+def release(reference_dir: Path) -> Callable[[str], Dict[str, torch.Tensor]]:
+    """A function that returns the weights of a published configuration, all zero, with little memory."""
+
+    def zeros(name: str) -> Dict[str, torch.Tensor]:
+        shapes = json.loads((reference_dir / f'keys_{name}.json').read_text())
+        counts = {key: 'num_batches_tracked' in key for key in shapes}
+        return {
+            key: torch.zeros((), dtype=torch.int64 if counts[key] else torch.float32).expand(shape)
+            for key, shape in shapes.items()
+        }
+
+    return zeros
 
 
 @pytest.fixture(scope='session')

@@ -217,3 +217,25 @@ def test_kmax_head__drops_the_smallest_segments_if_slots_are_missing():
     assert targets.masks.shape == (2, NUM_SLOTS, 9, 17)
     # The two smallest segments, at the right, are void.
     assert targets.void[..., -2:].all() and not targets.void[..., :-2].any()
+
+
+@pytest.mark.parametrize('relaxed', [False, True])
+def test_kmax_head__mask_prior_changes_sigmoids_only(relaxed):
+    """It adds the same value to all mask logits of an output, which does not change a softmax over slots."""
+    features, samples = backbone_features(dtype=torch.float64), data_samples()
+    losses = []
+    for mask_prior in (None, 1 / 6):
+        torch.manual_seed(0)
+        head = _head(relaxed=relaxed, mask_prior=mask_prior).double()
+        torch.manual_seed(1)
+        losses.append(head.loss(features, samples))
+    plain, shifted = losses
+    sigmoid_losses = {
+        name
+        for name in plain if relaxed and name.endswith(('loss_mask_id', 'loss_dice', 'loss_cls'))
+    }
+    for name in plain.keys() - sigmoid_losses:
+        torch.testing.assert_close(shifted[name], plain[name])
+    if relaxed:
+        # Six slots at probability 1/2 or 1/6; randomly initialized embeddings move the logits a little.
+        assert shifted['loss_mask_id'] < 0.75 * plain['loss_mask_id']
