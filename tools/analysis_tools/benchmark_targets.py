@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Weigh the targets of one image: our masks at stride 4 against MMDetection's `preprocess_panoptic_gt`.
+"""Weigh the targets of one image: our index map against MMDetection's `preprocess_panoptic_gt`.
 
     python tools/analysis_tools/benchmark_targets.py
 

@@ -32,7 +32,7 @@ def pick_semantic_pixels(sem_logits: Tensor, targets: SlotTargets,
     stride = find_stride(targets.sem_seg.shape[-2:], sem_logits.shape[-2:])
     targets = targets._replace(
         sem_seg=targets.sem_seg[:, ::stride, ::stride],
-        void=targets.void[:, ::stride, ::stride],
+        owner=targets.owner[:, ::stride, ::stride],
         inverse_area=targets.inverse_area[:, ::stride, ::stride])
     pixels = sampler(targets)
     return gather_pixels(sem_logits, pixels), gather_pixels(targets.sem_seg, pixels)

@@ -120,7 +120,7 @@ def test_kmax_head__ground_truth_of_cityscapes(finest):
     assert all(loss.isfinite() for loss in losses.values())
 
     (predictions, targets, sem_logits), = handed
-    assert predictions[-1].mask_logits.shape[-2:] == targets.masks.shape[-2:] == stem.shape[-2:]
+    assert predictions[-1].mask_logits.shape[-2:] == targets.owner.shape[-2:] == stem.shape[-2:]
     maps = torch.stack([sample.gt_panoptic_seg.segment_map[0] for sample in samples])
     classes = torch.tensor([5, 0, 2, 4])[maps.int()]
     assert torch.equal(targets.sem_seg, classes[:, ::finest, ::finest])
@@ -246,5 +246,5 @@ def test_kmax_head__has_no_target_without_a_slot():
     head.criterion.register_forward_hook(lambda module, args, result: handed.append(args[1]))
     losses = head.loss(_features(), samples)
     assert all(loss.isfinite() for loss in losses.values())
-    assert handed[0].masks.shape == (2, 6, 9, 17)
+    assert handed[0].labels.shape == (2, 6) and handed[0].owner.shape == (2, 9, 17)
     assert handed[0].void[..., -2:].all() and not handed[0].void[..., :-2].any()
