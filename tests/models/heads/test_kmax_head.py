@@ -248,3 +248,25 @@ def test_kmax_head__has_no_target_without_a_slot():
     assert all(loss.isfinite() for loss in losses.values())
     assert handed[0].labels.shape == (2, 6) and handed[0].owner.shape == (2, 9, 17)
     assert handed[0].void[..., -2:].all() and not handed[0].void[..., :-2].any()
+
+
+@pytest.mark.parametrize('relaxed', [False, True])
+def test_kmax_head__mask_prior_matters_to_a_sigmoid_only(relaxed):
+    """It shifts all mask logits of each output alike, which a softmax over slots does not see."""
+    features, samples = _features(dtype=torch.float64), _data_samples()
+    losses = []
+    for mask_prior in (None, 1 / 6):
+        torch.manual_seed(0)
+        head = _head(relaxed=relaxed, mask_prior=mask_prior).double()
+        torch.manual_seed(1)
+        losses.append(head.loss(features, samples))
+    plain, shifted = losses
+    sigmoid_losses = {
+        name
+        for name in plain if relaxed and name.endswith(('loss_mask_id', 'loss_dice', 'loss_cls'))
+    }
+    for name in plain.keys() - sigmoid_losses:
+        torch.testing.assert_close(shifted[name], plain[name])
+    if relaxed:
+        # Six slots at probability 1/2 or 1/6; randomly initialized embeddings move the logits a little.
+        assert shifted['loss_mask_id'] < 0.75 * plain['loss_mask_id']

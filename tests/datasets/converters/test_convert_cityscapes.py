@@ -1,16 +1,14 @@
-"""The converter of Cityscapes against a slow reference that follows its documentation pixel by pixel."""
+"""Conversion of Cityscapes, against a slow reference that follows its documentation pixel by pixel."""
 import json
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.datasets.original_layouts import CONVERTERS, run_converter, write_cityscapes
+from remax_mm.datasets.converters import convert_cityscapes
+from tests.datasets.original_layouts import write_cityscapes
 
-# Name: label id, train id, group, color; of the labels that are evaluated, in the order of
+# Name: label id, train id, group, color of the labels that are evaluated, in the order of
 # cityscapesScripts, helpers/labels.py.
 EVALUATED = {
     'road': (7, 0, 'flat', [128, 64, 128]),
@@ -70,15 +68,15 @@ def _read_ids(path):
 
 
 @pytest.mark.parametrize('use_train_id', [False, True])
-def test_convert__equals_the_reference(tmp_path, use_train_id):
+def test_convert_cityscapes__equals_the_reference(tmp_path, use_train_id):
     write_cityscapes(tmp_path, ['val'], size=(40, 50))
-    # One image more, with every label and every kind of value.
+    # One more image, with every label and every kind of value.
     every = [*range(34), *(1000 * label + number for label in range(24, 34) for number in (0, 1, 999))]
     values = np.random.default_rng(0).choice(every, (40, 50)).astype(np.uint16)
     cv2.imwrite(
         str(tmp_path / 'gtFine' / 'val' / 'aachen' / 'aachen_000099_000019_gtFine_instanceIds.png'), values)
 
-    run_converter('cityscapes_panoptic', tmp_path, '--splits', 'val', *['--use-train-id'] * use_train_id)
+    convert_cityscapes(tmp_path, 'val', use_train_id=use_train_id)
 
     stem = 'cityscapes_panoptic_val' + '_trainId' * use_train_id
     images, annotations = [], []
@@ -103,56 +101,37 @@ def test_convert__equals_the_reference(tmp_path, use_train_id):
         images=images, annotations=annotations, categories=categories)
 
 
-def test_main__files_of_cityscapesscripts_are_taken_over(tmp_path, capsys):
+def test_convert_cityscapes__keeps_files_of_cityscapesscripts(tmp_path):
     """The same content in another layout of the JSON, and PNGs of another encoder, are no conflict."""
     write_cityscapes(tmp_path, ['val'], ['mixed', 'crowd'])
-    run_converter('cityscapes_panoptic', tmp_path, '--splits', 'val')
+    convert_cityscapes(tmp_path, 'val')
     path = tmp_path / 'gtFine' / 'cityscapes_panoptic_val.json'
     path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True, indent=4))
     for png in path.with_suffix('').glob('*.png'):
         cv2.imwrite(str(png), cv2.imread(str(png)), [cv2.IMWRITE_PNG_COMPRESSION, 9])
     before = {file: file.stat().st_ino for file in tmp_path.rglob('*')}
-    capsys.readouterr()
-    run_converter('cityscapes_panoptic', tmp_path, '--splits', 'val')
-    assert 'nothing to do' in capsys.readouterr().out
+    report = convert_cityscapes(tmp_path, 'val')
+    assert not report.is_new and 'nothing to do' in str(report)
     assert {file: file.stat().st_ino for file in tmp_path.rglob('*')} == before
 
 
-@pytest.mark.slow
-def test_main__command_line(tmp_path):
-    """Several processes, both splits, another folder to write into."""
-    write_cityscapes(tmp_path, contents=['mixed', 'things', 'crowd'])
-    command = [
-        sys.executable, CONVERTERS / 'cityscapes_panoptic.py', tmp_path, '--processes', '2', '--out',
-        tmp_path / 'out'
-    ]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('3 images; 0 of their PNGs') == 2 and '3 crowd' in done.stdout
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
-        f'cityscapes_panoptic_{split}{ending}' for split in ('train', 'val') for ending in ('', '.json')
-    ]
-    assert not list((tmp_path / 'gtFine').glob('cityscapes_panoptic*'))
-
-
 @pytest.mark.parametrize('value', [34, 999, 34000])
-def test_main__value_of_no_label(tmp_path, value):
+def test_convert_cityscapes__value_of_no_label(tmp_path, value):
     write_cityscapes(tmp_path, ['val'], ['mixed'])
     path, = tmp_path.rglob('*_instanceIds.png')
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     values[3, 4] = value
     cv2.imwrite(str(path), values)
-    with pytest.raises(
-            SystemExit, match=rf'error: Cannot convert {path}: .*labels in \[0, 33\].*\[{value}\]'):
-        run_converter('cityscapes_panoptic', tmp_path, '--splits', 'val')
+    with pytest.raises(ValueError, match=rf'^Cannot convert {path}: .*labels in \[0, 33\].*\[{value}\]'):
+        convert_cityscapes(tmp_path, 'val')
     assert not list(tmp_path.rglob('*.json'))
 
 
-def test_main__missing_or_broken_files(tmp_path):
-    with pytest.raises(SystemExit, match='error: Expected .*gtFine/train/<city>/.*no such file'):
-        run_converter('cityscapes_panoptic', tmp_path)
+def test_convert_cityscapes__missing_or_broken_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match='^Expected .*gtFine/train/<city>/.*no such file'):
+        convert_cityscapes(tmp_path, 'train')
     write_cityscapes(tmp_path, ['val'], ['mixed'])
     path, = tmp_path.rglob('*_instanceIds.png')
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(SystemExit, match=f'error: .*{path}'):
-        run_converter('cityscapes_panoptic', tmp_path, '--splits', 'val')
+    with pytest.raises(ValueError, match=str(path)):
+        convert_cityscapes(tmp_path, 'val')

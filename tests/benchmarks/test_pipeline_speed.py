@@ -1,5 +1,4 @@
-"""The benchmark of the pipeline: what it draws, what it compares, what it prints."""
-import importlib.util
+"""The benchmark of the pipeline: what it draws and what it compares."""
 import json
 
 import cv2
@@ -9,24 +8,19 @@ from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from remax_mm.benchmarks import pipeline_speed
+from remax_mm.benchmarks.coco_like_images import draw_coco_like
+from remax_mm.benchmarks.panopticapi_stand_in import install_for_loading
+from remax_mm.benchmarks.pipeline_speed import build_dataset, compare_pipelines, to_mmdet
 from tests.conftest import REPOSITORY
 
-
-def _load_tool(name):
-    spec = importlib.util.spec_from_file_location(name,
-                                                  REPOSITORY / 'tools' / 'analysis_tools' / f'{name}.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
-TOOL = _load_tool('benchmark_pipeline')
+CONFIG = REPOSITORY / 'configs' / '_base_' / 'datasets' / 'coco_panoptic_641.py'
 
 
 @pytest.fixture(scope='module')
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp('drawn')
-    TOOL.draw_coco_like(folder, 'drawn', 2, (10, 60))
+    draw_coco_like(folder, 'drawn', 2, (10, 60))
     return folder
 
 
@@ -51,19 +45,19 @@ def test_draw_coco_like__photos_and_segments(drawn):
 
 
 def test_to_mmdet__same_scales_and_same_segments(drawn):
-    steps = Config.fromfile(TOOL.CONFIG_OF_CROP[641]).train_pipeline
+    steps = Config.fromfile(CONFIG).train_pipeline
     plain = [step for step in steps if step.type not in ('ColorPolicy', 'PanopticCopyPaste')]
-    theirs = TOOL.to_mmdet(plain)
+    theirs = to_mmdet(plain)
     assert [step['type'] for step in theirs] == [
         'LoadImageFromFile', 'LoadPanopticAnnotations', 'RandomChoiceResize', 'Pad', 'RandomCrop',
         'RandomFlip', 'PackDetInputs'
     ]
     assert theirs[2] == plain[2] and theirs[5] == plain[5]
 
-    # Without what is drawn differently, both sides give the same image and the same masks.
-    TOOL.stand_in_for_panopticapi()
-    host = TOOL.build_dataset('CocoPanopticDataset', [*theirs[:2], theirs[-1]], drawn, 'drawn', 2)
-    ours = TOOL.build_dataset('CocoPanopticMapDataset', [*plain[:2], plain[-1]], drawn, 'drawn', 2)
+    # Without random steps, both sides give the same image and the same masks.
+    install_for_loading()
+    host = build_dataset('CocoPanopticDataset', [*theirs[:2], theirs[-1]], drawn, 'drawn', 2)
+    ours = build_dataset('CocoPanopticMapDataset', [*plain[:2], plain[-1]], drawn, 'drawn', 2)
     for a, b in ((host[i], ours[i]) for i in range(2)):
         assert np.array_equal(a['inputs'], b['inputs'])
         segments, index = b['data_samples'].gt_segments, b['data_samples'].gt_panoptic_seg.segment_map[
@@ -76,32 +70,23 @@ def test_to_mmdet__same_scales_and_same_segments(drawn):
         assert np.array_equal(a['data_samples'].gt_sem_seg.sem_seg[0], labels[index])
 
 
-def test_benchmark_pipeline__numbers_and_their_ratios(drawn, tmp_path, capsys):
-    path = tmp_path / 'speed.json'
-    TOOL.main([
-        '--data',
-        str(drawn), '--split', 'drawn', '--num-images', '2', '--crops', '641', '--repeats', '1', '--json',
-        str(path), '--color-policy'
-    ])
-    speed = json.loads(path.read_text())['641']
-    assert min(speed.values()) > 0
-    assert speed['ratio'] == pytest.approx(speed['ours'] / speed['mmdet'])
-    assert speed['ratio_copy_paste'] == pytest.approx(speed['ours_copy_paste'] / speed['mmdet'])
-    assert f'({speed["ratio"]:.2f})' in capsys.readouterr().out
+def test_compare_pipelines__ratios(drawn):
+    speed = compare_pipelines(Config.fromfile(CONFIG), drawn, 'drawn', num_images=2, repeats=1)
+    assert min(speed) > 0
+    assert speed.ratio == pytest.approx(speed.ours / speed.mmdet)
+    assert speed.ratio_copy_paste == pytest.approx(speed.ours_copy_paste / speed.mmdet)
 
 
 @pytest.mark.parametrize('color_policy', [True, False])
-def test_measure_speed__color_policy_on_both_sides_or_neither(drawn, monkeypatch, color_policy):
+def test_compare_pipelines__color_policy_on_both_sides_or_neither(drawn, monkeypatch, color_policy):
     seen = []
-    build = TOOL.build_dataset
 
     def spy(name, pipeline, *args):
         seen.append(pipeline)
-        return build(name, pipeline, *args)
+        return build_dataset(name, pipeline, *args)
 
-    monkeypatch.setattr(TOOL, 'build_dataset', spy)
-    options = ['--num-images', '2', '--repeats', '1', *(['--color-policy'] if color_policy else [])]
-    TOOL.measure_speed(drawn, 'drawn', 641, TOOL.parse_args(options))
+    monkeypatch.setattr(pipeline_speed, 'build_dataset', spy)
+    compare_pipelines(Config.fromfile(CONFIG), drawn, 'drawn', 2, 1, color_policy)
     assert len(seen) == 3 and 'PanopticCopyPaste' in str(seen[2]) and 'PanopticCopyPaste' not in str(seen[1])
     assert [str(pipeline).count('ColorPolicy')
             for pipeline in seen] == ([1, 1, 2] if color_policy else [0] * 3)

@@ -1,4 +1,4 @@
-"""Views and tiles from the command line, evaluated and drawn, with a model that segments by color."""
+"""The command lines of test-time augmentation and tiled inference, with a model that segments by color."""
 import json
 import runpy
 import sys
@@ -37,7 +37,7 @@ test_dataloader = dict(
                   dict(type='LoadSegmentIds'), dict(type='PackPanopticInputs')]))
 test_evaluator = dict(type='PanopticQualityMetric')
 test_cfg = dict(type='TestLoop')
-visualizer = dict(name='test_time')  # the runner keeps visualizers by name, with their folder
+visualizer = dict(name='test_time')  # mmengine caches visualizers by name, with their folder
 """
 
 VIEWS = """
@@ -53,7 +53,7 @@ tta_pipeline = [
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    """Paintings larger than the crop of 65, in COCO's format, with a config and a checkpoint."""
+    """Drawn images larger than the crop size of 65 in the COCO panoptic format, a config and a checkpoint."""
     root = tmp_path_factory.mktemp('paintings')
     annotations = []
     for index, painting in enumerate(PAINTINGS):
@@ -98,7 +98,7 @@ def _test(root, *arguments):
 
 
 def test_test__tiles(root):
-    """Shrunk to the crop, borders are not exact; in tiles they are, and nothing is split or joined."""
+    """Borders are exact with tiles only, and no segment is split or joined."""
     plain = _test(root)
     assert 60 < plain['coco_panoptic/PQ'] < 99.9 and plain['coco_panoptic/RQ'] == 100
     tiled = _test(root, '--tile', '65', '--overlap', '20', '--show-dir', root / 'shown')
@@ -107,7 +107,7 @@ def test_test__tiles(root):
 
 
 def test_test__views(root):
-    """A model that does not care for flips scores as without them, in PQ, AP and mIoU."""
+    """PQ, AP and mIoU are the same with views if the model is invariant to flips."""
     plain = _test(root, '--all-tasks')
     merged = _test(root, '--all-tasks', '--tta')
     assert set(plain) == set(merged) and any('mIoU' in key for key in plain)
@@ -141,7 +141,7 @@ def test_image_demo__views_and_tiles(root, arguments):
     out = root / f'demo{arguments[0]}'
     _run('demo/image_demo.py', root / 'images', root / 'colors.py', root / 'colors.pth', '--out-dir', out,
          '--device', 'cpu', *arguments)
-    told = json.loads((out / '0.json').read_text())
+    result = json.loads((out / '0.json').read_text())
     assert sorted(segment['class_name']
-                  for segment in told['segments_info']) == ['cat', 'cat', 'dog', 'grass', 'sky']
-    assert (told['height'], told['width']) == PAINTINGS[0].shape[:2]
+                  for segment in result['segments_info']) == ['cat', 'cat', 'dog', 'grass', 'sky']
+    assert (result['height'], result['width']) == PAINTINGS[0].shape[:2]

@@ -1,12 +1,12 @@
-"""Names and class orders of the public PyTorch kMaX-DeepLab (bytedance/kmax-deeplab), and ours.
+"""Parameter names and class orders of the public PyTorch kMaX-DeepLab (bytedance/kmax-deeplab), and ours.
 
-Class columns follow the class order of the datasets here. The release's auxiliary semantic head for COCO and
-ADE20K has a row for void, which no pixel is ever trained towards (kmax_deeplab/modeling/criterion.py ignores
-it); ours has none, so the row is dropped. It is the last one, but the first in files from TensorFlow, whose
-rows are the ids of the dataset (convert-tf-weights-to-d2.py reorders the class heads alone).
+Class outputs get the class order of our datasets. The release's auxiliary semantic head for COCO and ADE20K
+has a row for void, which is never a target (kmax_deeplab/modeling/criterion.py ignores it). Ours has none, so
+the row is dropped. It is the last row, or the first one in files from TensorFlow, whose rows are the ids of
+the dataset (convert-tf-weights-to-d2.py reorders the class heads only).
 """
 import re
-from typing import Any, Dict, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -17,8 +17,10 @@ from remax_mm.datasets import (SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset, 
 SEMANTIC_HEAD = 'panoptic_head.semantic_head.'
 CLASS_HEAD_OF_RELEASE = 'sem_seg_head.predictor._predcitor._transformer_class_head.conv.bias'
 
-# Name in the release -> name here: regular expressions, applied one after the other.
-NAME_RULES = (
+Rules = Tuple[Tuple[str, Union[str, Callable[[re.Match], str]]], ...]
+
+# Name in the release -> our name: regular expressions, applied one after the other.
+NAME_RULES: Rules = (
     # Backbone: Detectron2's ResNet is mmdet's; ConvNeXt keeps its names.
     (r'^backbone\.stem\.', 'backbone.'),
     (r'^backbone\.res(\d)\.', lambda match: f'backbone.layer{int(match[1]) - 1}.'),
@@ -84,10 +86,10 @@ class ReleaseDataset(NamedTuple):
     """A dataset that the release was trained on.
 
     Attributes:
-        name: for people.
-        classes: in the order of the release's outputs, void not among them.
-        metainfo: of the dataset here; its ``classes`` are the order here.
-        config: below ``configs``, of the model that the release trained with ResNet-50.
+        name: Name for messages.
+        classes: Classes in the order of the release's outputs, without void.
+        metainfo: Metainfo of our dataset; its ``classes`` have our order.
+        config: Config of the model that the release trained with ResNet-50, below the folder ``configs``.
     """
     name: str
     classes: Tuple[str, ...]
@@ -97,47 +99,56 @@ class ReleaseDataset(NamedTuple):
 
 COCO = ReleaseDataset('COCO', CocoPanopticMapDataset.METAINFO['classes'], CocoPanopticMapDataset.METAINFO,
                       '_base_/models/kmax_r50.py')
-# kmax_deeplab/data/datasets/register_ade20k_panoptic.py has the order of the annotations.
+# kmax_deeplab/data/datasets/register_ade20k_panoptic.py has the class order of the annotations.
 ADE20K = ReleaseDataset('ADE20K', SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset.METAINFO,
                         '_base_/models/kmax_r50_ade20k.py')
 _CITYSCAPES = CityscapesPanopticMapDataset.METAINFO
-# detectron2/data/datasets/cityscapes_panoptic.py of facebookresearch/detectron2 counts train ids.
+# detectron2/data/datasets/cityscapes_panoptic.py of facebookresearch/detectron2 has the order of train ids.
 CITYSCAPES = ReleaseDataset('Cityscapes', _CITYSCAPES['stuff_classes'] + _CITYSCAPES['thing_classes'],
                             _CITYSCAPES, 'kmax/kmax_r50-os4_8xb4-60k_cityscapes-1025x2049.py')
 DATASET_OF_CLASS_OUTPUTS = {134: COCO, 151: ADE20K, 20: CITYSCAPES}
 
 
-def name_here(name: str) -> str:
+def rename(name: str) -> str:
     """Our name of a parameter of the release; an unknown name is returned unchanged."""
-    for pattern, replacement in NAME_RULES:
+    return apply_rules(NAME_RULES, name)
+
+
+def apply_rules(rules: Rules, name: str) -> str:
+    """Apply regular expressions to a name, one after the other."""
+    for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def convert_weights(weights: Mapping[str, Tensor]) -> Tuple[Dict[str, Tensor], ReleaseDataset]:
-    """Rename the weights of the release and put the rows of their class outputs into the order here.
+    """Rename the weights of the release and put their class outputs into our order.
 
     Args:
-        weights: of the release, by its names.
+        weights: Weights of the release, by its names.
 
     Returns:
-        Weights by our names, all that were given, and the dataset they were trained on.
+        All weights by our names, and the dataset they were trained on.
 
     Raises:
-        ValueError: the weights are not those of kMaX-DeepLab, or their number of classes is of no dataset
-            that is supported.
+        ValueError: the weights are not those of kMaX-DeepLab, or their number of classes is that of no
+            supported dataset.
     """
-    dataset = _dataset_of(weights)
+    if CLASS_HEAD_OF_RELEASE not in weights:
+        some = ', '.join(sorted(weights)[:3]) or 'none'
+        raise ValueError('Expected weights of the public PyTorch kMaX-DeepLab, whose names start with '
+                         f'`backbone.` and `sem_seg_head.`, but found {len(weights)} others, such as: {some}')
+    dataset = find_dataset(weights[CLASS_HEAD_OF_RELEASE].numel())
     rows = torch.tensor([dataset.classes.index(name) for name in dataset.metainfo['classes']])
     num_classes = len(rows)
-    void = torch.tensor([num_classes])
+    rows_and_void = torch.cat([rows, torch.tensor([num_classes])])
     from_tensorflow = not any(name.endswith('num_batches_tracked') for name in weights)
 
     converted = {}
     for name, value in weights.items():
-        ours = name_here(name)
+        ours = rename(name)
         if '.class_head.' in ours and value.shape[:1] == (num_classes + 1, ):
-            value = value[torch.cat([rows, void])]
+            value = value[rows_and_void]
         elif ours.startswith(f'{SEMANTIC_HEAD}classifier.') and value.shape[:1] == (num_classes + 1, ):
             value = value[rows + 1 if from_tensorflow else rows]
         elif ours.startswith(f'{SEMANTIC_HEAD}classifier.') and value.shape[:1] == (num_classes, ):
@@ -146,14 +157,15 @@ def convert_weights(weights: Mapping[str, Tensor]) -> Tuple[Dict[str, Tensor], R
     return converted, dataset
 
 
-def _dataset_of(weights: Mapping[str, Tensor]) -> ReleaseDataset:
-    if CLASS_HEAD_OF_RELEASE not in weights:
-        some = ', '.join(sorted(weights)[:3]) or 'none'
-        raise ValueError('Expected weights of the public PyTorch kMaX-DeepLab, whose names start with '
-                         f'`backbone.` and `sem_seg_head.`, but found {len(weights)} others, such as: {some}')
-    outputs = weights[CLASS_HEAD_OF_RELEASE].numel()
-    if outputs not in DATASET_OF_CLASS_OUTPUTS:
+def find_dataset(class_outputs: int) -> ReleaseDataset:
+    """The dataset of a class head with this number of outputs, void included.
+
+    Raises:
+        ValueError: it is not a supported dataset.
+    """
+    if class_outputs not in DATASET_OF_CLASS_OUTPUTS:
         known = ', '.join(f'{number} ({dataset.name})'
                           for number, dataset in DATASET_OF_CLASS_OUTPUTS.items())
-        raise ValueError(f'Expected a class head of {known} outputs, void included, but found {outputs}')
-    return DATASET_OF_CLASS_OUTPUTS[outputs]
+        raise ValueError(
+            f'Expected a class head of {known} outputs, void included, but found {class_outputs}')
+    return DATASET_OF_CLASS_OUTPUTS[class_outputs]

@@ -1,4 +1,4 @@
-"""The converter of anybody's masks: semantic PNGs, with instance PNGs or COCO's instances."""
+"""Conversion of semantic PNGs, with instance PNGs or COCO instance annotations."""
 import json
 
 import cv2
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from tests.datasets.original_layouts import USER_VOID, run_converter, write_user_masks
+from remax_mm.datasets.converters import MaskSource, convert_masks, unused_semantic_pngs
+from tests.datasets.original_layouts import USER_VOID, write_user_masks
 
 CLASSES = [
     dict(name='lawn', value=9, isthing=0),
@@ -17,7 +18,7 @@ CLASSES = [
 
 
 class Folder:
-    """A dataset of one photo, ``a.jpg``, and the converter's arguments for it."""
+    """A dataset of one photo, ``a.jpg``, and its conversion."""
 
     def __init__(self, path):
         self.path = path
@@ -40,16 +41,21 @@ class Folder:
         if instances is not None:
             self.write('instances/a.png', instances)
 
-    def convert(self, *arguments, instances='--instances', source='instances', out='train.json'):
-        run_converter('masks_to_panoptic', '--images', self.path / 'images', '--semantic',
-                      self.path / 'semantic', instances, self.path / source, '--classes',
-                      self.path / 'classes.json', '--out', self.path / out, *arguments)
+    def source(self, **changes):
+        arguments = dict(instances=self.path / 'instances')
+        return MaskSource(self.path / 'images', self.path / 'semantic', **{**arguments, **changes})
 
-    def result(self, out='train'):
+    def convert(self, void=(), classes='classes.json', **changes):
+        return convert_masks(self.path / 'train.json', self.source(**changes), self.path / classes, void)
+
+    def convert_json(self):
+        return self.convert(instances=None, instances_json=self.path / 'instances.json')
+
+    def result(self):
         """Ids of the PNG, and (id, class, crowd) of its segments."""
-        content = json.loads((self.path / f'{out}.json').read_text())
+        content = json.loads((self.path / 'train.json').read_text())
         names = {category['id']: category['name'] for category in content['categories']}
-        png = cv2.imread(str(self.path / out / 'a.png'))
+        png = cv2.imread(str(self.path / 'train' / 'a.png'))
         segments = content['annotations'][0]['segments_info']
         return png[..., 2].tolist(), [(s['id'], names[s['category_id']], s['iscrowd']) for s in segments]
 
@@ -59,11 +65,11 @@ def folder(tmp_path):
     return Folder(tmp_path)
 
 
-def test_convert__by_hand(folder, capsys):
+def test_convert_masks__by_hand(folder):
     folder.masks(
-        [[0, 0, 0, 255, 9], [2, 2, 300, 300, 9], [2, 2, 300, 300, 9]],  # sky void lawn, hens and eggs
+        [[0, 0, 0, 255, 9], [2, 2, 300, 300, 9], [2, 2, 300, 300, 9]],  # sky, void, lawn, hens and eggs
         [[5, 0, 0, 66, 0], [1, 4000, 1, 0, 0], [1, 4000, 1, 0, 8]])
-    folder.convert('--void', 255)
+    text = str(folder.convert(void=[255]))
     # By value, then by number: sky 0; hens without number (none), 1, 4000; lawn 9; eggs without number, 1.
     assert folder.result() == ([[1, 1, 1, 0, 4], [2, 3, 6, 5, 4], [2, 3, 6, 5, 4]], [(1, 'sky', 0),
                                                                                      (2, 'hen', 0),
@@ -79,27 +85,23 @@ def test_convert__by_hand(folder, capsys):
         dict(id=300, name='egg', isthing=1),
     ]
     assert content['images'] == [dict(id=1, file_name='a.jpg', height=3, width=5)]
-    out = capsys.readouterr().out
-    assert '6 segments: 3 things, 2 stuff, 1 crowd' in out and '6.67% of' in out
-    assert '3 pixels: instance numbers on stuff or void' in out
+    assert '6 segments: 3 things, 2 stuff, 1 crowd' in text and '6.67% of' in text
+    assert '3 pixels: instance numbers on stuff or void' in text
 
 
-def test_convert__stuff_alone_needs_no_instances(folder):
+def test_convert_masks__stuff_alone_needs_no_instances(folder):
     folder.write('classes.json', [CLASSES[0], CLASSES[2]])
     folder.masks([[0, 9, 9]])
-    run_converter('masks_to_panoptic', '--images', folder.path / 'images', '--semantic',
-                  folder.path / 'semantic', '--classes', folder.path / 'classes.json', '--out',
-                  folder.path / 'train.json')
+    folder.convert(instances=None)
     assert folder.result() == ([[1, 2, 2]], [(1, 'sky', 0), (2, 'lawn', 0)])
 
 
-def test_convert__folders_and_endings(folder):
+def test_convert_masks__folders_and_endings(folder):
     for name, value in (('b/x', 0), ('a/x', 9)):
         folder.write(f'images/{name}_rgb.bmp', [[7, 7]])
         folder.write(f'semantic/{name}_labels.png', [[value, value]])
         folder.write(f'instances/{name}_objects.png', [[0, 0]])
-    folder.convert('--image-suffix', '_rgb.bmp', '--semantic-suffix', '_labels.png', '--instance-suffix',
-                   '_objects.png')
+    folder.convert(image_suffix='_rgb.bmp', semantic_suffix='_labels.png', instance_suffix='_objects.png')
     content = json.loads((folder.path / 'train.json').read_text())
     assert [(image['id'], image['file_name']) for image in content['images']] == [(1, 'a/x_rgb.bmp'),
                                                                                   (2, 'b/x_rgb.bmp')]
@@ -107,11 +109,11 @@ def test_convert__folders_and_endings(folder):
     assert [a['segments_info'][0]['category_id'] for a in content['annotations']] == [9, 0]
 
 
-def test_convert__class_file_in_yaml(folder):
+def test_read_classes__yaml(folder):
     folder.masks([[0, 9]], [[0, 0]])
     (folder.path / 'classes.yaml').write_text('- {name: lawn, value: 9, isthing: false}\n'
                                               '- {name: sky, value: 0, isthing: 0}\n')
-    folder.convert('--classes', folder.path / 'classes.yaml')
+    folder.convert(classes='classes.yaml')
     assert folder.result() == ([[1, 2]], [(1, 'sky', 0), (2, 'lawn', 0)])
 
 
@@ -141,9 +143,9 @@ def _rle(rows, columns, size=(4, 6), compressed=True):
     return dict(size=list(size), counts=[*runs, length])
 
 
-def test_convert__instances_of_coco(folder):
+def test_draw_instances__order_of_drawing(folder):
     semantic = np.full((4, 6), 9)
-    semantic[3] = 2  # hens, of which the annotations know some
+    semantic[3] = 2  # hens, some of which are annotated
     folder.masks(semantic)
     _instances_json(
         folder,
@@ -153,8 +155,8 @@ def test_convert__instances_of_coco(folder):
                                                           ]),  # columns and rows 0 to 2
             dict(category_id=60, iscrowd=1, segmentation=_rle(slice(0, 2), slice(2, 6), compressed=False)),
         ])
-    folder.convert(instances='--instances-json', source='instances.json')
-    # A large instance lies under a small one, a crowd under both; hens of the last row are a crowd.
+    folder.convert_json()
+    # A small instance is drawn over a large one, and both over a crowd; the hens of the last row are a crowd.
     assert folder.result() == ([[2, 2, 2, 4, 4, 4], [2, 5, 2, 4, 4, 4], [2, 2, 2, 3, 3, 3],
                                 [1, 1, 1, 1, 1, 1]], [(1, 'hen', 1), (2, 'hen', 0), (3, 'lawn', 0),
                                                       (4, 'egg', 1), (5, 'egg', 0)])
@@ -164,19 +166,19 @@ def test_convert__instances_of_coco(folder):
     (dict(category_id=50, segmentation=[]), 'Expected polygons or an RLE'),
     (dict(category_id=50, segmentation=_rle(0, 0, size=(3, 3))), r'Expected an RLE of 4 x 6 .* \[3, 3\]'),
 ])
-def test_convert__instances_of_coco_that_do_not_fit(folder, annotation, message):
+def test_draw_instances__segmentation_that_does_not_fit(folder, annotation, message):
     folder.masks(np.full((4, 6), 9))
     _instances_json(folder, [annotation])
-    with pytest.raises(SystemExit, match=f'error: Cannot convert the masks of .*a.jpg: {message}'):
-        folder.convert(instances='--instances-json', source='instances.json')
+    with pytest.raises(ValueError, match=f'^Cannot convert the masks of .*a.jpg: {message}'):
+        folder.convert_json()
 
 
-def test_convert__json_of_instances_for_something_else(folder):
+def test_read_instances__of_other_data(folder):
     folder.masks(np.full((4, 6), 9))
 
     def error():
-        with pytest.raises(SystemExit) as caught:
-            folder.convert(instances='--instances-json', source='instances.json')
+        with pytest.raises(ValueError) as caught:
+            folder.convert_json()
         return str(caught.value)
 
     _instances_json(folder, [], size=(5, 6))
@@ -200,76 +202,78 @@ def test_convert__json_of_instances_for_something_else(folder):
     ([[0, 0]], [[0, 0, 0]
                 ], r'Expected annotation of the size of .*a.jpg, \(1, 2\) .*instances/a.png has \(1, 3\)'),
 ])
-def test_convert__masks_that_do_not_fit(folder, semantic, instances, message):
+def test_convert_masks__masks_that_do_not_fit(folder, semantic, instances, message):
     folder.masks(semantic, instances)
-    with pytest.raises(SystemExit, match=f'error: {message}'):
+    with pytest.raises(ValueError, match=f'^{message}'):
         folder.convert()
     assert not (folder.path / 'train.json').exists()
 
 
-def test_convert__missing_files(folder, capsys):
+def test_convert_masks__missing_files(folder):
     folder.masks([[0, 0]], [[0, 0]])
     folder.write('images/b.jpg', [[0, 0]])
-    with pytest.raises(SystemExit, match='error: Expected an annotation at .*semantic/b.png'):
+    with pytest.raises(FileNotFoundError, match='^Expected an annotation at .*semantic/b.png'):
         folder.convert()
-    folder.write('semantic/b.png', [[0, 0]])
-    with pytest.raises(SystemExit, match='error: Expected an annotation at .*instances/b.png'):
+    unused = folder.write('semantic/b.png', [[0, 0]])
+    with pytest.raises(FileNotFoundError, match='^Expected an annotation at .*instances/b.png'):
         folder.convert()
+    assert unused_semantic_pngs(folder.source()) == set()
     (folder.path / 'images' / 'b.jpg').unlink()
     folder.convert()
-    assert '1 semantic PNGs have no photo and were left out, such as' in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r'error: Expected photos .*images/\*.tif, but there is none'):
-        folder.convert('--image-suffix', '.tif')
+    assert unused_semantic_pngs(folder.source()) == {unused}
+    with pytest.raises(ValueError, match=r'^Expected photos .*images/\*.tif, but there is none'):
+        folder.convert(image_suffix='.tif')
+    with pytest.raises(FileNotFoundError, match='instances.json'):
+        folder.convert_json()
 
 
-def test_convert__things_without_instances(folder):
+def test_convert_masks__things_without_instances(folder):
     folder.masks([[0, 0]])
-    with pytest.raises(SystemExit, match=r"`--instances` or `--instances-json` for .*, 'egg', 'hen'"):
-        run_converter('masks_to_panoptic', '--images', folder.path, '--semantic', folder.path, '--classes',
-                      folder.path / 'classes.json', '--out', folder.path / 'train.json')
+    with pytest.raises(ValueError, match=r"`--instances` or `--instances-json` for .*, 'egg', 'hen'"):
+        folder.convert(instances=None)
 
 
 @pytest.mark.parametrize('classes, message', [
     (dict(lawn=9), 'a list of entries with name, value and isthing in .*classes.json'),
     ([], 'a list of entries'),
     ([dict(name='lawn', value=9)], 'Expected name, value and isthing.*classes.json'),
-    ([dict(name='lawn', value=9, isthing=0, colors=[0, 0, 0])], "perhaps color and .*'colors'"),
-    ([dict(name='lawn', value=-1, isthing=0)], 'a value from 0 on'),
-    ([dict(name='lawn', value='9', isthing=0)], 'a value from 0 on'),
+    ([dict(name='lawn', value=9, isthing=0, colors=[0, 0, 0])], "optionally color and .*'colors'"),
+    ([dict(name='lawn', value=-1, isthing=0)], 'a value of at least 0'),
+    ([dict(name='lawn', value='9', isthing=0)], 'a value of at least 0'),
     ([dict(name='lawn', value=9, isthing='no')], '0 or 1 as isthing'),
     ([CLASSES[0], dict(CLASSES[1], value=9)], 'each value once in the classes of .*classes.json, but 9'),
     ([CLASSES[0], dict(CLASSES[1], name='lawn')], "each name once in the classes of .*, but 'lawn'"),
 ])
-def test_convert__class_file_that_does_not_fit(folder, classes, message):
+def test_read_classes__bad_entries(folder, classes, message):
     folder.write('classes.json', classes)
-    with pytest.raises(SystemExit, match=f'error: .*{message}'):
+    with pytest.raises(ValueError, match=message):
         folder.convert()
 
 
-def test_convert__class_and_void_at_once(folder):
-    with pytest.raises(SystemExit, match='each value once in the classes and --void of .*, but 9'):
-        folder.convert('--void', 9)
+def test_read_classes__class_and_void_at_once(folder):
+    with pytest.raises(ValueError, match='each value once in the classes and --void of .*, but 9'):
+        folder.convert(void=[9])
     (folder.path / 'classes.json').write_text('{')
-    with pytest.raises(SystemExit, match='JSON or YAML in .*classes.json, but cannot read it'):
+    with pytest.raises(ValueError, match='JSON or YAML in .*classes.json, but cannot read it'):
         folder.convert()
 
 
-def test_main__instance_pngs_and_json_give_the_same(tmp_path, capsys):
+def test_convert_masks__instance_pngs_and_json_give_the_same(tmp_path):
     """In two processes."""
     write_user_masks(tmp_path, ['train'])
-    for source, name in (('--instances', 'instances/train'), ('--instances-json', 'instances_train.json')):
-        run_converter('masks_to_panoptic', '--images', tmp_path / 'images' / 'train', '--semantic',
-                      tmp_path / 'semantic' / 'train', source, tmp_path / name, '--classes',
-                      tmp_path / 'classes.json', '--void', USER_VOID, '--processes', 2, '--out',
-                      tmp_path / f'{source[2:]}.json')
-        out = capsys.readouterr().out
-        assert '5 images; 0 of their PNGs' in out and '3 crowd' in out
-    one, other = (
-        json.loads((tmp_path / f'{name}.json').read_text()) for name in ('instances', 'instances-json'))
-    # Numbers of instances differ between the two sources, and with them the order of the segments.
-    for content in (one, other):
+    contents = []
+    for name, instances in (('pngs', dict(instances=tmp_path / 'instances' / 'train')),
+                            ('json', dict(instances_json=tmp_path / 'instances_train.json'))):
+        source = MaskSource(tmp_path / 'images' / 'train', tmp_path / 'semantic' / 'train', **instances)
+        text = str(
+            convert_masks(
+                tmp_path / f'{name}.json', source, tmp_path / 'classes.json', [USER_VOID], processes=2))
+        assert '5 images; 0 of their PNGs' in text and '3 crowd' in text
+        contents.append(json.loads((tmp_path / f'{name}.json').read_text()))
+    # Instance numbers differ between the two sources, and therefore the order of the segments.
+    for content in contents:
         for annotation in content['annotations']:
             for segment in annotation['segments_info']:
                 segment.pop('id')
             annotation['segments_info'].sort(key=str)
-    assert one == other
+    assert contents[0] == contents[1]

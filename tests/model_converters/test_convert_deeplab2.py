@@ -1,25 +1,25 @@
-"""The converter of TensorFlow's kMaX-DeepLab, on variables written out in tests/deeplab2_variables.py."""
+"""Conversion of TensorFlow's kMaX-DeepLab, with the variables of tests/deeplab2_variables.py."""
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from remax_mm.analysis.complexity import count_parameters
+from remax_mm.model_converters import convert_deeplab2
+from remax_mm.model_converters.convert_deeplab2 import build_model, default_config, read_variables
+from remax_mm.model_converters.converted_checkpoint import fit_weights
+from remax_mm.model_converters.deeplab2_variables import SUFFIX, convert_variables
 from remax_mm.models.inference_copy import inference_copy
 from tests import deeplab2_network
 from tests.conftest import REPOSITORY
 from tests.deeplab2_variables import SMALL, convnext, kmax_deeplab, numbered, randomized, resnet
-from tests.reference_names import CONVERTERS
 
-sys.path.insert(0, str(CONVERTERS))
-
-import deeplab2_to_remax_mm as converter  # noqa: E402
-from deeplab2_names import SUFFIX, convert_variables  # noqa: E402
-
-KMAX = REPOSITORY / 'configs' / 'kmax'
+CONFIGS = REPOSITORY / 'configs'
+KMAX = CONFIGS / 'kmax'
 MAX_S_CONFIG = KMAX / 'kmax_max-s_8xb8-150k_coco-1281.py'
 CLASS_HEAD = 'transformer_class_head/_conv/bias'
 SEMANTIC_HEAD = 'semantic_last_layer/bias'
@@ -30,11 +30,11 @@ LARGE = ((3, 3, 27, 3), (192, 384, 768, 1536))
 
 
 def _fitted(variables, config=None):
-    """What the converter makes of variables, and the model that it is for, on the meta device."""
+    """Converted weights, and the model that they fit, on the meta device."""
     converted = convert_variables(variables)
-    config = converter.default_config(converted) if config is None else config
-    model = converter.build_model(config, converted)
-    return converter.fit_weights(converted.weights, model, 'the test'), model
+    config = default_config(converted, CONFIGS) if config is None else config
+    model = build_model(config, converted.encoder)
+    return fit_weights(converted.weights, model, 'the test'), model
 
 
 @pytest.mark.parametrize('encoder, classes, config, parameters', [
@@ -52,7 +52,7 @@ def test_convert_variables__fills_the_model_once_each(encoder, classes, config, 
     assert count_parameters(inference_copy(model)) == parameters
     model.load_state_dict(weights, strict=True, assign=True)
 
-    # Every variable carries a number of its own, and all of them have arrived.
+    # Every variable is filled with its own number, and all numbers are in the weights.
     values = [value.flatten() for name, value in weights.items() if 'num_batches_tracked' not in name]
     assert all((value == value[0]).all() for value in values)
     assert sorted(value[0].item() for value in values) == list(range(1, len(variables) + 1))
@@ -125,7 +125,7 @@ def test_convert_variables__computes_what_deeplab2_computes(image, classes):
 def test_convert_variables__encoders_compute_what_deeplab2s_do(image, encoder, forward):
     variables = randomized(encoder[0])
     converted = convert_variables({**variables, CLASS_HEAD: np.zeros(134)})
-    backbone = converter.MODELS.build(converter.default_config(converted).model.backbone)
+    backbone = MODELS.build(default_config(converted, CONFIGS).model.backbone)
     weights = {f'backbone.{name}': value for name, value in backbone.state_dict().items()}
     assert converted.weights.keys() - weights.keys() == {OUR_CLASS_HEAD}
     weights = {name[len('backbone.'):]: converted.weights.get(name, value) for name, value in weights.items()}
@@ -138,9 +138,9 @@ def test_convert_variables__encoders_compute_what_deeplab2s_do(image, encoder, f
         torch.testing.assert_close(ours, _as_torch(theirs), rtol=1e-6, atol=1e-6)
 
 
-def _heads(class_outputs, semantic_outputs, mark='encoder/_stem/_conv/kernel'):
-    """As little as tells a dataset and an encoder."""
-    heads = {CLASS_HEAD: class_outputs, SEMANTIC_HEAD: semantic_outputs, mark: np.zeros((7, 7, 3, 64))}
+def _heads(class_outputs, semantic_outputs, marker='encoder/_stem/_conv/kernel'):
+    """The variables that identify a dataset and an encoder, and no others."""
+    heads = {CLASS_HEAD: class_outputs, SEMANTIC_HEAD: semantic_outputs, marker: np.zeros((7, 7, 3, 64))}
     return {name: np.asarray(array, np.float32) for name, array in heads.items()}
 
 
@@ -157,7 +157,7 @@ ADE20K_THINGS = tuple(i for i in range(1, 151) if i not in ADE20K_STUFF)
     (0, range(11, 19), range(11), dict(person=11, rider=12, bicycle=18, road=0, sky=10)),
 ], ids=['coco', 'ade20k', 'cityscapes'])  # yapf: disable
 def test_convert_variables__classes_by_name(first_id, things, stuff, spots):
-    # Each row of a head carries the id of its class; void has 999.
+    # Each row of a head has the id of its class as value; void has 999.
     ids = [*things, *stuff]
     converted = convert_variables(_heads([*ids, 999], [*[999] * first_id, *sorted(ids)]))
     class_ids = converted.weights[OUR_CLASS_HEAD].tolist()
@@ -168,15 +168,15 @@ def test_convert_variables__classes_by_name(first_id, things, stuff, spots):
     assert {name: ours[name] for name in spots} == spots
 
 
-@pytest.mark.parametrize('mark, backbone, stem', [
+@pytest.mark.parametrize('marker, backbone, stem', [
     ('encoder/_stem/_conv/kernel', 'DeepLab2ResNet', 64),
     ('encoder/_stem/_conv1_bn_act/_conv/kernel', 'AxialResNet', 128),
 ])
 @pytest.mark.parametrize('classes, stages', [(133, 4), (150, 4), (19, 5)])
-def test_default_config__is_that_of_the_encoder_and_the_data_set(mark, backbone, stem, classes, stages):
+def test_default_config__of_the_encoder_and_the_dataset(marker, backbone, stem, classes, stages):
     semantic_classes = classes if classes == 19 else classes + 1
-    converted = convert_variables(_heads(np.zeros(classes + 1), np.zeros(semantic_classes), mark))
-    model = converter.default_config(converted).model
+    converted = convert_variables(_heads(np.zeros(classes + 1), np.zeros(semantic_classes), marker))
+    model = default_config(converted, CONFIGS).model
     assert model.backbone == dict(type=backbone, with_stem=stages == 5)
     head = model.panoptic_head
     assert head.in_channels == [stem, 256, 512, 1024, 2048][-stages:]
@@ -185,31 +185,41 @@ def test_default_config__is_that_of_the_encoder_and_the_data_set(mark, backbone,
 
 
 @pytest.fixture
-def convert(tmp_path, monkeypatch, capsys):
-    """Runs the command line on variables, or on a file; its text, and what it should have written."""
+def target(tmp_path):
+    return tmp_path / 'new' / 'ours.pth'
 
-    def run(variables, *arguments, name='theirs.npz'):
-        source, target = tmp_path / name, tmp_path / 'new' / 'ours.pth'
+
+@pytest.fixture
+def convert(tmp_path, target):
+    """Convert variables, or the bytes of a file; returns the checkpoint that was written."""
+
+    def run(variables, config=None, name='theirs.npz'):
         if isinstance(variables, bytes):
-            source.write_bytes(variables)
+            (tmp_path / name).write_bytes(variables)
         elif variables is not None:
-            np.savez(source, **variables)
-        monkeypatch.setattr(
-            'sys.argv',
-            ['deeplab2_to_remax_mm.py',
-             str(source), str(target), *map(str, arguments)])
-        try:
-            converter.main()
-        except SystemExit as error:
-            return str(error), target
-        return capsys.readouterr().out, target
+            np.savez(tmp_path / name, **variables)
+        convert_deeplab2(tmp_path / name, target, CONFIGS, config)
+        return torch.load(target, weights_only=True)
 
     return run
 
 
 @pytest.fixture
-def small(tmp_path):
-    """Variables as a checkpoint holds them, beside what is no weight, and the config that they fit."""
+def refuse(convert, target):
+    """Convert something that is refused; returns the message. Nothing is written."""
+
+    def run(*arguments, **options):
+        with pytest.raises((ValueError, FileNotFoundError)) as caught:
+            convert(*arguments, **options)
+        assert not target.parent.exists()
+        return str(caught.value)
+
+    return run
+
+
+@pytest.fixture
+def small():
+    """Variables of a checkpoint, including some that are no weights, and the config that they fit."""
     variables = {
         f'{name}{SUFFIX}': array
         for name, array in numbered(kmax_deeplab(resnet('max_s', SMALL.base), 133, SMALL)).items()
@@ -218,22 +228,19 @@ def small(tmp_path):
     for name in (slot, 'optimizer/iter', 'backbone_optimizer/iter', 'global_step', 'save_counter'):
         variables[f'{name}{SUFFIX}'] = np.zeros((), np.int64)
     variables['_CHECKPOINTABLE_OBJECT_GRAPH'] = np.array(b'\x08\x01')
-    config = tmp_path / 'small.py'
-    _small_config(133).dump(config)
-    return variables, config
+    return variables, _small_config(133)
 
 
-def test_main__converts_an_archive(convert, small):
+def test_convert_deeplab2__archive(convert, small):
     variables, config = small
-    text, target = convert(variables, '--config', config)
-    assert text == f'Wrote 1685 weights for 133 classes to {target}\n'
-    checkpoint = torch.load(target, weights_only=True)
+    checkpoint = convert(variables, config)
+    assert len(checkpoint['state_dict']) == 1685
     assert checkpoint['meta']['source'] == 'theirs.npz' and 'AxialResNet' in checkpoint['meta']['cfg']
     assert len(checkpoint['meta']['dataset_meta']['classes']) == 133
-    converter.MODELS.build(Config.fromfile(config).model).load_state_dict(checkpoint['state_dict'])
+    MODELS.build(config.model).load_state_dict(checkpoint['state_dict'])
 
 
-def test_main__reads_a_checkpoint_with_tensorflow(convert, small, tmp_path, monkeypatch):
+def test_read_variables__checkpoint_with_tensorflow(convert, small, tmp_path, monkeypatch):
     variables, config = small
     opened = []
 
@@ -249,19 +256,19 @@ def test_main__reads_a_checkpoint_with_tensorflow(convert, small, tmp_path, monk
     monkeypatch.setitem(sys.modules, 'tensorflow',
                         SimpleNamespace(train=SimpleNamespace(load_checkpoint=load_checkpoint)))
     (tmp_path / 'ckpt-7.index').touch()
-    text, _ = convert(None, '--config', config, name='ckpt-7')
-    assert text.startswith('Wrote 1685 weights') and opened == [str(tmp_path / 'ckpt-7')]
+    assert len(convert(None, config, name='ckpt-7')['state_dict']) == 1685
+    assert opened == [str(tmp_path / 'ckpt-7')]
 
 
-def test_main__says_how_to_do_without_tensorflow(convert, tmp_path, monkeypatch):
+def test_read_variables__without_tensorflow(refuse, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'tensorflow', None)
     (tmp_path / 'ckpt-7.index').touch()
-    text, target = convert(None, name='ckpt-7')
-    assert text.startswith('error: Expected TensorFlow to read') and 'pip install tensorflow-cpu' in text
-    assert '.npz' in text and '--help' in text and not target.exists()
+    text = refuse(None, name='ckpt-7')
+    assert text.startswith('Expected TensorFlow to read') and 'pip install tensorflow-cpu' in text
+    assert '.npz' in text and '--help' in text
 
 
-def test_main__lists_what_does_not_fit(convert, small):
+def test_fit_weights__lists_what_does_not_fit(refuse, small):
     variables, config = small
     for name in [name for name in variables if name.startswith('encoder/_stage5/_block3/_conv3_bn/')]:
         del variables[name]
@@ -270,13 +277,12 @@ def test_main__lists_what_does_not_fit(convert, small):
     variables[kernel] = variables[kernel][..., :32]
     variables[f'pixel_space_head/final_conv/kernel{SUFFIX}'] = np.zeros((32, 16, 1), np.float32)
 
-    text, target = convert(variables, '--config', config)
-    assert text.startswith('error: Expected the weights in') and 'theirs.npz' in text
+    text = refuse(variables, config)
+    assert text.startswith('Expected the weights in') and 'theirs.npz' in text
     assert '5 are missing:\n  backbone.stages.3.2.expand.conv.weight\n' in text
     assert '1 are unexpected:\n  encoder/_memory_feature;' in text
     assert 'backbone.stem.1.conv.weight (32, 64, 3, 3) instead of (64, 64, 3, 3)' in text
     assert 'pixel_embedding.conv.weight (1, 16, 32) instead of (16, 32, 1, 1)' in text
-    assert not target.parent.exists()
 
 
 @pytest.mark.parametrize('change, message', [
@@ -288,61 +294,49 @@ def test_main__lists_what_does_not_fit(convert, small):
     (dict(add={CLASS_HEAD + SUFFIX: np.zeros(134)}), f'weight once, but {CLASS_HEAD}{SUFFIX} is a second'),
     (dict(add=dict(extra=np.array(['text']))), 'but 1 of 4 variables are not, such as: extra'),
 ], ids=['no kMaX', 'classes', 'semantic classes', 'encoder', 'twice', 'text'])  # yapf: disable
-def test_main__refuses_other_variables(convert, change, message):
+def test_convert_variables__other_variables(refuse, change, message):
     variables = {**_heads(np.zeros(134), np.zeros(134)), **change.get('add', {})}
     variables.pop(change.get('drop'), None)
-    text, target = convert(variables)
-    assert text.startswith('error: Expected') and message in text
-    assert not target.exists()
+    text = refuse(variables)
+    assert text.startswith('Expected') and message in text
 
 
 @pytest.mark.parametrize('name, found', [('kmax_r50_8xb8-150k_coco-1281', 'ResNet'),
                                          ('kmax_max-s_8xb8-150k_coco-1281', 'AxialResNet')])
-def test_build_model__refuses_another_backbone(name, found):
-    # By names and shapes the weights would fit the usual ResNet-50.
+def test_build_model__another_backbone(name, found):
+    # The weights have the names and shapes of the usual ResNet-50.
     converted = convert_variables(_heads(np.zeros(134), np.zeros(134)))
     wanted = f"DeepLab2ResNet, which is deeplab2's ResNet-50, but the config .*{name}.py has {found}$"
     with pytest.raises(ValueError, match=wanted):
-        converter.build_model(Config.fromfile(KMAX / f'{name}.py'), converted)
+        build_model(Config.fromfile(KMAX / f'{name}.py'), converted.encoder)
 
 
-def test_build_model__refuses_a_config_without_model():
+def test_build_model__config_without_model():
     converted = convert_variables(_heads(np.zeros(134), np.zeros(134)))
     with pytest.raises(ValueError, match='Expected `model` in the config'):
-        converter.build_model(Config.fromfile(REPOSITORY / 'configs/_base_/default_runtime.py'), converted)
+        build_model(Config.fromfile(CONFIGS / '_base_' / 'default_runtime.py'), converted.encoder)
 
 
 @pytest.mark.parametrize('content, name', [
     (b'', 'theirs.npz'),
-    (b'PK\x03\x04 and no more', 'theirs.npz'),
+    (b'PK\x03\x04 incomplete', 'theirs.npz'),
     (None, 'theirs.npz'),
     (None, 'ckpt-7'),
 ])
-def test_main__refuses_damaged_files(convert, content, name):
-    text, target = convert(content, name=name)
-    assert text.startswith('error: Expected') and name in text
-    assert not target.exists()
+def test_read_variables__damaged_files(refuse, content, name):
+    text = refuse(content, name=name)
+    assert text.startswith('Expected') and name in text
 
 
-class _Mischief:
+class _CodeRunner:
 
     def __reduce__(self):
-        return exec, ("open('mischief', 'w')", )
+        return exec, ("open('executed', 'w')", )
 
 
 def test_read_variables__runs_no_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    np.savez(tmp_path / 'a.npz', extra=np.array([_Mischief()], dtype=object))
+    np.savez(tmp_path / 'a.npz', extra=np.array([_CodeRunner()], dtype=object))
     with pytest.raises(ValueError, match='cannot be read'):
-        converter.read_variables(tmp_path / 'a.npz')
-    assert not (tmp_path / 'mischief').exists()
-
-
-def test_main__overwrites_only_when_told(convert, small, tmp_path):
-    variables, config = small
-    (tmp_path / 'new').mkdir()
-    (tmp_path / 'new' / 'ours.pth').write_text('precious')
-    text, target = convert(variables, '--config', config)
-    assert '--force overwrites it' in text and target.read_text() == 'precious'
-    assert convert(variables, '--config', config, '--force')[0].startswith('Wrote')
-    assert [path.name for path in target.parent.iterdir()] == ['ours.pth']
+        read_variables(tmp_path / 'a.npz')
+    assert not (tmp_path / 'executed').exists()
