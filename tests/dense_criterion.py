@@ -4,7 +4,7 @@ It is slow and large, but each line is a formula. Segments may overlap, as in th
 whose numbers it reproduces (``tests/models/losses/test_dense_criterion.py``).
 """
 from types import SimpleNamespace
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -216,9 +216,3 @@ class DenseCriterion(nn.Module):
         void = slots.void[:, ::stride, ::stride]
         return settings.sampler(
             SimpleNamespace(owner=void, void=void, inverse_area=inverse_area[:, ::stride, ::stride]))
-
-
-def relative_differences(found: Dict[str, Tensor], expected: Dict[str, Tensor]) -> List[float]:
-    """Of each loss, by name."""
-    assert found.keys() == expected.keys()
-    return [abs(found[name].item() / expected[name].item() - 1) for name in expected]
