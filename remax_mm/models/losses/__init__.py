@@ -1,5 +1,6 @@
+from .binary_cross_entropy import sum_binary_cross_entropy
 from .instance_discrimination_loss import InstanceDiscriminationLoss, pixel_contrast
-from .mask_id_loss import SigmoidMaskIDLoss, SoftmaxMaskIDLoss, sum_binary_cross_entropy
+from .mask_id_loss import SigmoidMaskIDLoss, SoftmaxMaskIDLoss
 from .mean_embedding_discrimination_loss import MeanEmbeddingDiscriminationLoss, mean_embedding_contrast
 from .panoptic_criterion import PanopticCriterion
 from .pixel_sampling import PixelSampler, mean_over_nonzero, sample_pixels

@@ -1,13 +1,12 @@
 """Mask-ID losses: per-pixel classification of the mask slot that a pixel belongs to."""
-from typing import Any, Optional, Tuple
+from typing import Optional
 
 import torch
-import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from remax_mm.structures import MaskPrediction, SlotTargets
+from .binary_cross_entropy import sum_binary_cross_entropy
 from .pixel_sampling import mean_over_nonzero
 from .softmax_sums import SoftmaxSums, owning_slot, softmax_sums
 
@@ -69,43 +68,10 @@ class SigmoidMaskIDLoss(nn.Module):
             weights = (targets.mask_weights > 0).to(weights)
         elif self.slot_reduction == 'mean':
             weights /= weights.shape[1]
-        loss = sum_binary_cross_entropy(prediction.supervised_mask_logits, owning_slot(targets), weights)
+        logits = prediction.supervised_mask_logits.flatten(2)
+        loss = sum_binary_cross_entropy(logits, owning_slot(targets).flatten(1), weights)  # (B, h * w)
 
         # Mean over the pixels of each image that are not void, 0 if there are none, then over the images
-        num_pixels = (~targets.void).flatten(1).sum(dim=1).clamp(min=1)
-        per_image = loss.masked_fill(targets.void, 0).flatten(1).sum(dim=1) / num_pixels
+        void = targets.void.flatten(1)
+        per_image = loss.masked_fill(void, 0).sum(dim=1) / (~void).sum(dim=1).clamp(min=1)
         return self.loss_weight * per_image.mean()
-
-
-def sum_binary_cross_entropy(mask_logits: Tensor, owner: Tensor, weights: Tensor) -> Tensor:
-    """Binary cross entropy of all slots at each pixel, whose target is 1 for the owner and 0 for the others.
-
-    Args:
-        mask_logits: (B, N, h, w).
-        owner: (B, h, w) int64 in [0, N).
-        weights: (B, N), factors on the slots in the sum; without gradient.
-
-    Returns:
-        (B, h, w).
-    """
-    return _SumBinaryCrossEntropy.apply(mask_logits.flatten(2), owner.flatten(1), weights).view_as(owner)
-
-
-class _SumBinaryCrossEntropy(torch.autograd.Function):
-    """For logits (B, N, P), owners (B, P) and weights (B, N)."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, owner: Tensor, weights: Tensor) -> Tensor:
-        # softplus(z), but softplus(-z) for the owner; softplus(z) - z would be a difference of large numbers.
-        owner, weights = owner.unsqueeze(1), weights.unsqueeze(1)
-        losses = F.softplus(logits).scatter_(1, owner, F.softplus(-logits.gather(1, owner)))
-        ctx.save_for_backward(logits, owner, weights)
-        return torch.bmm(weights, losses).squeeze(1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tuple[Tensor, None, None]:
-        logits, owner, weights = ctx.saved_tensors
-        probability = logits.sigmoid()
-        difference = probability.scatter_(1, owner, probability.gather(1, owner) - 1)
-        return difference.mul_(grad.unsqueeze(1)).mul_(weights.transpose(1, 2)), None, None

@@ -345,6 +345,20 @@ def test_forward__gradient(num_segments):
                                     inputs)
 
 
+def test_forward__one_copy_to_the_host(no_host_copies):
+    predictions, targets = _stages(), random_targets(size=9)
+    predictions[0] = predictions[0]._replace(
+        relaxed_mask_logits=3 * predictions[0].mask_logits, sem_logits=torch.randn(2, 4, 3, 3).double())
+    criterion = _criterion(
+        loss_mask_id=dict(type='SigmoidMaskIDLoss'),
+        loss_insdis=dict(type='InstanceDiscriminationLoss', num_samples=20),
+        loss_sem=dict(type='SemanticLoss', num_samples=20),
+        loss_stage_sem=dict(type='BinarySemanticLoss'),
+        reclass=dict(type='ReClass')).train()
+    with no_host_copies(allowed=1):
+        criterion(predictions, targets, torch.randn(2, 4, 5, 5))
+
+
 def test_forward__wrong_inputs():
     predictions, targets = _stages(), random_targets(size=9)
     sem_logits = torch.randn(2, 4, 9, 9)

@@ -5,7 +5,8 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.models.task_modules import build_panoptic_targets, targets_from_samples
+from remax_mm.models.task_modules import (build_panoptic_targets, note_largest_values,
+                                          targets_from_samples)
 
 
 def _sample(segment_map, labels, is_thing, dtype=torch.uint8):
@@ -143,6 +144,24 @@ def test_build_panoptic_targets__logs_dropped_segments_once(monkeypatch):
     assert targets.void[0].tolist() == [[True, False, False, False, False, False]]
     assert len(messages) == 1 and '2 mask slots' in messages[0]
     targets_from_samples._warn_of_dropped_segments.cache_clear()
+
+
+@pytest.mark.parametrize('num_slots', [None, 3])
+def test_build_panoptic_targets__no_copy_to_the_host(num_slots, no_host_copies):
+    samples = _random_batch(0)
+    for sample in samples:
+        note_largest_values(sample)
+    with no_host_copies(allowed=0):
+        build_panoptic_targets(samples, 7, (17, 33), num_slots)
+
+
+def test_note_largest_values__are_what_is_checked():
+    sample = _sample([[1, 2]], [3, 5], [True, True])
+    note_largest_values(sample)
+    assert sample.gt_largest == (2, 5)
+    sample.set_metainfo(dict(gt_largest=(3, 5)))
+    with pytest.raises(ValueError, match='some/image.jpg, but got 3'):
+        build_panoptic_targets([sample], 6, (1, 2))
 
 
 def test_build_panoptic_targets__errors():
