@@ -1,8 +1,9 @@
 """Shared fixtures."""
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict
+from typing import Any, Callable, ContextManager, Dict, Iterator, List
 
 import pytest
 import torch
@@ -36,6 +37,28 @@ def release(reference_dir: Path) -> Callable[[str], Dict[str, torch.Tensor]]:
         }
 
     return zeros
+
+
+@pytest.fixture
+def no_host_copies(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], ContextManager[None]]:
+    """A context in which nothing waits for a device, except for a number of calls of ``Tensor.cpu``."""
+
+    @contextmanager
+    def forbid(allowed: int) -> Iterator[None]:
+        copies: List[torch.Size] = []
+        to_cpu = torch.Tensor.cpu
+
+        def forbidden(*args: Any, **kwargs: Any) -> None:
+            raise AssertionError('waits for the device')
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, 'cpu', lambda self: copies.append(self.shape) or to_cpu(self))
+            for name in ('item', 'tolist', 'nonzero', 'bincount', '__bool__', '__int__', '__float__'):
+                patch.setattr(torch.Tensor, name, forbidden)
+            yield
+        assert len(copies) == allowed
+
+    return forbid
 
 
 @pytest.fixture(scope='session')

@@ -28,9 +28,9 @@ def worked_example(dtype: torch.dtype = torch.float64) -> WorkedExample:
         mask_logits=torch.tensor(by_pixel, dtype=dtype).T.reshape(1, 3, 2, 3),
         pixel_feature=torch.tensor(features, dtype=dtype).T.reshape(1, 2, 2, 3))
     targets = PanopticTargets(
-        masks=torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0]], dtype=dtype).reshape(1, 2, 2, 3),
+        owner=torch.tensor([0, 0, 1, 1, 1, 2]).reshape(1, 2, 3),
         labels=torch.tensor([[0, 1]]),
-        void=torch.tensor([0, 0, 0, 0, 0, 1]).bool().reshape(1, 2, 3),
+        area=torch.tensor([[2, 3]]),
         sem_seg=torch.tensor([0, 0, 1, 1, 1, 2]).reshape(1, 2, 3))
     matches = PQSimilarityAssigner().assign(prediction, targets)
     return WorkedExample(prediction, targets, assign_targets_to_slots(prediction, targets, matches))
@@ -39,20 +39,26 @@ def worked_example(dtype: torch.dtype = torch.float64) -> WorkedExample:
 def random_targets(num_images: int = 2,
                    num_segments: int = 3,
                    size: int = 5,
-                   num_classes: int = 4,
-                   overlap: bool = False,
-                   dtype: torch.dtype = torch.float64) -> PanopticTargets:
+                   num_classes: int = 4) -> PanopticTargets:
     """Segments of random pixels; on average, one of ``num_segments + 1`` pixels is void."""
     owner = torch.randint(0, num_segments + 1, (num_images, size, size))
-    owner.view(num_images, -1)[:, :num_segments] = torch.arange(1, num_segments + 1)  # no segment is empty
-    numbers = torch.arange(1, num_segments + 1).view(-1, 1, 1)
-    masks = owner[:, None] == numbers
-    if overlap:
-        masks |= (torch.rand(masks.shape) < 0.3) & (owner > 0)[:, None]
-    labels = torch.randint(0, num_classes, (num_images, num_segments))
-    with_void = torch.cat([torch.full((num_images, 1), num_classes), labels], dim=1)
+    owner.view(num_images, -1)[:, :num_segments] = torch.arange(num_segments)  # no segment is empty
+    return targets_of(owner, torch.randint(0, num_classes, (num_images, num_segments)), num_classes)
+
+
+def targets_of(owner: torch.Tensor, labels: torch.Tensor, num_classes: int) -> PanopticTargets:
+    """Targets with the areas and classes of a map (B, h, w) and labels (B, M); label K for padding."""
+    num_segments = labels.shape[1]
+    area = torch.stack([(owner == segment).sum((1, 2)) for segment in range(num_segments + 1)], dim=1)
+    with_void = torch.cat([labels, labels.new_full((len(labels), 1), num_classes)], dim=1)
     sem_seg = with_void.gather(1, owner.flatten(1)).view_as(owner)
-    return PanopticTargets(masks.to(dtype), labels, owner == 0, sem_seg)
+    return PanopticTargets(owner, labels, area[:, :-1], sem_seg)
+
+
+def void_targets(num_images: int = 2, size: int = 5, num_classes: int = 4) -> PanopticTargets:
+    """One row of padding, and void pixels only."""
+    owner = torch.zeros(num_images, size, size, dtype=torch.int64)
+    return targets_of(owner + 1, torch.full((num_images, 1), num_classes), num_classes)
 
 
 def random_prediction(num_images: int = 2,

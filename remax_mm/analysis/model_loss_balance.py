@@ -2,9 +2,10 @@
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmdet.models.dense_heads import MaskFormerHead
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from remax_mm.models.heads import RelaxationMixin
 from remax_mm.models.heads.remax_mask2former_head import nearest_masks
+from remax_mm.models.layers import resize_to
 from remax_mm.models.losses import SigmoidMaskIDLoss, SoftmaxMaskIDLoss
 from remax_mm.structures import MaskPrediction, SlotTargets
 from .loss_balance import LossParts, split_sigmoid_cross_entropy, split_softmax_cross_entropy
@@ -30,16 +32,18 @@ def split_mask_id_loss(loss: nn.Module, mask_logits: Tensor, targets: SlotTarget
 
     Args:
         loss: A mask-ID loss of this package.
-        mask_logits: (B, N, h, w), relaxed or not.
-        targets: Targets at the resolution of the logits.
+        mask_logits: (B, N, h, w) at any resolution, relaxed or not.
+        targets: Targets at the resolution of the loss.
     """
+    mask_logits = resize_to(mask_logits, targets.owner.shape[-2:])
+    masks = F.one_hot(targets.owner, mask_logits.shape[1] + 1)[..., :-1].movedim(-1, 1)
     if isinstance(loss, SoftmaxMaskIDLoss):
-        return split_softmax_cross_entropy(mask_logits, targets.masks, targets.void)
+        return split_softmax_cross_entropy(mask_logits, masks, targets.void)
     if loss.slot_reduction == 'matched':
         # Unmatched slots do not count in the loss. Their targets are 0, so a large negative logit has loss 0.
         unmatched = (targets.mask_weights == 0)[:, :, None, None]
         mask_logits = mask_logits.double().masked_fill(unmatched, -1e4)
-    parts = split_sigmoid_cross_entropy(mask_logits, targets.masks, targets.void)
+    parts = split_sigmoid_cross_entropy(mask_logits, masks, targets.void)
     scale = 1 / mask_logits.shape[1] if loss.slot_reduction == 'mean' else 1
     return LossParts(*(part * scale for part in parts))
 
@@ -79,9 +83,11 @@ def collect_loss_balance(model: BaseDetector, batches: Iterable[dict]) -> Output
     loss = find_mask_id_loss(model)
     seen: List[Outputs] = []
 
-    def keep(_loss: nn.Module, inputs: Tuple[MaskPrediction, SlotTargets], _output: Tensor) -> None:
+    def keep(_loss: nn.Module, inputs: Tuple[Any, ...], _output: Tensor) -> None:
+        prediction, targets = inputs[:2]
         num_outputs = sum('.' not in name for name in seen[-1])
-        seen[-1].update(_split_output(loss, *inputs, name=f'd{num_outputs - 1}' if num_outputs else 'final'))
+        name = f'd{num_outputs - 1}' if num_outputs else 'final'
+        seen[-1].update(_split_output(loss, prediction, targets, name))
 
     handle = loss.register_forward_hook(keep)
     try:

@@ -1,4 +1,4 @@
-"""Memory of the targets of an image: our masks at stride 4, and MMDetection's ``preprocess_panoptic_gt``.
+"""Memory of the targets of an image: our index map at stride 4, and MMDetection's ``preprocess_panoptic_gt``.
 
 The image is a crop with 40 things and 20 stuff segments. Each side runs in its own process, which has the
 ground truth as the pipeline packs it. The result is how much the peak resident set size of the process grows

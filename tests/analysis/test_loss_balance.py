@@ -8,6 +8,7 @@ from torch import Tensor
 
 from remax_mm.analysis.loss_balance import (LossParts, format_loss_balance, split_sigmoid_cross_entropy,
                                             split_softmax_cross_entropy, summarize_loss_balance)
+from tests.dense_criterion import masks_of
 from tests.worked_example import random_prediction, random_slot_targets, random_targets
 
 
@@ -31,9 +32,14 @@ def _reference_parts(logits: Tensor, masks: Tensor, void: Tensor, softmax: bool)
     return parts
 
 
-def _random_case(overlap: bool = False):
+def _random_case(shared: bool = False) -> tuple:
+    """Mask logits, masks of the slots, in [0, 1] if slots share pixels, and void."""
     prediction = random_prediction()
-    return prediction.mask_logits, random_slot_targets(prediction, random_targets(overlap=overlap))
+    targets = random_slot_targets(prediction, random_targets())
+    masks = masks_of(targets.owner, 6, torch.float64)
+    if shared:
+        masks = torch.rand_like(masks).softmax(1) * ~targets.void[:, None]
+    return prediction.mask_logits, masks, targets.void
 
 
 def _split(softmax: bool):
@@ -41,11 +47,10 @@ def _split(softmax: bool):
 
 
 @pytest.mark.parametrize('softmax', [False, True])
-@pytest.mark.parametrize('overlap', [False, True])
-def test_split_cross_entropy__loops(softmax, overlap):
-    logits, targets = _random_case(overlap)
-    parts = _split(softmax)(logits, targets.masks, targets.void)
-    expected = _reference_parts(logits, targets.masks, targets.void, softmax)
+@pytest.mark.parametrize('shared', [False, True])
+def test_split_cross_entropy__loops(softmax, shared):
+    inputs = _random_case(shared)
+    parts, expected = _split(softmax)(*inputs), _reference_parts(*inputs, softmax)
     torch.testing.assert_close(
         torch.stack(parts, 1), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
 
@@ -76,11 +81,11 @@ def test_split_cross_entropy__zero_logits(num_slots):
 
 @pytest.mark.parametrize('softmax', [False, True])
 def test_split_cross_entropy__void_and_order_of_slots(softmax):
-    logits, targets = _random_case()
-    expected = _split(softmax)(logits, targets.masks, targets.void)
-    noise = 100 * torch.randn_like(logits) * targets.void[:, None]
+    logits, masks, void = _random_case()
+    expected = _split(softmax)(logits, masks, void)
+    noise = 100 * torch.randn_like(logits) * void[:, None]
     order = torch.randperm(logits.shape[1])
-    actual = _split(softmax)((logits + noise)[:, order], targets.masks[:, order], targets.void)
+    actual = _split(softmax)((logits + noise)[:, order], masks[:, order], void)
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=0)
 
 

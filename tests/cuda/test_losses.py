@@ -56,7 +56,7 @@ def _draw_inputs(relaxed: bool, dtype: torch.dtype) -> Inputs:
         predictions[0] = predictions[0]._replace(
             relaxed_mask_logits=3 * predictions[0].mask_logits,
             sem_logits=torch.randn(2, NUM_CLASSES, *size, dtype=dtype))
-    targets = random_targets(size=SIZES[-1], overlap=True, dtype=dtype)
+    targets = random_targets(size=SIZES[-1])
     return Inputs(predictions, targets, torch.randn(2, NUM_CLASSES, 5, 5, dtype=dtype))
 
 

@@ -16,8 +16,7 @@ THINGS, STUFF = 40, 20  # segments of the image, each of a class of its own
 
 
 def test_build_panoptic_targets__peak_memory(device):
-    """Of one image. The masks are compared as bool, then returned as float32. Besides, there are a copy of
-    the index map at full size and at most four int64 maps at mask size, and no other array per segment."""
+    """Of one image: at most four int64 maps at mask size, and no mask per segment."""
     rows, columns = torch.arange(SIDE)[:, None], torch.arange(SIDE)
     segment_map = (rows * 10 // SIDE * 6 + columns * 6 // SIDE + 1).to(torch.uint8)
     labels = torch.arange(THINGS + STUFF)
@@ -26,13 +25,11 @@ def test_build_panoptic_targets__peak_memory(device):
         gt_segments=InstanceData(labels=labels, is_thing=labels < THINGS)).to(device)
 
     def build():
-        return build_panoptic_targets([sample], THINGS + STUFF, stride=STRIDE)
+        return build_panoptic_targets([sample], THINGS + STUFF, [(SIDE - 1) // STRIDE + 1] * 2)
 
     pixels = ((SIDE - 1) // STRIDE + 1)**2
-    float_masks, bool_masks = 4 * (THINGS + STUFF) * pixels, (THINGS + STUFF) * pixels
-    assert build().masks.nbytes == float_masks
-    index_maps = SIDE**2 + 4 * 8 * pixels
-    assert float_masks < peak_memory(build) <= float_masks + bool_masks + index_maps
+    assert build().owner.nbytes == 8 * pixels
+    assert 2 * 8 * pixels < peak_memory(build) <= 4 * 8 * pixels
 
 
 @pytest.mark.parametrize('head', HEADS)

@@ -50,3 +50,15 @@ def test_benchmark_targets__numbers(tmp_path, capsys):
     memory = json.loads((tmp_path / 'memory.json').read_text())
     ratio = memory['mmdet']['targets'] / memory['ours']['targets']
     assert f'MMDetection takes {ratio:.1f} times as much for the targets' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_benchmark_training__criterion(tmp_path, capsys):
+    _run('benchmark_training', '--what', 'criterion', '--commit', 'HEAD', '--methods', 'kmax', '--segments',
+         2, 3, '--crop', 65, '--num-slots', 8, '--rounds', 1, '--out', tmp_path / 'cost.json')
+    printed = capsys.readouterr().out
+    assert '| kmax, 2 segments | criterion |' in printed and '| kmax, 3 segments | loss_insdis |' in printed
+    cost = json.loads((tmp_path / 'cost.json').read_text())
+    assert list(cost) == ['kmax, 2 segments', 'kmax, 3 segments']
+    with pytest.raises(SystemExit, match="Expected a commit .*, but got 'no-such-commit'"):
+        _run('benchmark_training', '--commit', 'no-such-commit')

@@ -1,4 +1,4 @@
-"""Compare the memory of an image's targets with MMDetection's: masks at stride 4, `preprocess_panoptic_gt`.
+"""Memory of the targets of an image, an index map, relative to MMDetection's `preprocess_panoptic_gt`.
 
     python tools/analysis_tools/benchmark_targets.py
 

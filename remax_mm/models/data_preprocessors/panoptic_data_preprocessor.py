@@ -8,6 +8,7 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from remax_mm.structures import VOID_SEGMENT
+from ..task_modules import note_largest_values
 
 STRIDE = 32
 """The coarsest stride. Features are aligned at the corners, so sizes are multiples of it plus 1."""
@@ -62,6 +63,9 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
             training: Whether segment maps are padded too.
         """
         height, width = self._padded_size(data)
+        for sample in data.get('data_samples') or ():
+            if training and 'gt_panoptic_seg' in sample:
+                note_largest_values(sample)  # before the sample is moved to the device
         data = super().forward(data, training)
         inputs, data_samples = data['inputs'], data['data_samples']
         data['inputs'] = F.pad(inputs, (0, width - inputs.shape[-1], 0, height - inputs.shape[-2]))

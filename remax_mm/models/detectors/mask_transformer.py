@@ -7,7 +7,7 @@ from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
 from torch import Tensor
 
-from .finite_losses import check_finite_losses, image_names
+from .finite_losses import FiniteLossCheck, image_names
 
 
 @MODELS.register_module()
@@ -44,19 +44,31 @@ class MaskTransformer(MaskFormer):
                                  f'{expected}, but got {panoptic_fusion_head[key]}')
         super().__init__(backbone, neck, panoptic_head, panoptic_fusion_head, train_cfg, test_cfg,
                          data_preprocessor, init_cfg)
+        self.finite_losses = FiniteLossCheck()
+
+    def train(self, mode: bool = True) -> 'MaskTransformer':
+        """Set training or eval mode; before eval mode, check the losses of the last batch.
+
+        Raises:
+            FloatingPointError: a loss of the last batch is not finite.
+        """
+        if not mode:
+            self.finite_losses.finish()
+        return super().train(mode)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of a batch, already weighted.
 
         Raises:
             FloatingPointError: a loss, or a prediction that it is computed from, is not finite; names the
-                terms and the images.
+                terms and the images. A loss on a GPU is checked when the next batch comes.
         """
+        self.finite_losses.finish()
         try:
             losses = super().loss(batch_inputs, batch_data_samples)
         except FloatingPointError as error:
             raise FloatingPointError(f'{error}, on the images {image_names(batch_data_samples)}') from error
-        check_finite_losses(losses, batch_data_samples)
+        self.finite_losses.add(losses, batch_data_samples)
         return losses
 
     def add_pred_to_datasample(self, data_samples: SampleList, results_list: List[dict]) -> SampleList:

@@ -4,6 +4,7 @@ from .conv_norm_act import (KMAX_ACT, KMAX_NORM, MAX_ACT, ActConfig, ConvNormAct
 from .dual_path_attention import DualPathLayer
 from .layer_norm import LayerNorm2d
 from .mask_predictor import MaskPredictor
+from .owner_sums import sum_by_owner
 from .residual_blocks import EXPANSION, AxialBlock, BasicBlock, BottleneckBlock
 from .resize import find_stride, resize_to
 
@@ -11,5 +12,5 @@ __all__ = [
     'ActConfig', 'AxialBlock', 'BasicBlock', 'BottleneckBlock', 'ConvNormAct', 'DepthwiseSeparableConv',
     'DualPathLayer', 'EXPANSION', 'KMAX_ACT', 'KMAX_NORM', 'LayerNorm2d', 'MAX_ACT', 'MaskPredictor',
     'NormConfig', 'attend', 'build_norm', 'build_projection', 'find_stride', 'fit_norm', 'resize_to',
-    'truncated_normal_'
+    'sum_by_owner', 'truncated_normal_'
 ]

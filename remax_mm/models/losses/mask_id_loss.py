@@ -1,10 +1,14 @@
 """Mask-ID losses: per-pixel classification of the mask slot that a pixel belongs to."""
-import torch.nn.functional as F
+from typing import Optional
+
+import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction, SlotTargets
+from .binary_cross_entropy import sum_binary_cross_entropy
 from .pixel_sampling import mean_over_nonzero
+from .softmax_sums import SoftmaxSums, owning_slot, softmax_sums
 
 SLOT_REDUCTIONS = ('sum', 'mean', 'matched')
 
@@ -16,16 +20,20 @@ class SoftmaxMaskIDLoss(nn.Module):
     Args:
         loss_weight: factor on the mean over the pixels that are not void.
     """
+    takes_softmax = True
 
     def __init__(self, loss_weight: float = 0.3) -> None:
         super().__init__()
         self.loss_weight = loss_weight
 
-    def forward(self, prediction: MaskPrediction, targets: SlotTargets) -> Tensor:
-        """Scalar from supervised mask logits (B, N, h, w)."""
-        logits = prediction.supervised_mask_logits
-        loss = F.cross_entropy(logits, targets.masks, reduction='none')  # (B, h, w)
-        return self.loss_weight * mean_over_nonzero(loss.masked_fill(targets.void, 0).flatten(1))
+    def forward(self,
+                prediction: MaskPrediction,
+                targets: SlotTargets,
+                softmax: Optional[SoftmaxSums] = None) -> Tensor:
+        """Scalar from supervised mask logits (B, N, h, w), or from what is known of their softmax."""
+        if softmax is None:
+            softmax = softmax_sums(prediction.supervised_mask_logits, targets)
+        return self.loss_weight * mean_over_nonzero(-softmax.log_owner.flatten(1))
 
 
 @MODELS.register_module()
@@ -43,6 +51,7 @@ class SigmoidMaskIDLoss(nn.Module):
     Raises:
         ValueError: unknown reduction.
     """
+    takes_softmax = False
 
     def __init__(self, loss_weight: float = 0.3, slot_reduction: str = 'sum') -> None:
         super().__init__()
@@ -54,13 +63,15 @@ class SigmoidMaskIDLoss(nn.Module):
 
     def forward(self, prediction: MaskPrediction, targets: SlotTargets) -> Tensor:
         """Scalar from supervised mask logits (B, N, h, w)."""
-        loss = F.binary_cross_entropy_with_logits(
-            prediction.supervised_mask_logits, targets.masks, reduction='none')  # (B, N, h, w)
+        weights = torch.ones_like(targets.mask_weights)
         if self.slot_reduction == 'matched':
-            loss = loss * (targets.mask_weights > 0)[:, :, None, None]
-        loss = loss.mean(dim=1) if self.slot_reduction == 'mean' else loss.sum(dim=1)  # (B, h, w)
+            weights = (targets.mask_weights > 0).to(weights)
+        elif self.slot_reduction == 'mean':
+            weights /= weights.shape[1]
+        logits = prediction.supervised_mask_logits.flatten(2)
+        loss = sum_binary_cross_entropy(logits, owning_slot(targets).flatten(1), weights)  # (B, h * w)
 
         # Mean over the pixels of each image that are not void, 0 if there are none, then over the images
-        num_pixels = (~targets.void).flatten(1).sum(dim=1).clamp(min=1)
-        per_image = loss.masked_fill(targets.void, 0).flatten(1).sum(dim=1) / num_pixels
+        void = targets.void.flatten(1)
+        per_image = loss.masked_fill(void, 0).sum(dim=1) / (~void).sum(dim=1).clamp(min=1)
         return self.loss_weight * per_image.mean()

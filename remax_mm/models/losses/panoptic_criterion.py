@@ -1,22 +1,26 @@
 """Training criterion: match segments to slots, relax the targets, compute the losses of every output."""
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from remax_mm.structures import MaskPrediction, PanopticTargets, SlotTargets, full_precision
 from ..layers import resize_to
 from ..task_modules import assign_targets_to_slots
+from .softmax_sums import softmax_sums
 
 
 @MODELS.register_module()
 class PanopticCriterion(nn.Module):
     """All losses of a mask transformer, computed from the outputs of its decoder.
 
-    Every output is resized to the resolution of the final output and gets the same losses, in float32.
-    Follows ``SetCriterion`` of bytedance/kmax-deeplab, kmax_deeplab/modeling/criterion.py.
+    Every output gets the same losses at the resolution of the final output, in float32. The mask losses get
+    supervised mask logits of that resolution; the other losses get features and logits of the output's own
+    resolution. Two mask losses with ``takes_softmax`` share one softmax over the slots. Follows
+    ``SetCriterion`` of bytedance/kmax-deeplab, kmax_deeplab/modeling/criterion.py.
 
     Args:
         assigner: config of the assigner, which matches segments with slots.
@@ -74,9 +78,9 @@ class PanopticCriterion(nn.Module):
             ValueError: the resolutions differ, or only one of semantic logits and their loss is given.
         """
         self._check_inputs(predictions, targets, sem_logits)
-        with torch.autocast(targets.masks.device.type, enabled=False):
+        with torch.autocast(targets.owner.device.type, enabled=False):
             # The final output; by default its matching is shared with the other outputs
-            final = _to_resolution(predictions[-1], targets.masks.shape[-2:])
+            final = _to_full_precision(predictions[-1])
             slot_targets = self._assign(final, targets)
             losses = self._panoptic_losses(final, slot_targets)
 
@@ -88,7 +92,7 @@ class PanopticCriterion(nn.Module):
 
             # The other outputs, one at a time
             for stage, prediction in enumerate(predictions[:-1]):
-                output = _to_resolution(prediction, targets.masks.shape[-2:])
+                output = _to_full_precision(prediction)
                 if not self.share_final_matching:
                     slot_targets = self._assign(output, targets)
                 stage_losses = self._panoptic_losses(output, slot_targets)
@@ -98,23 +102,39 @@ class PanopticCriterion(nn.Module):
         return losses
 
     def _assign(self, prediction: MaskPrediction, targets: PanopticTargets) -> SlotTargets:
-        return assign_targets_to_slots(prediction, targets, self.assigner.assign(prediction, targets))
+        with torch.no_grad():
+            mask_logits = resize_to(prediction.mask_logits, targets.owner.shape[-2:])
+        matches = self.assigner.assign(prediction._replace(mask_logits=mask_logits), targets)
+        return assign_targets_to_slots(prediction, targets, matches)
 
     def _panoptic_losses(self, prediction: MaskPrediction, targets: SlotTargets) -> Dict[str, Tensor]:
         if self.reclass is not None:
-            class_targets = self.reclass(targets.class_targets, prediction.mask_logits, targets.sem_seg)
+            with torch.no_grad():
+                mask_logits = resize_to(prediction.mask_logits, targets.owner.shape[-2:])
+                class_targets = self.reclass(targets.class_targets, mask_logits, targets.sem_seg)
             targets = targets._replace(class_targets=class_targets)
+
+        # The resized masks take many times the memory of the output's own masks, so they are not kept but
+        # computed again for the backward pass.
+        loss_mask_id, loss_dice = checkpoint(self._mask_losses, prediction, targets, use_reentrant=False)
         losses = dict(
-            loss_cls=self.loss_cls(prediction, targets),
-            loss_mask_id=self.loss_mask_id(prediction, targets),
-            loss_dice=self.loss_dice(prediction, targets))
+            loss_cls=self.loss_cls(prediction, targets), loss_mask_id=loss_mask_id, loss_dice=loss_dice)
         if self.loss_insdis is not None:
             losses['loss_insdis'] = self.loss_insdis(prediction, targets)
         return losses
 
+    def _mask_losses(self, prediction: MaskPrediction, targets: SlotTargets) -> Tuple[Tensor, Tensor]:
+        """Mask-ID loss and Dice loss of a prediction of any resolution."""
+        mask_logits = resize_to(prediction.supervised_mask_logits, targets.owner.shape[-2:])
+        supervised = 'mask_logits' if prediction.relaxed_mask_logits is None else 'relaxed_mask_logits'
+        inputs: Tuple[Any, ...] = (prediction._replace(**{supervised: mask_logits}), targets)
+        if all(getattr(loss, 'takes_softmax', False) for loss in (self.loss_mask_id, self.loss_dice)):
+            inputs += (softmax_sums(mask_logits, targets), )
+        return self.loss_mask_id(*inputs), self.loss_dice(*inputs)
+
     def _check_inputs(self, predictions: Sequence[MaskPrediction], targets: PanopticTargets,
                       sem_logits: Optional[Tensor]) -> None:
-        final_size, target_size = predictions[-1].mask_logits.shape[-2:], targets.masks.shape[-2:]
+        final_size, target_size = predictions[-1].mask_logits.shape[-2:], targets.owner.shape[-2:]
         if final_size != target_size:
             raise ValueError('Expected the targets at the resolution of the final masks, '
                              f'{tuple(final_size)}, but got {tuple(target_size)}')
@@ -134,16 +154,6 @@ def _build_optional(config: Optional[ConfigDict]) -> Any:
     return None if config is None else MODELS.build(config)
 
 
-def _to_resolution(prediction: MaskPrediction, size: Sequence[int]) -> MaskPrediction:
-    """Resize masks and pixel feature to ``size`` and convert all parts to at least float32.
-
-    Class and semantic logits keep their size. The resized feature is not normalized again, so that it may be
-    shorter than 1 (as in the reference).
-    """
-    relaxed, sem_logits = prediction.relaxed_mask_logits, prediction.sem_logits
-    return MaskPrediction(
-        class_logits=full_precision(prediction.class_logits),
-        mask_logits=resize_to(full_precision(prediction.mask_logits), size),
-        pixel_feature=resize_to(full_precision(prediction.pixel_feature), size),
-        relaxed_mask_logits=None if relaxed is None else resize_to(full_precision(relaxed), size),
-        sem_logits=None if sem_logits is None else full_precision(sem_logits))
+def _to_full_precision(prediction: MaskPrediction) -> MaskPrediction:
+    parts = prediction._asdict().items()
+    return prediction._replace(**{name: full_precision(part) for name, part in parts if part is not None})

@@ -1,10 +1,13 @@
 """PQ-style loss of MaX-DeepLab (Sec. 3.2): a class term and a mask term, each weighted by the other."""
+from typing import Optional, Tuple
+
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction, SlotTargets
 from .pixel_sampling import mean_over_nonzero
+from .softmax_sums import SoftmaxSums, owning_slot, softmax_sums
 
 MASK_ACTIVATIONS = ('softmax', 'sigmoid')
 
@@ -32,23 +35,20 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor, tf_gradient: bool = Fals
     return log_partition + constant - (targets * logits).sum(-1)
 
 
-def dice_loss(masks: Tensor, targets: Tensor, void: Tensor) -> Tensor:
+def dice_loss(intersection: Tensor, area: Tensor, target_area: Tensor) -> Tensor:
     r"""One minus the Dice of each slot with its own target; void pixels do not count.
 
     .. math:: 1 - \frac{2 \sum_x p_x g_x + 1}{\sum_x p_x + \sum_x g_x + 1}
 
     Args:
-        masks: (B, N, h, w) probabilities p.
-        targets: (B, N, h, w) in [0, 1], zero on void pixels.
-        void: (B, h, w) bool.
+        intersection: (B, N), sum of the slot's probabilities p over the pixels of its target g.
+        area: (B, N), sum of p over all pixels that are not void.
+        target_area: (B, N), pixels of the target.
 
     Returns:
         (B, N) in [0, 1).
     """
-    masks, targets = masks.flatten(2), targets.flatten(2)
-    area = torch.einsum('bnp,bp->bn', masks, (~void).flatten(1).to(masks))
-    intersection = torch.einsum('bnp,bnp->bn', masks, targets)
-    return 1 - (2 * intersection + 1) / (area + targets.sum(-1) + 1)
+    return 1 - (2 * intersection + 1) / (area + target_area + 1)
 
 
 @MODELS.register_module()
@@ -97,13 +97,32 @@ class PQMaskLoss(nn.Module):
         if activation not in MASK_ACTIVATIONS:
             raise ValueError(f'Expected `activation` to be one of {MASK_ACTIVATIONS}, but got {activation!r}')
         self.activation = activation
+        self.takes_softmax = activation == 'softmax'
         self.alpha = alpha
         self.loss_weight = loss_weight
 
-    def forward(self, prediction: MaskPrediction, targets: SlotTargets) -> Tensor:
-        """Scalar from supervised mask logits (B, N, h, w)."""
+    def forward(self,
+                prediction: MaskPrediction,
+                targets: SlotTargets,
+                softmax: Optional[SoftmaxSums] = None) -> Tensor:
+        """Scalar from supervised mask logits (B, N, h, w), or from what is known of their softmax."""
         logits = prediction.supervised_mask_logits
-        masks = logits.softmax(dim=1) if self.activation == 'softmax' else logits.sigmoid()
-        loss = dice_loss(masks, targets.masks, targets.void)  # (B, N)
+        if self.activation == 'sigmoid':
+            at_owner, area = _sigmoid_sums(logits, targets)
+        else:
+            softmax = softmax_sums(logits, targets) if softmax is None else softmax
+            at_owner, area = softmax.log_owner.exp(), softmax.area
+
+        # Sum the probability of each pixel's own slot by slot; the last sum is that of the void pixels
+        sums = area.new_zeros(len(area), area.shape[1] + 1)
+        intersection = sums.scatter_add(1, targets.owner.flatten(1), at_owner.flatten(1))[:, :-1]
+        loss = dice_loss(intersection, area, targets.area)  # (B, N)
         sum_over_slots = (targets.mask_weights * loss).sum(dim=1).mean()
         return self.loss_weight * self.alpha / logits.shape[1] * sum_over_slots
+
+
+def _sigmoid_sums(mask_logits: Tensor, targets: SlotTargets) -> Tuple[Tensor, Tensor]:
+    """Probability of each pixel's own slot (B, h, w), and area of each slot (B, N), void pixels left out."""
+    masks = mask_logits.sigmoid()
+    at_owner = masks.gather(1, owning_slot(targets).unsqueeze(1)).squeeze(1)
+    return at_owner, torch.einsum('bnhw,bhw->bn', masks, (~targets.void).to(masks))

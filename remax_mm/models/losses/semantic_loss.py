@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from remax_mm.structures import SlotTargets
 from ..layers import find_stride, resize_to
+from .binary_cross_entropy import sum_binary_cross_entropy
 from .pixel_sampling import PixelSampler, gather_pixels, mean_over_nonzero
 
 
@@ -32,7 +33,7 @@ def pick_semantic_pixels(sem_logits: Tensor, targets: SlotTargets,
     stride = find_stride(targets.sem_seg.shape[-2:], sem_logits.shape[-2:])
     targets = targets._replace(
         sem_seg=targets.sem_seg[:, ::stride, ::stride],
-        void=targets.void[:, ::stride, ::stride],
+        owner=targets.owner[:, ::stride, ::stride],
         inverse_area=targets.inverse_area[:, ::stride, ::stride])
     pixels = sampler(targets)
     return gather_pixels(sem_logits, pixels), gather_pixels(targets.sem_seg, pixels)
@@ -92,8 +93,7 @@ class BinarySemanticLoss(SemanticLoss):
         logits, labels = pick_semantic_pixels(sem_logits, targets, self.sampler)
         num_classes = targets.class_targets.shape[-1] - 1
 
-        # One-hot over the C columns of the logits. Void, label K, may have no column; it is masked out below.
-        is_class = F.one_hot(labels, max(num_classes + 1, logits.shape[1]))[..., :logits.shape[1]]
-        is_class = is_class.transpose(1, 2).to(logits)  # (B, C, S)
-        loss = F.binary_cross_entropy_with_logits(logits, is_class, reduction='none').sum(dim=1)  # (B, S)
+        # Void, label K, may have no logit; it is masked out.
+        weights = logits.new_ones(logits.shape[:2])
+        loss = sum_binary_cross_entropy(logits, labels.clamp(max=logits.shape[1] - 1), weights)  # (B, S)
         return self.loss_weight * mean_over_nonzero(loss.masked_fill(labels == num_classes, 0))

@@ -1,8 +1,9 @@
 """ReClass: class targets include what a mask covers, in training only (ReMaX, arXiv 2306.17319, Sec. 3.2)."""
 import torch
-import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+
+from ..layers import sum_by_owner
 
 ACTIVATIONS = ('sigmoid', 'softmax')
 
@@ -26,9 +27,11 @@ def class_coverage(mask_logits: Tensor,
         (B, N, K) in [0, 1], 0 where the image has no pixel of the class. No gradient.
     """
     masks = mask_logits.sigmoid() if activation == 'sigmoid' else mask_logits.softmax(dim=1)
-    is_class = F.one_hot(sem_seg.flatten(1), num_classes + 1)[..., :-1].to(masks)  # (B, h * w, K)
-    covered = torch.einsum('bnp,bpk->bnk', masks.flatten(2), is_class)
-    return covered / is_class.sum(dim=1).clamp(min=1).unsqueeze(1)
+    pixel_class = sem_seg.flatten(1)
+    covered = sum_by_owner(masks.flatten(2), pixel_class, num_classes + 1)
+    area = masks.new_zeros(len(masks), num_classes + 1)
+    area.scatter_add_(1, pixel_class, torch.ones_like(pixel_class, dtype=area.dtype))
+    return (covered / area.clamp(min=1).unsqueeze(1))[..., :-1]
 
 
 def relax_class_targets(class_targets: Tensor, coverage: Tensor, smoothing: float) -> Tensor:

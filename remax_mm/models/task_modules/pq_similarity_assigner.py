@@ -8,24 +8,36 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from remax_mm.structures import MaskPrediction, Match, PanopticTargets, full_precision
+from ..layers import sum_by_owner
 
 
-def mask_dice(mask_logits: Tensor, masks: Tensor, void: Tensor) -> Tensor:
-    """Dice of every segment with every slot, softmax over the slots; void pixels do not count.
+def mask_overlap(mask_logits: Tensor, owner: Tensor, num_segments: int) -> Tensor:
+    """Sum of every slot's probabilities, softmax over the slots, over the pixels of every segment.
 
     Args:
         mask_logits: (B, N, h, w).
-        masks: (B, M, h, w) in {0, 1}, zero on void pixels.
-        void: (B, h, w) bool.
+        owner: (B, h, w) int64 in [0, M], M for void pixels.
+        num_segments: M.
+
+    Returns:
+        (B, N, M + 1), the last column for the void pixels.
+    """
+    probability = mask_logits.softmax(dim=1).flatten(2)
+    return sum_by_owner(probability, owner.flatten(1), num_segments + 1)
+
+
+def mask_dice(overlap: Tensor, area: Tensor) -> Tensor:
+    """Dice of every segment with every slot; void pixels do not count.
+
+    Args:
+        overlap: (B, N, M + 1), see :func:`mask_overlap`.
+        area: (B, M), pixels of each segment.
 
     Returns:
         (B, M, N) in [0, 1].
     """
-    probability = mask_logits.softmax(dim=1).flatten(2)  # (B, N, h * w)
-    masks = masks.flatten(2).to(probability)  # (B, M, h * w)
-    slot_area = torch.einsum('bnp,bp->bn', probability, (~void).flatten(1).to(probability))
-    intersection = torch.einsum('bmp,bnp->bmn', masks, probability)
-    mean_area = (masks.sum(-1)[:, :, None] + slot_area[:, None, :]) / 2
+    intersection = overlap[..., :-1].transpose(1, 2)
+    mean_area = (area.unsqueeze(2) + intersection.sum(dim=1, keepdim=True)) / 2
     return intersection / (mean_area + 1e-5)
 
 
@@ -65,7 +77,9 @@ class PQSimilarityAssigner:
             FloatingPointError: a similarity is not finite.
         """
         with torch.autocast(prediction.mask_logits.device.type, enabled=False):
-            mask_sim = mask_dice(full_precision(prediction.mask_logits), targets.masks, targets.void)
+            overlap = mask_overlap(
+                full_precision(prediction.mask_logits), targets.owner, targets.labels.shape[1])
+            mask_sim = mask_dice(overlap, targets.area)
             class_sim = class_similarity(full_precision(prediction.class_logits), targets.labels)
 
         # A single copy to the host: all similarities, and which segments are not padding.
@@ -74,11 +88,23 @@ class PQSimilarityAssigner:
         on_host = torch.cat([mask_sim, class_sim.to(mask_sim), is_segment], dim=-1).cpu().numpy()
 
         pairs = [_match_image(table, image) for image, table in enumerate(on_host)]
-        on_device = torch.as_tensor(np.concatenate(pairs, axis=1), device=mask_sim.device)
-        return [
-            Match(slot, segment, mask_sim[image, segment, slot], class_sim[image, segment, slot])
-            for image, (segment, slot) in enumerate(on_device.split([p.shape[1] for p in pairs], dim=1))
-        ]
+        lengths = [part.shape[1] for part in pairs]
+        image, segment, slot = torch.as_tensor(
+            np.concatenate([np.repeat(np.arange(len(pairs)), lengths)[None],
+                            np.concatenate(pairs, 1)]),
+            device=mask_sim.device)
+        void_ratio = _void_ratio(overlap, image, segment)
+        mask_sim, class_sim = mask_sim[image, segment, slot], class_sim[image, segment, slot]
+        parts = (part.split(lengths) for part in (slot, segment, mask_sim, class_sim))
+        return [Match(*of_image) for of_image in zip(*parts, void_ratio)]
+
+
+def _void_ratio(overlap: Tensor, image: Tensor, segment: Tensor) -> Tensor:
+    """Fraction (B, N) of each slot's mask outside of the matched segments, from :func:`mask_overlap`."""
+    unmatched = overlap.new_ones(len(overlap), overlap.shape[2])
+    unmatched[image, segment] = 0
+    void_area = (overlap * unmatched.unsqueeze(1)).sum(dim=2)
+    return void_area / (overlap.sum(dim=2) + 1e-5)
 
 
 def _match_image(table: np.ndarray, image: int) -> np.ndarray:

@@ -13,7 +13,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction, StageContext, full_precision
-from ..layers import KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, attend, build_norm, truncated_normal_
+from ..layers import (KMAX_NORM, ConvNormAct, MaskPredictor, NormConfig, attend, build_norm, sum_by_owner,
+                      truncated_normal_)
 from ..relaxations import build_remask
 
 
@@ -31,9 +32,7 @@ def kmeans_update(mask_logits: Tensor, pixel_value: Tensor) -> Tensor:
     """
     with torch.autocast(pixel_value.device.type, enabled=False):
         owner = mask_logits.detach().flatten(2).argmax(dim=1)  # (B, h * w)
-        pixel_value = full_precision(pixel_value).flatten(2)
-        assignment = F.one_hot(owner, mask_logits.shape[1]).to(pixel_value)  # (B, h * w, N)
-        return pixel_value @ assignment
+        return sum_by_owner(full_precision(pixel_value).flatten(2), owner, mask_logits.shape[1])
 
 
 class SlotSelfAttention(nn.Module):

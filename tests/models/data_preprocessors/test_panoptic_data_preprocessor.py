@@ -58,6 +58,14 @@ def test_preprocessor__segment_maps_are_padded_with_void_in_training():
         assert after.sum() == before.sum()  # the padding is 0
 
 
+def test_preprocessor__notes_the_largest_values_before_the_copy_to_the_device():
+    data = _batch((20, 30))
+    segment_map = data['data_samples'][0].gt_panoptic_seg.segment_map
+    segment_map[segment_map == 4] = 0
+    sample, = PanopticDataPreprocessor()(data, True)['data_samples']
+    assert sample.gt_largest == (3, 3)
+
+
 def test_preprocessor__ground_truth_keeps_its_size_at_test():
     data = _batch((20, 30), map_size=(480, 640))
     before = data['data_samples'][0].gt_panoptic_seg.segment_map.clone()

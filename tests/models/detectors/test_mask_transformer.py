@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
+from remax_mm.models.detectors import finite_losses
 from remax_mm.structures import MaskPrediction
 from tests.random_statistics import randomize_norms
 from tests.tiny_model import NUM_CLASSES, NUM_SLOTS, NUM_THINGS, detector_config
@@ -139,6 +141,20 @@ def test_kmax_deeplab__loss_that_is_not_finite():
     torch.nn.init.constant_(model.panoptic_head.semantic_head.classifier.conv.bias, float('nan'))
     with pytest.raises(FloatingPointError, match=r"but got loss_sem = nan in .*'0.jpg', '1.jpg'"):
         model(**data, mode='loss')
+
+
+@pytest.mark.parametrize('in_training', [False, True])
+def test_kmax_deeplab__checks_losses_of_a_gpu_later(in_training, monkeypatch):
+    model, waited = _model(), []
+    event = SimpleNamespace(synchronize=lambda: waited.append(True))
+    monkeypatch.setattr(finite_losses, '_copy_to_host', lambda sums: (sums * float('nan'), event))
+    data = model.data_preprocessor(_batch(training=True), training=True)
+    model(**data, mode='loss')
+    model.train()
+    assert not waited
+    with pytest.raises(FloatingPointError, match='loss_cls = nan'):
+        model(**data, mode='loss') if in_training else model.eval()
+    assert len(waited) == 1
 
 
 def test_kmax_deeplab__logits_that_are_not_finite():

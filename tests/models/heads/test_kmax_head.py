@@ -93,7 +93,7 @@ def test_kmax_head__five_features_as_for_cityscapes(finest):
     assert all(loss.isfinite() for loss in losses.values())
 
     (predictions, targets, sem_logits), = criterion_inputs
-    assert predictions[-1].mask_logits.shape[-2:] == targets.masks.shape[-2:] == stem.shape[-2:]
+    assert predictions[-1].mask_logits.shape[-2:] == targets.owner.shape[-2:] == stem.shape[-2:]
     maps = torch.stack([sample.gt_panoptic_seg.segment_map[0] for sample in samples])
     classes = torch.tensor([5, 0, 2, 4])[maps.int()]
     assert torch.equal(targets.sem_seg, classes[:, ::finest, ::finest])
@@ -214,7 +214,7 @@ def test_kmax_head__drops_the_smallest_segments_if_slots_are_missing():
     losses = head.loss(backbone_features(), crowded_data_samples())
     assert all(loss.isfinite() for loss in losses.values())
     (_, targets, _), = criterion_inputs
-    assert targets.masks.shape == (2, NUM_SLOTS, 9, 17)
+    assert targets.labels.shape == (2, NUM_SLOTS) and targets.owner.shape == (2, 9, 17)
     # The two smallest segments, at the right, are void.
     assert targets.void[..., -2:].all() and not targets.void[..., :-2].any()
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
-from torch.nn.utils.rnn import pad_sequence
 
 from remax_mm.models.layers import resize_to
-from remax_mm.structures import PanopticTargets
+from tests.loss_reference import load_targets
 from tests.reference_names import reference_names
 from tests.reference_weights import reference_state_dict
 
@@ -110,22 +109,6 @@ def test_kmax_head__pixel_features(reference_dir, predictions, output):
     torch.testing.assert_close(feature, expected, atol=1e-4, rtol=0)
 
 
-def _targets(reference_dir):
-    """The segments of the reference's training step."""
-    truth = np.load(reference_dir / 'loss_inputs.npz')
-
-    def pad(name, value):
-        parts = [torch.from_numpy(truth[f'gt{image}_{name}']) for image in range(2)]
-        return pad_sequence(parts, batch_first=True, padding_value=value)
-
-    sem_seg = pad('semantic_masks', -1)
-    return PanopticTargets(
-        masks=pad('masks', 0).double(),
-        labels=pad('labels', NUM_CLASSES),
-        void=sem_seg == -1,
-        sem_seg=sem_seg.masked_fill(sem_seg == -1, NUM_CLASSES))
-
-
 @pytest.fixture(scope='module')
 def training_step(reference_dir, features, reference_head):
     """One forward and backward pass in float64 with batch statistics; the head, its inputs and outputs."""
@@ -136,7 +119,7 @@ def training_step(reference_dir, features, reference_head):
             module.p = 0.0
     inputs = [feature.double().requires_grad_() for feature in features]
     predictions, sem_logits = head(inputs), head.semantic_head(inputs)
-    losses = head.criterion(predictions, _targets(reference_dir), sem_logits)
+    losses = head.criterion(predictions, load_targets(reference_dir, 'all_pixels'), sem_logits)
     sum(losses.values()).backward()
     return head, inputs, predictions, sem_logits, losses
 

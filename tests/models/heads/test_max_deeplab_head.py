@@ -129,7 +129,7 @@ def test_max_deeplab_head__drops_the_smallest_segments_if_slots_are_missing():
     head.criterion.register_forward_hook(lambda module, args, result: criterion_inputs.append(args))
     assert all(loss.isfinite() for loss in head.loss(_features(), crowded_data_samples()).values())
     (_, targets, _), = criterion_inputs
-    assert targets.masks.shape == (2, NUM_SLOTS, 9, 17)
+    assert targets.labels.shape == (2, NUM_SLOTS) and targets.owner.shape == (2, 9, 17)
     # The two smallest segments, at the right, are void.
     assert targets.void[..., -2:].all() and not targets.void[..., :-2].any()
 

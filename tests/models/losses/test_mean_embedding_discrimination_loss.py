@@ -6,11 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from remax_mm.models.losses import MeanEmbeddingDiscriminationLoss, mean_embedding_contrast
-from tests.worked_example import random_prediction, random_slot_targets, random_targets, worked_example
+from tests.worked_example import (random_prediction, random_slot_targets, random_targets, void_targets,
+                                  worked_example)
 
 
-def _reference_contrast(features: Tensor, masks: Tensor, temperature: float) -> Tensor:
-    """Pixel by pixel; features (D, P), masks (N, P)."""
+def _reference_contrast(features: Tensor, owner: Tensor, num_slots: int, temperature: float) -> Tensor:
+    """Pixel by pixel; features (D, P), owner (P,)."""
+    masks = torch.stack([owner == slot for slot in range(num_slots)]).to(features)
     means = []
     for mask in masks:
         total = sum(share * feature for share, feature in zip(mask, features.T))
@@ -26,32 +28,30 @@ def _reference_contrast(features: Tensor, masks: Tensor, temperature: float) -> 
     return torch.tensor(rows, dtype=features.dtype)
 
 
-def _flat(overlap: bool = False) -> tuple:
+def test_mean_embedding_contrast__loops():
     prediction = random_prediction()
-    targets = random_slot_targets(prediction, random_targets(overlap=overlap))
-    return prediction.pixel_feature.flatten(2), targets.masks.flatten(2)
-
-
-@pytest.mark.parametrize('overlap', [False, True])
-def test_mean_embedding_contrast__loops(overlap):
-    features, masks = _flat(overlap)
-    loss = mean_embedding_contrast(features, masks, 0.3)
+    targets = random_slot_targets(prediction, random_targets())
+    features, owner = prediction.pixel_feature.flatten(2), targets.owner.flatten(1)
+    loss = mean_embedding_contrast(features, owner, targets.area, 0.3)
     for image in range(2):
-        torch.testing.assert_close(loss[image], _reference_contrast(features[image], masks[image], 0.3))
+        expected = _reference_contrast(features[image], owner[image], 6, 0.3)
+        torch.testing.assert_close(loss[image], expected)
 
 
 def test_mean_embedding_contrast__worked_example():
     prediction, _, targets = worked_example()
-    rows = mean_embedding_contrast(prediction.pixel_feature.flatten(2), targets.masks.flatten(2), 0.3)
+    rows = mean_embedding_contrast(
+        prediction.pixel_feature.flatten(2), targets.owner.flatten(1), targets.area, 0.3)
     expected = torch.tensor([[.024914, .373273, .157488, .157488, .026357, 0]]).double()
     torch.testing.assert_close(rows, expected, rtol=0, atol=6e-7)
 
 
 def test_mean_embedding_contrast__gradient():
     # The gradient includes the path through the mean features.
-    features, masks = _flat(overlap=True)
-    features = features[..., :8].clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda f: mean_embedding_contrast(f, masks[..., :8], 0.3), features)
+    features = random_prediction().pixel_feature.flatten(2)[..., :8].clone().requires_grad_()
+    owner = torch.tensor([[0, 2, 2, 3, 0, 0, 2, 2], [1, 1, 3, 3, 1, 0, 0, 0]])  # slot 3 is void
+    area = torch.tensor([[3., 0, 4], [3, 3, 0]])
+    assert torch.autograd.gradcheck(lambda f: mean_embedding_contrast(f, owner, area, 0.3), features)
 
 
 def test_mean_embedding_discrimination_loss__worked_example():
@@ -71,8 +71,8 @@ def test_mean_embedding_discrimination_loss__only_thing_pixels_have_a_loss():
 
 def test_mean_embedding_discrimination_loss__segments_without_a_slot_are_void():
     prediction, _, targets = worked_example()
-    lost = targets._replace(void=targets.void | (targets.sem_seg == 0), masks=targets.masks.clone())
-    lost.masks[:, 0] = 0
+    lost = targets._replace(owner=targets.owner.masked_fill(targets.owner == 0, 3), area=targets.area.clone())
+    lost.area[:, 0] = 0
     loss = MeanEmbeddingDiscriminationLoss(num_things_classes=2)(prediction, lost)
     assert loss.item() == 0  # a single segment has no negatives
 
@@ -89,11 +89,9 @@ def test_mean_embedding_discrimination_loss__permuted_slots():
 
 
 def test_mean_embedding_discrimination_loss__all_void():
-    prediction, targets = random_prediction(), random_targets()
-    targets = targets._replace(
-        masks=targets.masks * 0, labels=targets.labels * 0 + 4, void=targets.void | True)
+    prediction = random_prediction()
     prediction.pixel_feature.requires_grad_()
-    loss = MeanEmbeddingDiscriminationLoss(2)(prediction, random_slot_targets(prediction, targets))
+    loss = MeanEmbeddingDiscriminationLoss(2)(prediction, random_slot_targets(prediction, void_targets()))
     loss.backward()
     assert loss == 0 and not prediction.pixel_feature.grad.any()
 

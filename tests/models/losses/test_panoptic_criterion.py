@@ -1,19 +1,22 @@
-from typing import Any, Dict
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
+from remax_mm.analysis.training_overhead import TensorMemory
 from remax_mm.models.losses import (InstanceDiscriminationLoss, PanopticCriterion, PQClassLoss, PQMaskLoss,
                                     SemanticLoss, SigmoidMaskIDLoss)
 from remax_mm.models.relaxations.reclass import class_coverage, relax_class_targets
-from remax_mm.structures import MaskPrediction
+from remax_mm.structures import MaskPrediction, PanopticTargets
+from tests.dense_criterion import DenseCriterion
 from tests.loss_reference import (CASES, load_inputs, load_outputs, load_sample_indices, load_targets,
                                   to_predictions)
-from tests.worked_example import random_prediction, random_slot_targets, random_targets
+from tests.worked_example import random_prediction, random_slot_targets, random_targets, void_targets
 
 # our key: (the reference's key, weight)
 REFERENCE_NAMES = dict(
@@ -35,26 +38,37 @@ def _criterion(**changes: Any) -> PanopticCriterion:
     return MODELS.build(config)
 
 
-def _reference_criterion(case: str) -> PanopticCriterion:
+def reference_criterion(case: str) -> PanopticCriterion:
+    """With the settings of the public code in a case."""
     return _criterion(
         loss_insdis=dict(type='InstanceDiscriminationLoss'),
         loss_sem=dict(type='SemanticLoss', num_samples=4096),
         share_final_matching=case != 'separate_matching')
 
 
-def _feed_samples(criterion: PanopticCriterion, indices: Dict[str, Tensor]) -> None:
+def feed_samples(criterion: PanopticCriterion, folder: Path, case: str) -> None:
+    """Use the pixels that the public code sampled."""
+    if case != 'sampled_k64':
+        return
+    indices = load_sample_indices(folder)
     pixels = iter([indices[f'pixels_{output}'] for output in ('final', 'aux0', 'aux1', 'aux2')])
     criterion.loss_insdis.sampler = lambda targets: next(pixels)
     criterion.loss_sem.sampler = lambda targets: indices['aux_semantic_final']
 
 
+def names_of_reference(name: str) -> Tuple[str, float]:
+    """Name and weight of one of our losses in the public code."""
+    stage, _, term = name.rpartition('.')
+    theirs, weight = REFERENCE_NAMES[term]
+    return (f'{theirs}_{stage[1:]}' if stage else theirs), weight
+
+
 def _reference_run(folder, case: str, dtype: torch.dtype) -> tuple:
     inputs = load_inputs(folder, dtype)
-    criterion = _reference_criterion(case)
-    if case == 'sampled_k64':
-        _feed_samples(criterion, load_sample_indices(folder))
+    criterion = reference_criterion(case)
+    feed_samples(criterion, folder, case)
     sem_logits = inputs['semantic_pred_low_res' if 'low_res' in case else 'final_aux_semantic_pred']
-    return criterion(to_predictions(inputs), load_targets(folder, case, dtype), sem_logits), inputs
+    return criterion(to_predictions(inputs), load_targets(folder, case), sem_logits), inputs
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -66,9 +80,7 @@ def test_forward__reference_losses(reference_dir, case, dtype, name, tolerance):
     expected = outputs[name]
     assert len(losses) == len(expected)
     for key, loss in losses.items():
-        stage, _, term = key.rpartition('.')
-        theirs, weight = REFERENCE_NAMES[term]
-        theirs += f'_{stage[1:]}' if stage else ''
+        theirs, weight = names_of_reference(key)
         assert loss.item() / weight == pytest.approx(expected[theirs], rel=tolerance), key
     total = outputs[name.replace('losses', 'total_weighted')]
     assert sum(losses.values()).item() == pytest.approx(total, rel=tolerance)
@@ -100,6 +112,74 @@ def test_forward__reference_gradients(reference_dir, case):
 
 def _stages(sizes=(3, 5, 9), **options) -> list:
     return [random_prediction(size=size, **options) for size in sizes]
+
+
+def _losses_and_gradients(criterion: nn.Module, predictions: List[MaskPrediction], targets: PanopticTargets,
+                          sem_logits: Tensor) -> Tuple[Dict[str, Tensor], List[Tensor]]:
+    """The gradients are those of a sum of the losses with different weights."""
+    torch.manual_seed(0)  # the same samples in each call
+    losses = criterion(predictions, targets, sem_logits)
+    inputs = [part for prediction in predictions for part in prediction if part is not None]
+    for part in (*inputs, sem_logits):
+        part.grad = None
+    sum((1 + index) * loss for index, loss in enumerate(losses.values())).backward()
+    return losses, [part.grad for part in (*inputs, sem_logits)]
+
+
+@pytest.mark.parametrize('num_segments', [1, 3, 9])  # 9 segments are more than the 6 slots
+@pytest.mark.parametrize('num_samples', [0, 40])
+@pytest.mark.parametrize('changes', [
+    dict(),
+    dict(share_final_matching=False),
+    dict(loss_mask_id=dict(type='SigmoidMaskIDLoss'), reclass=dict(type='ReClass', smoothing=0.2)),
+])
+def test_forward__equals_dense_criterion(changes, num_samples, num_segments):
+    predictions, targets = _stages(), random_targets(size=9, num_segments=num_segments)
+    predictions[1] = predictions[1]._replace(
+        relaxed_mask_logits=3 * predictions[1].mask_logits, sem_logits=torch.randn(2, 4, 5, 5).double())
+    for part in (part for prediction in predictions for part in prediction if part is not None):
+        part.requires_grad_()
+    sem_logits = torch.randn(2, 4, 9, 9, dtype=torch.float64, requires_grad=True)
+    criterion = _criterion(
+        loss_insdis=dict(type='InstanceDiscriminationLoss', num_samples=num_samples),
+        loss_sem=dict(type='SemanticLoss', num_samples=num_samples, loss_weight=0.7),
+        loss_stage_sem=dict(type='SemanticLoss', loss_weight=0.5),
+        **changes).train()
+
+    losses, gradients = _losses_and_gradients(criterion, predictions, targets, sem_logits)
+    expected, expected_gradients = _losses_and_gradients(
+        DenseCriterion(criterion), predictions, targets, sem_logits)
+    assert list(losses) == list(expected)
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(expected[name].item(), rel=1e-12), name
+    for gradient, expected_gradient in zip(gradients, expected_gradients):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize('relaxed', [False, True])
+def test_forward__keeps_no_resized_masks(relaxed):
+    # What the losses keep for the backward pass is less than the resized masks of one output.
+    predictions, targets = _stages((5, 5, 33), num_slots=100), random_targets(size=33)
+    options = dict(
+        loss_mask_id=dict(type='SigmoidMaskIDLoss'), reclass=dict(type='ReClass')) if relaxed else {}
+    if relaxed:
+        predictions[0] = predictions[0]._replace(relaxed_mask_logits=3 * predictions[0].mask_logits)
+    supervised = [prediction.supervised_mask_logits.requires_grad_() for prediction in predictions]
+    with TensorMemory() as memory:
+        losses = _criterion(**options).train()(predictions, targets)
+        assert memory.live < predictions[-1].mask_logits.nbytes / 2
+        sum(losses.values()).backward()
+    assert all(masks.grad.any() for masks in supervised)
+    assert memory.peak < 6 * predictions[-1].mask_logits.nbytes
+
+
+@pytest.mark.parametrize('loss', ['SoftmaxMaskIDLoss', 'SigmoidMaskIDLoss'])
+def test_forward__one_softmax_for_all_mask_losses(loss, monkeypatch):
+    calls = []
+    log_softmax = Tensor.log_softmax
+    monkeypatch.setattr(Tensor, 'log_softmax', lambda self, dim: calls.append(dim) or log_softmax(self, dim))
+    _criterion(loss_mask_id=dict(type=loss))([random_prediction()], random_targets())
+    assert calls.count(1) == 1  # over the slots; others are over the classes
 
 
 def test_forward__keys_in_order():
@@ -234,7 +314,7 @@ def test_forward__permuted_slots():
 
 def test_forward__full_precision_under_autocast():
     predictions = _stages(dtype=torch.float32)
-    targets = random_targets(size=9, dtype=torch.float32)
+    targets = random_targets(size=9)
     criterion = _criterion(
         loss_insdis=dict(type='InstanceDiscriminationLoss'),
         loss_sem=dict(type='SemanticLoss'),
@@ -253,13 +333,7 @@ def test_forward__full_precision_under_autocast():
 @pytest.mark.parametrize('num_segments', [0, 3, 9])
 def test_forward__gradient(num_segments):
     prediction = random_prediction(num_images=1, size=3, num_slots=4)
-    targets = random_targets(num_images=1, size=3, num_segments=max(num_segments, 1), overlap=True)
-    if num_segments == 0:
-        targets = targets._replace(
-            masks=targets.masks[:, :0],
-            labels=targets.labels[:, :0],
-            void=targets.void | True,
-            sem_seg=torch.full_like(targets.sem_seg, 4))
+    targets = random_targets(1, num_segments, size=3) if num_segments else void_targets(1, size=3)
     criterion = _criterion(
         loss_mask_id=dict(type='SigmoidMaskIDLoss'), loss_insdis=dict(type='InstanceDiscriminationLoss'))
 
@@ -269,6 +343,20 @@ def test_forward__gradient(num_segments):
     inputs = [part.clone().requires_grad_() for part in prediction[:3]]
     assert torch.autograd.gradcheck(lambda *parts: sum(criterion([MaskPrediction(*parts)], targets).values()),
                                     inputs)
+
+
+def test_forward__one_copy_to_the_host(no_host_copies):
+    predictions, targets = _stages(), random_targets(size=9)
+    predictions[0] = predictions[0]._replace(
+        relaxed_mask_logits=3 * predictions[0].mask_logits, sem_logits=torch.randn(2, 4, 3, 3).double())
+    criterion = _criterion(
+        loss_mask_id=dict(type='SigmoidMaskIDLoss'),
+        loss_insdis=dict(type='InstanceDiscriminationLoss', num_samples=20),
+        loss_sem=dict(type='SemanticLoss', num_samples=20),
+        loss_stage_sem=dict(type='BinarySemanticLoss'),
+        reclass=dict(type='ReClass')).train()
+    with no_host_copies(allowed=1):
+        criterion(predictions, targets, torch.randn(2, 4, 5, 5))
 
 
 def test_forward__wrong_inputs():

@@ -1,8 +1,9 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from remax_mm.models.losses.pixel_sampling import (PixelSampler, gather_pixels, mean_over_nonzero,
-                                                   sample_pixels)
+from remax_mm.models.losses.pixel_sampling import (PixelSampler, gather_pixels, gather_resized,
+                                                   mean_over_nonzero, sample_pixels)
 from tests.worked_example import random_prediction, random_slot_targets, random_targets, worked_example
 
 
@@ -57,6 +58,21 @@ def test_gather_pixels__maps_and_channels():
     assert gather_pixels(values[:, 0], indices).tolist() == [[3, 0], [13, 13]]
     assert torch.equal(gather_pixels(values, None), values.flatten(2))
     assert torch.equal(gather_pixels(values[:, 0], None), values[:, 0].flatten(1))
+
+
+@pytest.mark.parametrize('size', [(3, 5), (9, 17), (17, 17), (7, 11), (9, 5), (1, 1)])
+def test_gather_resized__equals_resize_and_gather(size):
+    features = torch.randn(2, 4, 9, 5, dtype=torch.float64, requires_grad=True)
+    indices = torch.randint(0, size[0] * size[1], (2, 50))
+    resized = F.interpolate(features, size=size, mode='bilinear', align_corners=True)
+    expected = gather_pixels(resized, indices).transpose(1, 2)
+    values = gather_resized(features, size, indices)
+    torch.testing.assert_close(values, expected)
+    torch.testing.assert_close(gather_resized(features, size, None), resized.flatten(2).transpose(1, 2))
+
+    weight = torch.randn_like(values)
+    gradient, = torch.autograd.grad((values * weight).sum(), features)
+    torch.testing.assert_close(gradient, torch.autograd.grad((expected * weight).sum(), features)[0])
 
 
 def test_mean_over_nonzero__by_hand():

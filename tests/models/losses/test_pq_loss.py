@@ -8,7 +8,8 @@ from torch import Tensor
 
 from remax_mm.models.losses import PQClassLoss, PQMaskLoss, dice_loss, soft_cross_entropy
 from remax_mm.structures import MaskPrediction, SlotTargets
-from tests.worked_example import random_prediction, random_slot_targets, random_targets, worked_example
+from tests.worked_example import (random_prediction, random_slot_targets, random_targets, targets_of,
+                                  void_targets, worked_example)
 
 # Eq. 4 of ReMaX for the worked example, see test_reclass.py
 RELAXED_TARGETS = torch.tensor([[[1, .0422980, 0], [.0615529, 1, 0], [.0384471, .0450087, 1]]]).double()
@@ -37,8 +38,8 @@ def _reference_mask_loss(masks: Tensor, targets: SlotTargets, alpha: float) -> f
         for n in range(num_slots):
             area = target_area = intersection = 0.
             for y, x in itertools.product(range(height), range(width)):
-                p, g = float(masks[b, n, y, x]), float(targets.masks[b, n, y, x])
-                if targets.void[b, y, x]:
+                p, g = float(masks[b, n, y, x]), float(targets.owner[b, y, x] == n)
+                if targets.owner[b, y, x] == num_slots:
                     p = 0.
                 area, target_area, intersection = area + p, target_area + g, intersection + p * g
             dice = (2 * intersection + 1) / (area + target_area + 1)
@@ -75,23 +76,25 @@ def test_soft_cross_entropy__tf_gradient_of_a_distribution_is_exact():
 
 def test_dice_loss__worked_example():
     prediction, _, targets = worked_example()
-    for masks, expected in ((prediction.mask_logits.softmax(1), [.216907, .196159]),
-                            (prediction.mask_logits.sigmoid(), [.281779, .213794])):
-        loss = dice_loss(masks, targets.masks, targets.void)
-        torch.testing.assert_close(loss[0, :2], torch.tensor(expected).double(), rtol=0, atol=6e-7)
+    masks = prediction.mask_logits.softmax(1)[0].flatten(1)
+    intersection = torch.stack([masks[0, :2].sum(), masks[1, 2:5].sum()])
+    loss = dice_loss(intersection, masks[:2, :5].sum(1), targets.area[0, :2])
+    torch.testing.assert_close(loss, torch.tensor([.216907, .196159]).double(), rtol=0, atol=6e-7)
 
 
-def test_dice_loss__deeplab2():
+def test_pq_mask_loss__deeplab2():
     # deeplab2, model/loss/base_loss_test.py: A is row 0, B rows 1 and 2; predicted A is columns 0 and 1.
     # Pixels of A: 6 predicted, 3 true, 2 in both; of B: 3 predicted, 6 true, 2 in both. Each loss is
     # 1 - (2 * 2 + 1) / (9 + 1).
-    targets = torch.zeros(1, 2, 3, 3)
-    targets[0, 0, 0] = targets[0, 1, 1:] = 1
+    owner = torch.tensor([[[0, 0, 0], [1, 1, 1], [1, 1, 1]]])
     predicted = torch.zeros(1, 2, 3, 3)
     predicted[0, 0, :, :2] = predicted[0, 1, :, 2] = 1
-    loss = dice_loss((100 * predicted).softmax(1), targets, torch.zeros(1, 3, 3).bool())
-    torch.testing.assert_close(loss, torch.tensor([[.5, .5]]))
-    assert (0.5 * loss).sum().item() == pytest.approx(0.5)
+    class_logits = torch.tensor([[[9., 0, 0], [0, 9., 0]]])  # so that A gets slot 0
+    prediction = MaskPrediction(class_logits, 100 * predicted, None)
+    targets = random_slot_targets(prediction, targets_of(owner, torch.tensor([[0, 1]]), 2))
+    targets = targets._replace(mask_weights=torch.ones(1, 2))
+    assert torch.equal(targets.owner, owner)
+    assert PQMaskLoss(alpha=1., loss_weight=1.)(prediction, targets).item() == pytest.approx(0.5)
 
 
 def test_pq_class_loss__worked_example():
@@ -121,7 +124,7 @@ def test_pq_mask_loss__worked_example():
 @pytest.mark.parametrize('activation', ['softmax', 'sigmoid'])
 def test_pq_mask_loss__loops(activation):
     prediction = random_prediction()
-    targets = random_slot_targets(prediction, random_targets(overlap=True))
+    targets = random_slot_targets(prediction, random_targets())
     logits = prediction.mask_logits
     masks = logits.softmax(1) if activation == 'softmax' else logits.sigmoid()
     loss = PQMaskLoss(activation, alpha=.6, loss_weight=2.)(prediction, targets)
@@ -171,10 +174,8 @@ def test_pq_losses__gradient(loss):
 
 
 def test_pq_losses__image_without_segments():
-    prediction, targets = random_prediction(), random_targets()
-    empty = targets._replace(
-        masks=targets.masks[:, :0], labels=targets.labels[:, :0], void=torch.ones_like(targets.void))
-    slot_targets = random_slot_targets(prediction, empty)
+    prediction = random_prediction()
+    slot_targets = random_slot_targets(prediction, void_targets())
     prediction.mask_logits.requires_grad_()
     loss = PQMaskLoss()(prediction, slot_targets)
     loss.backward()

@@ -6,35 +6,39 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from remax_mm.models.task_modules import PQSimilarityAssigner, class_similarity, mask_dice
+from remax_mm.models.task_modules import PQSimilarityAssigner, class_similarity, mask_dice, mask_overlap
 from remax_mm.models.task_modules.pq_similarity_assigner import _match_image
-from remax_mm.structures import MaskPrediction
+from remax_mm.structures import MaskPrediction, PanopticTargets
 from tests.loss_reference import CASES, load_inputs, load_outputs, load_targets, to_predictions
-from tests.worked_example import random_prediction, random_targets, worked_example
+from tests.worked_example import random_prediction, random_targets, targets_of, worked_example
 
 
-def _reference_mask_dice(mask_logits: Tensor, masks: Tensor, void: Tensor) -> Tensor:
-    probability = mask_logits.softmax(1)
-    result = torch.zeros(len(masks), masks.shape[1], probability.shape[1], dtype=probability.dtype)
-    for b, m, n in itertools.product(*map(range, result.shape)):
-        slot = probability[b, n].clone()
-        slot[void[b]] = 0
-        intersection = (slot * masks[b, m]).sum()
-        result[b, m, n] = intersection / ((slot.sum() + masks[b, m].sum()) / 2 + 1e-5)
-    return result
+def _mask_dice(mask_logits: Tensor, targets: PanopticTargets) -> Tensor:
+    return mask_dice(mask_overlap(mask_logits, targets.owner, targets.labels.shape[1]), targets.area)
 
 
-@pytest.mark.parametrize('overlap', [False, True])
-def test_mask_dice__loops(overlap):
-    prediction, targets = random_prediction(), random_targets(overlap=overlap)
-    args = (prediction.mask_logits, targets.masks, targets.void)
-    torch.testing.assert_close(mask_dice(*args), _reference_mask_dice(*args))
+def test_mask_dice__loops():
+    prediction, targets = random_prediction(), random_targets()
+    probability = prediction.mask_logits.softmax(1)
+    expected = torch.zeros(2, 3, 6, dtype=torch.float64)
+    for b, m, n in itertools.product(range(2), range(3), range(6)):
+        slot, mask = probability[b, n] * (targets.owner[b] != 3), targets.owner[b] == m
+        expected[b, m, n] = (slot * mask).sum() / ((slot.sum() + mask.sum()) / 2 + 1e-5)
+    torch.testing.assert_close(_mask_dice(prediction.mask_logits, targets), expected)
+
+
+def test_mask_overlap__last_column_is_void():
+    prediction, targets = random_prediction(), random_targets()
+    overlap = mask_overlap(prediction.mask_logits, targets.owner, 3)
+    probability = prediction.mask_logits.softmax(1)
+    torch.testing.assert_close(overlap[..., 3], (probability * targets.void[:, None]).sum((2, 3)))
+    torch.testing.assert_close(overlap.sum(2), probability.sum((2, 3)))
 
 
 def test_mask_dice__worked_example():
     prediction, targets, _ = worked_example()
     expected = torch.tensor([[[.721303, .225941, .144053], [.108409, .769719, .290294]]], dtype=torch.float64)
-    similarity = mask_dice(prediction.mask_logits, targets.masks, targets.void)
+    similarity = _mask_dice(prediction.mask_logits, targets)
     torch.testing.assert_close(similarity, expected, rtol=0, atol=6e-7)
 
 
@@ -83,6 +87,10 @@ def test_assign__worked_example():
     torch.testing.assert_close(match.mask_dice, torch.tensor([.721303, .769719]).double(), rtol=0, atol=6e-7)
     torch.testing.assert_close(
         match.class_similarity, torch.tensor([.786986, .576117]).double(), rtol=0, atol=6e-7)
+    # Only pixel 5 is void, where the slots have softmax(-1, 0, 2); slot 2 has 1.584 pixels in sum.
+    void, area = prediction.mask_logits.softmax(1)[0, :, 1, 2], prediction.mask_logits.softmax(1).sum(
+        (0, 2, 3))
+    torch.testing.assert_close(match.void_ratio, void / (area + 1e-5))
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -118,19 +126,25 @@ def test_assign__single_equals_batched():
 
 def test_assign__images_without_segments_and_with_padding():
     prediction = random_prediction(3)
-    targets = random_targets(3, num_classes=4)
-    labels, masks, void = targets.labels.clone(), targets.masks.clone(), targets.void.clone()
-    labels[0], masks[0], void[0] = 4, 0, True  # all void
+    targets = random_targets(3)
+    owner, labels = targets.owner.clone(), targets.labels.clone()
+    owner[0], labels[0] = 3, 4  # all void
     labels[1, 1] = 4  # padding between two segments
-    masks[1, 1] = 0
-    matches = PQSimilarityAssigner().assign(prediction,
-                                            targets._replace(masks=masks, labels=labels, void=void))
+    owner[1][owner[1] == 1] = 3
+    matches = PQSimilarityAssigner().assign(prediction, targets_of(owner, labels, 4))
     assert [match.segment.tolist() for match in matches] == [[], [0, 2], [0, 1, 2]]
-    assert all(part.numel() == 0 for part in matches[0])
+    assert all(part.numel() == 0 for part in matches[0][:4])
     assert matches[0].slot.dtype == torch.int64
+    torch.testing.assert_close(matches[0].void_ratio, torch.ones(6).double(), rtol=0, atol=1e-5)
 
-    no_rows = targets._replace(masks=masks[:, :0], labels=labels[:, :0])
-    assert all(match.slot.numel() == 0 for match in PQSimilarityAssigner().assign(prediction, no_rows))
+
+def test_assign__void_ratio_includes_segments_without_a_slot():
+    prediction, targets = random_prediction(num_slots=3), random_targets(num_segments=7)
+    probability = prediction.mask_logits.softmax(1)
+    for image, match in enumerate(PQSimilarityAssigner().assign(prediction, targets)):
+        outside = torch.stack([targets.owner[image] != segment for segment in match.segment]).all(0)
+        expected = (probability[image] * outside).sum((1, 2)) / (probability[image].sum((1, 2)) + 1e-5)
+        torch.testing.assert_close(match.void_ratio, expected)
 
 
 def test_assign__more_segments_than_slots():
@@ -146,7 +160,7 @@ def test_assign__void_pixels_change_nothing():
     noisy = prediction._replace(mask_logits=prediction.mask_logits + 5 * noise)
     for match, expected in zip(PQSimilarityAssigner().assign(noisy, targets),
                                PQSimilarityAssigner().assign(prediction, targets)):
-        for part, expected_part in zip(match, expected):
+        for part, expected_part in zip(match[:-1], expected[:-1]):  # all but the void ratio
             torch.testing.assert_close(part, expected_part)
 
 
@@ -168,7 +182,7 @@ def test_assign__ignores_relaxed_masks():
 
 
 def test_assign__full_precision_under_autocast():
-    prediction, targets = random_prediction(dtype=torch.float32), random_targets(dtype=torch.float32)
+    prediction, targets = random_prediction(dtype=torch.float32), random_targets()
     expected = PQSimilarityAssigner().assign(prediction, targets)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         matches = PQSimilarityAssigner().assign(prediction, targets)
@@ -188,18 +202,10 @@ def test_assign__not_finite(part, value):
         PQSimilarityAssigner().assign(prediction, targets)
 
 
-def test_assign__one_copy_to_the_host(monkeypatch):
-    copies = []
-    to_cpu = Tensor.cpu
-
-    def forbidden(*args, **kwargs):
-        raise AssertionError('synchronizes with the device')
-
-    monkeypatch.setattr(Tensor, 'cpu', lambda self: copies.append(self.shape) or to_cpu(self))
-    for name in ('item', 'tolist', 'nonzero', '__bool__', '__int__', '__float__'):
-        monkeypatch.setattr(Tensor, name, forbidden)
-    PQSimilarityAssigner().assign(random_prediction(4), random_targets(4))
-    assert len(copies) == 1
+def test_assign__one_copy_to_the_host(no_host_copies):
+    prediction, targets = random_prediction(4), random_targets(4)
+    with no_host_copies(allowed=1):
+        PQSimilarityAssigner().assign(prediction, targets)
 
 
 def test_assign__built_from_config():

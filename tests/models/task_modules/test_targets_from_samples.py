@@ -5,7 +5,8 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.models.task_modules import build_panoptic_targets, targets_from_samples
+from remax_mm.models.task_modules import (build_panoptic_targets, note_largest_values,
+                                          targets_from_samples)
 
 
 def _sample(segment_map, labels, is_thing, dtype=torch.uint8):
@@ -63,20 +64,21 @@ def test_build_panoptic_targets__equals_loop(stride, num_slots):
         size = (32 // stride + 1, 64 // stride + 1)
         targets = build_panoptic_targets(samples, 7, size, num_slots)
         reference = _reference_targets(samples, 7, stride, num_slots)
-        assert targets.masks.shape[1] == max(1, max(len(segments) for segments, _, _ in reference))
+        assert targets.labels.shape[1] == (num_slots or 9)  # the largest table
         for b, (segments, void, sem_seg) in enumerate(reference):
-            for m in range(targets.masks.shape[1]):
+            for m in range(targets.labels.shape[1]):
                 label, mask = segments[m] if m < len(segments) else (7, np.zeros_like(void))
                 assert targets.labels[b, m] == label
-                assert np.array_equal(targets.masks[b, m].numpy(), mask.astype(np.float32))
+                assert np.array_equal(targets.owner[b].numpy() == m, mask)
+                assert targets.area[b, m] == mask.sum()
             assert np.array_equal(targets.void[b].numpy(), void)
             assert np.array_equal(targets.sem_seg[b].numpy(), sem_seg)
 
 
-def test_build_panoptic_targets__masks_partition_the_pixels():
+def test_build_panoptic_targets__void_pixels_have_no_class():
     targets = build_panoptic_targets(_random_batch(5), 7, (9, 17))
-    assert torch.equal(targets.masks.sum(1) + targets.void, torch.ones(3, 9, 17))
     assert torch.equal(targets.sem_seg == 7, targets.void)
+    assert torch.equal(targets.area.sum(1), (~targets.void).sum((1, 2)))
 
 
 def test_build_panoptic_targets__hand_worked():
@@ -84,18 +86,18 @@ def test_build_panoptic_targets__hand_worked():
     index = [[1, 3, 2, 2, 2], [3, 3, 3, 3, 3], [1, 3, 0, 3, 4], [3, 3, 3, 3, 3], [1, 1, 4, 4, 0]]
     # Segments 2 and 4 are both stuff of class 5: one segment.
     targets = build_panoptic_targets([_sample(index, [0, 5, 1, 5], [True, False, True, False])], 6, (3, 3))
-    assert targets.labels.tolist() == [[0, 5]]
-    assert targets.masks[0].tolist() == [[[1, 0, 0], [1, 0, 0], [1, 0, 0]], [[0, 1, 1], [0, 0, 1], [0, 1, 0]]]
+    assert targets.labels.tolist() == [[0, 5, 6, 6]]
+    assert targets.area.tolist() == [[3, 4, 0, 0]]
+    assert targets.owner[0].tolist() == [[0, 1, 1], [0, 4, 1], [0, 1, 4]]
     assert targets.void[0].tolist() == [[False, False, False], [False, True, False], [False, False, True]]
     assert targets.sem_seg[0].tolist() == [[0, 5, 5], [0, 6, 5], [0, 5, 6]]
-    assert targets.masks.dtype == torch.float32 and targets.void.dtype == torch.bool
-    assert targets.labels.dtype == targets.sem_seg.dtype == torch.int64
+    assert all(part.dtype == torch.int64 for part in targets) and targets.void.dtype == torch.bool
 
 
 def test_build_panoptic_targets__things_of_one_class_stay_apart():
     targets = build_panoptic_targets([_sample([[1, 1, 2]], [0, 0], [True, True])], 1, (1, 3))
     assert targets.labels.tolist() == [[0, 0]]
-    assert targets.masks[0].tolist() == [[[1, 1, 0]], [[0, 0, 1]]]
+    assert targets.owner[0].tolist() == [[0, 0, 1]]
 
 
 def test_build_panoptic_targets__renumbering_the_table_permutes_segments():
@@ -110,8 +112,8 @@ def test_build_panoptic_targets__renumbering_the_table_permutes_segments():
     after = build_panoptic_targets([renumbered], 7, (17, 33))
 
     def rows(targets):
-        pairs = zip(targets.labels[0].tolist(), targets.masks[0])
-        return sorted((label, mask.flatten().tolist()) for label, mask in pairs)
+        labels = enumerate(targets.labels[0].tolist())
+        return sorted((label, (targets.owner[0] == segment).flatten().tolist()) for segment, label in labels)
 
     assert rows(before) == rows(after)
     assert torch.equal(before.void, after.void) and torch.equal(before.sem_seg, after.sem_seg)
@@ -119,7 +121,7 @@ def test_build_panoptic_targets__renumbering_the_table_permutes_segments():
 
 def test_build_panoptic_targets__no_segments_at_all():
     targets = build_panoptic_targets([_sample(np.zeros((5, 5)), [], [])] * 2, 6, (3, 3))
-    assert targets.masks.shape == (2, 1, 3, 3) and not targets.masks.any()
+    assert targets.owner.shape == (2, 3, 3) and targets.area.tolist() == [[0], [0]]
     assert targets.labels.tolist() == [[6], [6]]
     assert targets.void.all() and (targets.sem_seg == 6).all()
 
@@ -127,8 +129,8 @@ def test_build_panoptic_targets__no_segments_at_all():
 def test_build_panoptic_targets__more_than_255_segments():
     index = torch.arange(400).view(20, 20)
     targets = build_panoptic_targets([_sample(index, [0] * 399, [True] * 399, torch.int32)], 1, (20, 20))
-    assert targets.masks.shape == (1, 399, 20, 20)
-    assert (targets.masks.sum((2, 3)) == 1).all() and targets.masks[0, 398, 19, 19] == 1
+    assert targets.area.shape == (1, 399) and (targets.area == 1).all()
+    assert targets.owner[0, 19, 19] == 398 and targets.owner[0, 0].tolist() == [399, *range(19)]
 
 
 def test_build_panoptic_targets__logs_dropped_segments_once(monkeypatch):
@@ -142,6 +144,24 @@ def test_build_panoptic_targets__logs_dropped_segments_once(monkeypatch):
     assert targets.void[0].tolist() == [[True, False, False, False, False, False]]
     assert len(messages) == 1 and '2 mask slots' in messages[0]
     targets_from_samples._warn_of_dropped_segments.cache_clear()
+
+
+@pytest.mark.parametrize('num_slots', [None, 3])
+def test_build_panoptic_targets__no_copy_to_the_host(num_slots, no_host_copies):
+    samples = _random_batch(0)
+    for sample in samples:
+        note_largest_values(sample)
+    with no_host_copies(allowed=0):
+        build_panoptic_targets(samples, 7, (17, 33), num_slots)
+
+
+def test_note_largest_values__are_what_is_checked():
+    sample = _sample([[1, 2]], [3, 5], [True, True])
+    note_largest_values(sample)
+    assert sample.gt_largest == (2, 5)
+    sample.set_metainfo(dict(gt_largest=(3, 5)))
+    with pytest.raises(ValueError, match='some/image.jpg, but got 3'):
+        build_panoptic_targets([sample], 6, (1, 2))
 
 
 def test_build_panoptic_targets__errors():

@@ -1,0 +1,45 @@
+"""Sum of the values of the pixels that belong to each mask slot, segment or class."""
+from typing import Any, Tuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+ONE_HOT_ELEMENTS = 2**22
+"""Maximum size of the one-hot matrix that exists at a time, 16 MiB in float32."""
+
+
+def sum_by_owner(values: Tensor, owner: Tensor, num_owners: int) -> Tensor:
+    """Sum the values of each owner's pixels.
+
+    It is a product with a one-hot matrix, built for some pixels at a time: unlike atomic additions, it is
+    deterministic on a GPU. The backward pass reads each pixel's gradient from its owner.
+
+    Args:
+        values: (B, C, P) of P pixels.
+        owner: (B, P) int64 in [0, num_owners).
+        num_owners: number of sums.
+
+    Returns:
+        (B, C, num_owners), 0 for an owner without a pixel.
+    """
+    return _SumByOwner.apply(values, owner, num_owners)
+
+
+class _SumByOwner(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, owner: Tensor, num_owners: int) -> Tensor:
+        ctx.save_for_backward(owner)
+        sums = values.new_zeros(*values.shape[:2], num_owners)
+        step = max(ONE_HOT_ELEMENTS // (len(values) * num_owners), 1)
+        for part, index in zip(values.split(step, dim=2), owner.split(step, dim=1)):
+            is_owner = part.new_zeros(*index.shape, num_owners).scatter_(2, index.unsqueeze(2), 1)
+            sums = sums.baddbmm(part, is_owner)
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_sums: Tensor) -> Tuple[Tensor, None, None]:
+        owner, = ctx.saved_tensors
+        return grad_sums.gather(2, owner.unsqueeze(1).expand(-1, grad_sums.shape[1], -1)), None, None
