@@ -8,6 +8,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from remax_mm.compat import prepare_launch  # the import makes mmdet importable and registers the models
+from remax_mm.engine import one_sentence_if_disk_is_full
 
 
 def parse_args() -> argparse.Namespace:
@@ -91,9 +92,10 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = build_config(args)
-    prepare_launch(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    with one_sentence_if_disk_is_full(cfg.work_dir):
+        prepare_launch(cfg)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """A detector of one convolution, its dataset of two images and its config: a training takes a second."""
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -9,13 +10,21 @@ import mmcv
 import numpy as np
 import torch
 from mmdet.registry import MODELS
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 
 from remax_mm.panoptic_format import write_segment_ids
+from remax_mm.visualization import PanopticVisualizer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+# A process of its own that runs a script by `run_script`.
+RUN_SCRIPT = [
+    sys.executable, '-c', 'import sys; from brightness import run_script; run_script(*sys.argv[1:])'
+]
+RUN_SCRIPT_ENVIRONMENT = dict(os.environ, PYTHONPATH=f'{REPOSITORY}:{REPOSITORY}/tests/reliability')
 
 CONFIG = """
 _base_ = '{repository}/configs/_base_/default_runtime.py'
@@ -23,7 +32,7 @@ model = dict(type='Brightness')
 metainfo = dict(classes=('cat', 'sky'), thing_classes=('cat', ), stuff_classes=('sky', ),
                 palette=[(200, 0, 0), (0, 0, 200)])
 dataset = dict(type='CocoPanopticMapDataset', data_root='{root}', ann_file='panoptic.json', metainfo=metainfo,
-               data_prefix=dict(img='images', seg='panoptic'),
+               data_prefix=dict(img='images', seg='panoptic'), serialize_data=False,
                pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadPanopticMap'),
                          dict(type='PackPanopticInputs')])
 train_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='InfiniteSampler'), dataset=dataset)
@@ -80,6 +89,9 @@ def write_data(root: Path) -> None:
 
 def run_script(script: str, *arguments: object) -> None:
     """Run a script of this repository in this process."""
+    # Runs of the same second have the same name, and would share these.
+    for shared in (MMLogger, MessageHub, PanopticVisualizer):
+        shared._instance_dict.clear()
     path = REPOSITORY / script
     argv, sys.argv = sys.argv, [script, *map(str, arguments)]
     sys.path.insert(0, str(path.parent))
