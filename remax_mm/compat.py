@@ -4,13 +4,18 @@ Two stacks have the same import names: the original packages (mmengine, mmcv, mm
 maintained forks (onedl-mmengine, onedl-mmcv, onedl-mmdetection, onedl-mmsegmentation).
 """
 import importlib.util
+import os
 import pickle
+import re
 import sys
 import types
 import warnings
+import zipfile
+from contextlib import contextmanager
 from importlib import metadata
 from importlib.machinery import ModuleSpec
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from packaging.version import Version
 
@@ -27,7 +32,7 @@ HOW_TO_INSTALL = (
 
 
 def prepare_host_stack() -> None:
-    """Make the installed host stack importable, and its checkpoints loadable with ``weights_only=True``.
+    """Make the installed host stack importable, and let it load checkpoints as data that cannot run code.
 
     Raises:
         ImportError: mmengine, mmcv, mmdet or mmseg is not installed.
@@ -35,6 +40,8 @@ def prepare_host_stack() -> None:
     _check_versions()
     _replace_missing_mmcv_ops()
     _allow_checkpoint_types()
+    _load_checkpoints_as_data()
+    _refuse_configs_of_checkpoints()
 
 
 def host_versions() -> Dict[str, Optional[Tuple[str, str]]]:
@@ -164,3 +171,112 @@ def _checkpoint_types() -> List[Any]:
     named_types = [(kind, f'{kind.__module__}.{kind.__qualname__}')
                    for kind in (HistoryBuffer, np.ndarray, np.dtype, *number_types)]
     return [(statistic, 'builtins.getattr'), *array_makers, *named_types]
+
+
+def _load_checkpoints_as_data() -> None:
+    """Let no checkpoint run code, and report an unreadable one in one sentence.
+
+    All of mmengine's, mmdet's and mmseg's loading goes through ``CheckpointLoader.load_checkpoint``. mmengine
+    unpickles downloaded files without ``weights_only``, onedl-mmengine all files that ``weights_only``
+    refuses, and ``Runner.resume`` executes ``meta['config']``. mmengine's own checkpoints have the config
+    under another key, ``meta['cfg']``, which ``Runner.resume`` does not read.
+    """
+    from mmengine.runner import CheckpointLoader, checkpoint
+    host_load = CheckpointLoader.load_checkpoint.__func__
+
+    def load_checkpoint(cls: type,
+                        filename: Union[str, Path],
+                        map_location: Any = None,
+                        logger: Any = 'current') -> Any:
+        try:
+            _check_records(filename)
+            with _weights_only():
+                content = host_load(cls, filename, map_location, logger)
+        except Exception as error:
+            if not (_is_file(filename) or isinstance(error, pickle.UnpicklingError)):
+                raise  # a missing file, a failed download
+            # torch's own messages propose to load the file with ``weights_only=False``.
+            raise ValueError(
+                f'Expected a checkpoint at {filename}, but {_why_unreadable(filename, error)}') from None
+        if isinstance(content, dict) and isinstance(content.get('meta'), dict):
+            content['meta'].pop('config', None)
+        return content
+
+    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+    if hasattr(checkpoint, 'get_torch_safe_globals'):
+        # onedl-mmengine allows `getattr` in addition to the types allowed above.
+        checkpoint.get_torch_safe_globals = list
+
+
+def _refuse_configs_of_checkpoints() -> None:
+    """Let no inferencer of mmengine or mmdet build a model from the config inside a checkpoint.
+
+    The config is executed as Python. Even a config of literals runs code, because the registries import
+    whatever a ``type`` names.
+    """
+    from mmengine.infer import BaseInferencer
+    host_init_model = BaseInferencer._init_model
+
+    def _init_model(self: BaseInferencer, cfg: Any, weights: Optional[str], device: str = 'cpu') -> Any:
+        if not cfg:
+            raise ValueError(f'Expected a config for {weights}: the config inside a checkpoint is not used, '
+                             'because it can run code')
+        return host_init_model(self, cfg, weights, device)
+
+    BaseInferencer._init_model = _init_model
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Let each ``torch.load`` use ``weights_only=True``, whatever its caller asks for.
+
+    Below torch 2.6, ``weights_only`` cannot load mmengine's checkpoints, and nothing changes.
+    """
+    import torch
+    if Version(torch.__version__) < Version('2.6'):
+        yield
+        return
+    names = ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ[names[0]] = '1'
+    try:
+        yield
+    finally:
+        del os.environ[names[0]]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+def _is_file(filename: Union[str, Path]) -> bool:
+    return Path(filename).expanduser().is_file()
+
+
+def _check_records(filename: Union[str, Path]) -> None:
+    """Compare the checksums in a local checkpoint, which torch does not do.
+
+    Raises:
+        ValueError: a record was changed after it was written.
+    """
+    if _is_file(filename) and zipfile.is_zipfile(Path(filename).expanduser()):
+        with zipfile.ZipFile(Path(filename).expanduser()) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f'the checksum of {damaged} is wrong')
+
+
+def _why_unreadable(filename: Union[str, Path], error: Exception) -> str:
+    """Say why a checkpoint cannot be read: the end of a sentence."""
+    if _is_file(filename):
+        path = Path(filename).expanduser()
+        with path.open('rb') as file:
+            start = file.read(4)
+        if not start:
+            return 'it is empty'
+        if not start.startswith((b'PK', b'\x80')):  # a zip file, or a pickle of torch before 1.6
+            return 'torch.save did not write this file'
+        if start.startswith(b'PK') and not zipfile.is_zipfile(path):
+            return 'it is truncated'
+    refused = re.search(r'GLOBAL (\S+)', str(error))
+    if isinstance(error, pickle.UnpicklingError) and refused:
+        return f'it has a `{refused[1]}`, which could run code and is not loaded'
+    reason = re.search(r'WeightsUnpickler error:\s*(.+)', str(error)) or re.search('(.*)', str(error))
+    return f'it cannot be read ({type(error).__name__}: {reason[1] if reason else ""})'

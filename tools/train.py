@@ -8,6 +8,7 @@ from remax_mm.apis.build_runner import build_runner
 from remax_mm.apis.command_line import add_cfg_options, add_launch_arguments, make_parser
 from remax_mm.apis.run_config import (load_run_config, resume_training, scale_learning_rate,
                                       use_mixed_precision)
+from remax_mm.engine import one_sentence_if_disk_is_full
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -54,7 +55,9 @@ def build_config(args: argparse.Namespace) -> Config:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
-    build_runner(build_config(args), args.local_rank).train()
+    config = build_config(args)
+    with one_sentence_if_disk_is_full(config.work_dir):
+        build_runner(config, args.local_rank).train()
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='SafeCheckpointHook',
         by_epoch=False,
         interval=5000,
         save_last=True,
@@ -16,6 +16,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Model, training and validation set must mean the same classes.
     check_classes=dict(type='CheckClassesHook'),
+    # The weights of `load_from`, and those of a resumed training, must fit the model.
+    check_load_from=dict(type='CheckLoadFromHook'),
     visualization=dict(type='DetVisualizationHook'))
 
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)

@@ -15,9 +15,9 @@ from mmengine.device import get_device
 from mmengine.fileio import dump
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.runner import CheckpointLoader, load_state_dict
 
-from remax_mm.engine import check_weights
+from remax_mm.engine import check_weights, read_weights
 from remax_mm.panoptic_format import number_segments, to_panoptic_map, write_segment_ids
 from remax_mm.visualization import draw_panoptic
 from .run_config import check_checkpoint, dataset_config, load_config, loads_annotation
@@ -212,8 +212,10 @@ def save_result(result: PanopticResult, overlay: np.ndarray, out_dir: Union[str,
 def _load_weights(model: torch.nn.Module, checkpoint: str) -> Optional[dict]:
     """Load the weights and return the ``dataset_meta`` of the checkpoint, if it has one."""
     check_checkpoint(checkpoint)
-    saved = load_checkpoint(model, str(checkpoint), map_location='cpu')
-    check_weights(model, saved.get('state_dict', saved), str(checkpoint))
+    saved = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+    weights = read_weights(saved, str(checkpoint))
+    check_weights(model, weights, str(checkpoint))
+    load_state_dict(model, weights)
     return saved.get('meta', {}).get('dataset_meta')
 
 

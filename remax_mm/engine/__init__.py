@@ -1,8 +1,9 @@
 """Hooks and optimizer constructors that mmengine and mmdet lack."""
-from .hooks import ChannelsLastHook, CheckClassesHook, CheckWeightsHook, check_weights
+from .hooks import (ChannelsLastHook, CheckClassesHook, CheckLoadFromHook, CheckWeightsHook,
+                    SafeCheckpointHook, check_weights, one_sentence_if_disk_is_full, read_weights)
 from .optimizers import KernelDecayOptimWrapperConstructor
 
 __all__ = [
-    'ChannelsLastHook', 'CheckClassesHook', 'CheckWeightsHook', 'check_weights',
-    'KernelDecayOptimWrapperConstructor'
+    'ChannelsLastHook', 'CheckClassesHook', 'CheckLoadFromHook', 'CheckWeightsHook', 'SafeCheckpointHook',
+    'check_weights', 'one_sentence_if_disk_is_full', 'read_weights', 'KernelDecayOptimWrapperConstructor'
 ]

@@ -49,6 +49,18 @@ def test_check_weights__another_shape():
         check_weights(Head(), Head(4).state_dict(), 'a.pth')
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('-inf')])
+def test_check_weights__not_finite(value):
+    weights = Head().state_dict()
+    weights['training_only.bias'][0] = value
+    check_weights(Head(), weights, 'a.pth')
+
+    weights['both.1.running_var'][1] = value
+    with pytest.raises(
+            ValueError, match=r'finite weights, but 1 of 6 are NaN or infinite .both.1.running_var'):
+        check_weights(Head(), weights, 'a.pth')
+
+
 class Views(BaseTTAModel):
 
     def merge_preds(self, data_samples_list):
