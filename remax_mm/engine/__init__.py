@@ -1,8 +1,9 @@
-"""Hooks and optimizer constructors that mmengine and mmdet lack."""
+"""Hooks, training loops and optimizer constructors that mmengine and mmdet lack."""
 from .hooks import ChannelsLastHook, CheckClassesHook, CheckWeightsHook, check_weights
+from .loops import ResumableTrainLoop
 from .optimizers import KernelDecayOptimWrapperConstructor
 
 __all__ = [
     'ChannelsLastHook', 'CheckClassesHook', 'CheckWeightsHook', 'check_weights',
-    'KernelDecayOptimWrapperConstructor'
+    'KernelDecayOptimWrapperConstructor', 'ResumableTrainLoop'
 ]
