@@ -16,6 +16,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Model, training and validation set must mean the same classes.
     check_classes=dict(type='CheckClassesHook'),
+    # SIGTERM, SIGUSR1 and Ctrl-C end a training after the iteration, with a checkpoint (docs/reliability.md).
+    stop_on_signal=dict(type='StopOnSignalHook'),
     visualization=dict(type='DetVisualizationHook'))
 
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)

@@ -47,7 +47,7 @@ def training_config(data_root: Path, work_dir: Path, iterations: int = 5, **over
         dict(type='RandomFlip', prob=0.5)
     ]
     paste = dict(type='PanopticCopyPaste', partner_pipeline=loading + augmentation)
-    loader = dict(num_workers=0, persistent_workers=False, batch_size=2)
+    loader = dict(num_workers=0, batch_size=2)
     dataset = dict(type='MiniPanopticMapDataset', data_root=str(data_root))
     packing = dict(type='PackPanopticInputs')
     config = Config.fromfile(REPOSITORY / 'configs' / '_base_' / 'default_runtime.py')
