@@ -1,9 +1,10 @@
 """Hooks, training loops and optimizer constructors that mmengine and mmdet lack."""
-from .hooks import ChannelsLastHook, CheckClassesHook, CheckWeightsHook, StopOnSignalHook, check_weights
+from .hooks import (ChannelsLastHook, CheckClassesHook, CheckWeightsHook, FrozenRankHook, StopOnSignalHook,
+                    WorkDirLockHook, check_weights)
 from .loops import ResumableTrainLoop
 from .optimizers import KernelDecayOptimWrapperConstructor
 
 __all__ = [
-    'ChannelsLastHook', 'CheckClassesHook', 'CheckWeightsHook', 'StopOnSignalHook', 'check_weights',
-    'KernelDecayOptimWrapperConstructor', 'ResumableTrainLoop'
+    'ChannelsLastHook', 'CheckClassesHook', 'CheckWeightsHook', 'FrozenRankHook', 'StopOnSignalHook',
+    'WorkDirLockHook', 'check_weights', 'KernelDecayOptimWrapperConstructor', 'ResumableTrainLoop'
 ]
