@@ -39,5 +39,5 @@ def test_message__names_all_missing_ranks():
     hook = FrozenRankHook(timeout=7)
     hook._names = ['rank 0 (a)', 'rank 1 (b)', 'rank 2 (c)', 'rank 3 (d)']
     message = hook._message(0, '[Rank 0]: Ranks 1, 3 failed to pass monitoredBarrier in 7000 ms')
-    assert message == 'The training ends: rank 1 (b), rank 3 (d) did not answer rank 0 (a) for 7 s, or has ended.'
+    assert 'rank 1 (b), rank 3 (d) did not answer rank 0 (a) for 7 s' in message and '(c)' not in message
     assert 'rank 0 (a) did not answer rank 2 (c) for 7 s' in hook._message(2, 'connection closed')

@@ -67,8 +67,8 @@ class WorkDirLock:
             former = self.path.read_text()
             if former and self._is_alive(former):
                 raise RuntimeError(
-                    f'Expected no other training in {self.path.parent}, but {_describe(former)} uses it. Wait '
-                    f'for its end or choose another --work-dir. If it has ended, remove {self.path}.')
+                    f'Expected no other training in {self.path.parent}, but {_describe(former)} uses it. '
+                    f'Wait for its end or choose another --work-dir. If it has ended, remove {self.path}.')
             self._content = json.dumps(
                 dict(
                     pid=os.getpid(),
