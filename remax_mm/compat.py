@@ -12,6 +12,7 @@ import types
 import warnings
 import zipfile
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -102,7 +103,9 @@ def prepare_launch(cfg: Any) -> None:
             f'Expected a GPU for --launcher {cfg.launcher}, but torch found none; on CPUs, start '
             'the processes with torchrun and --launcher pytorch')
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
+        seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+        torch.distributed.init_process_group(
+            'gloo', timeout=None if seconds is None else timedelta(seconds=seconds))
     wrapper = dict(broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = dict(cfg.get('model_wrapper_cfg') or wrapper, device_ids=None)
     if cfg.get('sync_bn') is not None:

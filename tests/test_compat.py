@@ -3,6 +3,7 @@ import importlib.util
 import os
 import pickle
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Tuple
 
@@ -212,10 +213,11 @@ def test_checkpoint__malicious_pickle_is_refused(attack: _Pickled, tmp_path: Pat
 
 @pytest.fixture
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> list:
-    """No device except the CPU; returns the list of backends that process groups are initialized with."""
+    """No device except the CPU; returns what process groups are initialized with: backend and timeout."""
     backends = []
     monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
-    monkeypatch.setattr(torch.distributed, 'init_process_group', backends.append)
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *given, **options: backends.append(
+        (*given, *options.values())))
     return backends
 
 
@@ -223,7 +225,7 @@ def test_prepare_launch__torchrun_without_a_gpu(_no_gpu: list) -> None:
     cfg = Config(dict(launcher='pytorch', sync_bn='torch', find_unused_parameters=True))
     with pytest.warns(UserWarning, match='its own images'):
         compat.prepare_launch(cfg)
-    assert _no_gpu == ['gloo'] and cfg.sync_bn is None
+    assert _no_gpu == [('gloo', None)] and cfg.sync_bn is None
     assert cfg.model_wrapper_cfg == dict(
         device_ids=None, broadcast_buffers=False, find_unused_parameters=True)
 
@@ -233,6 +235,12 @@ def test_prepare_launch__keeps_the_wrapper_of_the_config(_no_gpu: list) -> None:
     compat.prepare_launch(cfg)
     assert cfg.model_wrapper_cfg == dict(type='MMDistributedDataParallel', device_ids=None)
     assert 'sync_bn' not in cfg
+
+
+def test_prepare_launch__timeout_of_the_config(_no_gpu: list) -> None:
+    cfg = Config(dict(launcher='pytorch', env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=90))))
+    compat.prepare_launch(cfg)
+    assert _no_gpu == [('gloo', timedelta(seconds=90))]
 
 
 def test_prepare_launch__other_launchers_need_a_gpu(_no_gpu: list) -> None:

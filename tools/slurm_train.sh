@@ -2,6 +2,7 @@
 # Train on a Slurm cluster:
 #   [GPUS=8 GPUS_PER_NODE=8 CPUS_PER_TASK=5 SRUN_ARGS=""] \
 #       tools/slurm_train.sh PARTITION JOB_NAME CONFIG [WORK_DIR [arguments of train.py]]
+# Exit code 75: stopped early by a signal, with a checkpoint (docs/reliability.md has a job that requeues itself).
 set -euo pipefail
 
 if [ $# -lt 3 ]; then

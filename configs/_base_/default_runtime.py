@@ -18,6 +18,12 @@ default_hooks = dict(
     check_classes=dict(type='CheckClassesHook'),
     # The weights of `load_from`, and those of a resumed training, must fit the model.
     check_load_from=dict(type='CheckLoadFromHook'),
+    # A second training in the same work directory refuses to start.
+    work_dir_lock=dict(type='WorkDirLockHook'),
+    # SIGTERM, SIGUSR1 and Ctrl-C end a training after the iteration, with a checkpoint (docs/reliability.md).
+    stop_on_signal=dict(type='StopOnSignalHook'),
+    # A process of a distributed training that does not answer ends all of them, and is named in the log.
+    frozen_rank=dict(type='FrozenRankHook'),
     visualization=dict(type='DetVisualizationHook'))
 
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
@@ -30,7 +36,8 @@ visualizer = dict(
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    # Seconds that a process waits for the others in a collective call, also for an evaluation on one of them.
+    dist_cfg=dict(backend='nccl', timeout=1800))
 
 # Batch norms become synchronized ones under a launcher, and stay as they are on one device.
 sync_bn = 'torch'

@@ -30,7 +30,7 @@ model = dict(
         criterion=dict(loss_insdis=dict(num_samples=256), loss_sem=dict(num_samples=0))))
 
 iterations = 1000
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations)
+train_cfg = dict(type='ResumableTrainLoop', max_iters=iterations, val_interval=iterations)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(

@@ -35,7 +35,7 @@ model = dict(
     test_cfg=dict(thing_area=0, stuff_area=0))
 
 iterations = 1000
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations)
+train_cfg = dict(type='ResumableTrainLoop', max_iters=iterations, val_interval=iterations)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(

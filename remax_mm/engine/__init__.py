@@ -1,9 +1,12 @@
-"""Hooks and optimizer constructors that mmengine and mmdet lack."""
-from .hooks import (ChannelsLastHook, CheckClassesHook, CheckLoadFromHook, CheckWeightsHook,
-                    SafeCheckpointHook, check_weights, one_sentence_if_disk_is_full, read_weights)
+"""Hooks, training loops and optimizer constructors that mmengine and mmdet lack."""
+from .hooks import (ChannelsLastHook, CheckClassesHook, CheckLoadFromHook, CheckWeightsHook, FrozenRankHook,
+                    SafeCheckpointHook, StopOnSignalHook, WorkDirLockHook, check_weights,
+                    one_sentence_if_disk_is_full, read_weights)
+from .loops import ResumableTrainLoop
 from .optimizers import KernelDecayOptimWrapperConstructor
 
 __all__ = [
-    'ChannelsLastHook', 'CheckClassesHook', 'CheckLoadFromHook', 'CheckWeightsHook', 'SafeCheckpointHook',
-    'check_weights', 'one_sentence_if_disk_is_full', 'read_weights', 'KernelDecayOptimWrapperConstructor'
+    'ChannelsLastHook', 'CheckClassesHook', 'CheckLoadFromHook', 'CheckWeightsHook', 'FrozenRankHook',
+    'SafeCheckpointHook', 'StopOnSignalHook', 'WorkDirLockHook', 'check_weights',
+    'one_sentence_if_disk_is_full', 'read_weights', 'KernelDecayOptimWrapperConstructor', 'ResumableTrainLoop'
 ]

@@ -15,7 +15,7 @@ param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0., by_epoch=False, begin=0, end=iterations),
 ]
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=5000)
+train_cfg = dict(type='ResumableTrainLoop', max_iters=iterations, val_interval=5000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
