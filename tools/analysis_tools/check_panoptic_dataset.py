@@ -10,21 +10,18 @@ evaluation would trip over.
 """
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Optional, Sequence
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.fileio import dump, load
+from mmengine.fileio import dump
 from mmengine.registry import init_default_scope
 
 import remax_mm  # noqa: F401  (registers the datasets)
 from remax_mm.apis import tested_dataset
 from remax_mm.datasets import PanopticMapDataset
-from remax_mm.datasets.checks import (DatasetReport, check_classes, check_image, check_json, find_unused_pngs,
-                                      format_report, report_as_dict, summarize_dataset)
-from remax_mm.panoptic_format import map_images
+from remax_mm.datasets.checks import check_dataset, format_report, report_as_dict
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -64,22 +61,6 @@ def find_dataset(args: argparse.Namespace) -> PanopticMapDataset:
         raise ValueError(f'Expected a panoptic dataset with ground truth as {args.split} split of '
                          f'{args.config}, but got {type(dataset).__name__} with {dataset.data_prefix}')
     return dataset
-
-
-def check_dataset(dataset: PanopticMapDataset, processes: int) -> DatasetReport:
-    """Look at the JSON, then at every image."""
-    png_dir, image_dir = dataset.data_prefix['seg'], dataset.data_prefix['img']
-    content = load(dataset.ann_file, file_format='json')
-    found = check_json(content, dataset.ann_file, image_dir, png_dir, dataset.photo_name, dataset.png_name)
-    findings = [*found.findings, *find_unused_pngs(found.tasks, png_dir)]
-    if dataset.names_classes:
-        classes = dataset.metainfo
-        findings += check_classes(found.categories, classes['thing_classes'], classes['stuff_classes'],
-                                  dataset.ann_file)
-
-    check = partial(check_image, categories={category.id: category for category in found.categories})
-    reports = list(map_images(check, found.tasks, processes))
-    return summarize_dataset(found.categories, reports, findings)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
