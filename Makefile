@@ -117,11 +117,12 @@ test-all: $(READY)  ## Run all tests
 test-cuda: $(READY)  ## Run the tests that need a GPU, or say why they are skipped
 	$(RUN) -m pytest tests/cuda -rs $(PYTEST_ARGS)
 
-lint: $(READY)  ## Check style and spelling
+lint: $(READY)  ## Check style, types and spelling
 	@status=0; for check in \
 	'flake8 $(SOURCES)' \
 	'isort --check --diff --quiet $(SOURCES)' \
 	'yapf --diff --parallel --recursive $(SOURCES)' \
+	'mypy' \
 	'codespell_lib $(SOURCES) docs README.md CHANGELOG.md CONTRIBUTING.md'; do \
 	echo "$$check"; $(RUN) -m $$check || status=1; done; exit $$status
 

@@ -1,51 +1,49 @@
-"""Segment images: ids as PNG, overlay as PNG and segments as JSON for each.
+"""Segment images. Each one gets a PNG with segment ids, an overlay and a JSON file with its segments.
 
     python demo/image_demo.py IMAGE_OR_FOLDER CONFIG CHECKPOINT --out-dir outputs
 
-Images larger than the crop in tiles: `--tile 641 --overlap 128`; several views of each image: `--tta`.
+Tiled inference for images larger than the crop size: `--tile 641 --overlap 128`. Test-time augmentation:
+`--tta`.
 """
 import argparse
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Optional, Sequence
 
 import mmcv
-from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
-import remax_mm  # noqa: F401  (makes mmdet importable and registers the models)
-from remax_mm.apis import (PanopticInferencer, add_test_time_arguments, apply_test_time_arguments,
-                           list_images, load_config, save_result)
+from remax_mm.apis import PanopticInferencer, list_images, load_config, save_result
+from remax_mm.apis.command_line import (add_cfg_options, add_test_time_arguments, apply_test_time_arguments,
+                                        make_parser)
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
     parser.add_argument('image', help='image file, or folder of images')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
-    parser.add_argument('--out-dir', default='outputs', help='folder of the results')
-    parser.add_argument('--device', help='such as cpu or cuda:0 (default: an accelerator if there is one)')
+    parser.add_argument('--out-dir', default='outputs', help='folder of the results (default: %(default)s)')
+    parser.add_argument('--device', help='device such as cuda:0 (default: an accelerator if available)')
     parser.add_argument(
-        '--pred-score-thr', type=float, default=0., help='segments with a lower score in [0, 1] become void')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='overrides of the config, such as model.test_cfg.thing_threshold=0.5')
+        '--pred-score-thr',
+        type=float,
+        default=0.,
+        help='segments with a score below this, in [0, 1], become void (default: %(default)s)')
+    add_cfg_options(parser)
     add_test_time_arguments(parser)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    args = parse_args()
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(arguments)
     images = list_images(args.image)
     double = [name for name, number in Counter(image.stem for image in images).items() if number > 1]
     if double:
         raise ValueError(f'Expected images with different names in {args.image}, but the results of '
                          f'{double} would overwrite each other')
-    config = load_config(args.config, args.cfg_options)
-    apply_test_time_arguments(args, config)
+    config = apply_test_time_arguments(args, load_config(args.config, args.cfg_options))
     inferencer = PanopticInferencer(config, args.checkpoint, args.device)
 
     results = inferencer.stream(images, args.pred_score_thr)

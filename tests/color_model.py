@@ -48,9 +48,13 @@ class ImageItself(BaseModule):
 class ColorHead(BaseModule):
     """Mask logits are the negative squared distances to the colors of the slots."""
 
-    def __init__(self, train_cfg: Any = None, test_cfg: Any = None) -> None:
+    def __init__(self,
+                 num_things_classes: int,
+                 num_stuff_classes: int,
+                 train_cfg: Any = None,
+                 test_cfg: Any = None) -> None:
         super().__init__()
-        self.num_things_classes, self.num_stuff_classes = NUM_THINGS, NUM_STUFF
+        self.num_things_classes, self.num_stuff_classes = num_things_classes, num_stuff_classes
         self.num_classes = NUM_CLASSES
         self.register_buffer('colors', torch.tensor([color.rgb for color in COLORS]) / MEAN - 1)
         self.register_buffer('labels', torch.tensor([color.label for color in COLORS]))
@@ -71,7 +75,7 @@ def color_detector(pad_size: Any = 65, stride: int = 1, **test_cfg: Any) -> dict
         data_preprocessor=dict(
             type='PanopticDataPreprocessor', pad_size=pad_size, mean=[MEAN] * 3, std=[MEAN] * 3),
         backbone=dict(type='ImageItself', stride=stride),
-        panoptic_head=dict(type='ColorHead'),
+        panoptic_head=dict(type='ColorHead', num_things_classes=NUM_THINGS, num_stuff_classes=NUM_STUFF),
         panoptic_fusion_head=dict(
             type='KMaXFusionHead', num_things_classes=NUM_THINGS, num_stuff_classes=NUM_STUFF),
         test_cfg=test_cfg)

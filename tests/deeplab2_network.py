@@ -1,7 +1,7 @@
-"""TensorFlow's kMaX-DeepLab in numpy: what its variables compute, in its arrangement of axes.
+"""The forward pass of TensorFlow's kMaX-DeepLab at inference, in numpy.
 
-By google-research/deeplab2, model/kmax_deeplab.py and what it uses, for inference. Maps are (B, h, w, C);
-``v`` are the variables by their names, as tests/deeplab2_variables.py makes them.
+It follows google-research/deeplab2, model/kmax_deeplab.py, and the modules used there. Features are
+(B, h, w, C). ``v`` maps the names of the variables to their values, see tests/deeplab2_variables.py.
 """
 from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -14,7 +14,7 @@ Activation = Callable[[Array], Array]
 
 
 class Prediction(NamedTuple):
-    """(B, h, w, D), (B, N, K + 1) and (B, h, w, N)."""
+    """Pixel feature (B, h, w, D), class logits (B, N, K + 1) and mask logits (B, h, w, N)."""
     pixel_feature: Array
     class_logits: Array
     mask_logits: Array
@@ -32,9 +32,9 @@ def no_activation(x: Array) -> Array:
     return x
 
 
-def batch_norm(v: Variables, path: str, x: Array, axes_behind: int = 0) -> Array:
+def batch_norm(v: Variables, path: str, x: Array, trailing_axes: int = 0) -> Array:
     gamma, beta, mean, variance = (
-        v[f'{path}/{name}'].reshape(*v[f'{path}/{name}'].shape, *[1] * axes_behind)
+        v[f'{path}/{name}'].reshape(*v[f'{path}/{name}'].shape, *[1] * trailing_axes)
         for name in ('gamma', 'beta', 'moving_mean', 'moving_variance'))
     return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
 
@@ -45,7 +45,7 @@ def layer_norm(v: Variables, path: str, x: Array) -> Array:
 
 
 def windows(x: Array, size: int, stride: int, dilation: int, pad: bool) -> List[List[Array]]:
-    """For each place in a kernel, what it meets."""
+    """For each element of a kernel, the pixels that it is multiplied with."""
     margin = (size - 1) * dilation // 2 if pad else 0
     x = np.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
     height, width = ((length - (size - 1) * dilation - 1) // stride + 1 for length in x.shape[1:3])
@@ -56,17 +56,17 @@ def windows(x: Array, size: int, stride: int, dilation: int, pad: bool) -> List[
 
 
 def conv2d(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, pad: bool = True) -> Array:
-    met = windows(x, len(kernel), stride, dilation, pad)
-    return sum(met[i][j] @ kernel[i, j] for i in range(len(kernel)) for j in range(len(kernel)))
+    pixels = windows(x, len(kernel), stride, dilation, pad)
+    return sum(pixels[i][j] @ kernel[i, j] for i in range(len(kernel)) for j in range(len(kernel)))
 
 
 def depthwise_conv2d(x: Array, kernel: Array) -> Array:
-    met = windows(x, len(kernel), 1, 1, True)
-    return sum(met[i][j] * kernel[i, j] for i in range(len(kernel)) for j in range(len(kernel)))
+    pixels = windows(x, len(kernel), 1, 1, True)
+    return sum(pixels[i][j] * kernel[i, j] for i in range(len(kernel)) for j in range(len(kernel)))
 
 
 def conv_bn(v: Variables, path: str, x: Array, act: Activation, stride: int = 1, dilation: int = 1) -> Array:
-    """``Conv2DSame``, and ``Conv1D`` on (B, L, C)."""
+    """``Conv2DSame`` on (B, h, w, C), ``Conv1D`` on (B, L, C)."""
     kernel = v[f'{path}/_conv/kernel']
     x = x @ kernel[0] if kernel.ndim == 3 else conv2d(x, kernel, stride, dilation)
     return act(batch_norm(v, f'{path}/_batch_norm', x))
@@ -80,13 +80,13 @@ def stacked_conv(v: Variables, path: str, x: Array) -> Array:
 
 
 def resize(x: Array, size: Tuple[int, int]) -> Array:
-    """Bilinear, corners aligned."""
+    """Resize (B, h, w, C) bilinearly with aligned corners."""
     for axis, length in zip((1, 2), size):
-        place = np.linspace(0, x.shape[axis] - 1, length)
-        low = np.minimum(place.astype(int), max(x.shape[axis] - 2, 0))
-        part = (place - low).reshape([length if i == axis else 1 for i in range(4)])
+        position = np.linspace(0, x.shape[axis] - 1, length)
+        low = np.minimum(position.astype(int), max(x.shape[axis] - 2, 0))
+        weight = (position - low).reshape([length if i == axis else 1 for i in range(4)])
         high = np.minimum(low + 1, x.shape[axis] - 1)
-        x = np.take(x, low, axis) * (1 - part) + np.take(x, high, axis) * part
+        x = np.take(x, low, axis) * (1 - weight) + np.take(x, high, axis) * weight
     return x
 
 
@@ -100,9 +100,9 @@ def axial_attention(v: Variables, path: str, x: Array) -> Array:
     qkv = batch_norm(v, f'{path}/_batch_norm_qkv', x @ v[f'{path}/qkv_kernel'])
     depth = qkv.shape[-1] // 4
     query, key, value = map(heads_of, np.split(qkv, [depth, 2 * depth], axis=-1))
-    place = np.arange(x.shape[1])
+    position = np.arange(x.shape[1])
     rpe = {
-        kind: v[f'{path}/_{kind}_rpe/embeddings'][place[None] - place[:, None] + 254]
+        kind: v[f'{path}/_{kind}_rpe/embeddings'][position[None] - position[:, None] + 254]
         for kind in ('query', 'key', 'value')
     }
 
@@ -148,7 +148,7 @@ def block_group(v: Variables, path: str, x: Array, act: Activation, stride: int 
 
 
 def resnet(v: Variables, image: Array) -> List[Array]:
-    """Stem and stages 2 to 5."""
+    """Features of the stem and of stages 2 to 5."""
     if 'encoder/_stem/_conv/kernel' in v:
         act, x = relu, conv_bn(v, 'encoder/_stem', image, no_activation, stride=2)
     else:
@@ -162,7 +162,7 @@ def resnet(v: Variables, image: Array) -> List[Array]:
 
 
 def convnext(v: Variables, image: Array) -> List[Array]:
-    """Stem and stages 2 to 5."""
+    """Features of the stem and of stages 2 to 5."""
     down = 'encoder/downsample_layers/0/layer_with_weights-'
     x = np.pad(image, ((0, 0), (1, 2), (1, 2), (0, 0)))
     x = conv2d(x, v[f'{down}0/kernel'], stride=4, pad=False) + v[f'{down}0/bias']
@@ -190,7 +190,7 @@ def convnext_block(v: Variables, path: str, x: Array) -> Array:
 
 
 def pixel_decoder(v: Variables, features: Sequence[Array]) -> List[Array]:
-    """``features`` and what comes back run from coarse to fine."""
+    """Decode features; input and output are ordered from coarse to fine."""
     outputs: List[Array] = []
     for index, feature in enumerate(features):
         x = layer_norm(v, f'pixel_decoder/_backbone_norms/{index}', feature)
@@ -203,7 +203,7 @@ def pixel_decoder(v: Variables, features: Sequence[Array]) -> List[Array]:
 
 
 def predict(v: Variables, prefix: str, feature: Array, classes: Array, masks: Array) -> Prediction:
-    """``MaXDeepLab``: from a map and from slots (B, N, C)."""
+    """``MaXDeepLab``: prediction from a feature (B, h, w, C) and slot embeddings (B, N, C)."""
     x = stacked_conv(v, f'{prefix}pixel_space_head/conv_block', feature)
     final = f'{prefix}pixel_space_head/final_conv'
     x = batch_norm(v, f'{prefix}pixel_space_feature_batch_norm',
@@ -219,7 +219,7 @@ def predict(v: Variables, prefix: str, feature: Array, classes: Array, masks: Ar
 
 
 def transformer_layer(v: Variables, path: str, feature: Array, memory: Array) -> Tuple[Array, Prediction]:
-    """``DualPathTransformerLayer`` with k-means: slots (B, N, C) after, and what they predict before."""
+    """``DualPathTransformerLayer`` with k-means: the updated slots (B, N, C), and the prediction before."""
     slots = conv_bn(v, f'{path}/_memory_conv1_bn_act', memory, gelu)
     flat = gelu(feature).reshape(len(feature), -1, feature.shape[-1])
     pixels = conv_bn(v, f'{path}/_pixel_conv1_bn_act', flat, gelu)
@@ -237,7 +237,7 @@ def transformer_layer(v: Variables, path: str, feature: Array, memory: Array) ->
     query, key, value = map(heads_of, np.split(qkv, [depth, 2 * depth], axis=-1))
     attention = f'{path}/_memory_attention'
     logits = batch_norm(
-        v, f'{attention}/_batch_norm_similarity', query @ key.transpose(0, 1, 3, 2), axes_behind=2)
+        v, f'{attention}/_batch_norm_similarity', query @ key.transpose(0, 1, 3, 2), trailing_axes=2)
     retrieved = gelu(batch_norm(v, f'{attention}/_batch_norm_retrieved_value', softmax(logits, -1) @ value))
     retrieved = retrieved.transpose(0, 2, 1, 3).reshape(memory.shape)
     memory = gelu(memory + conv_bn(v, f'{path}/_memory_conv3_bn', retrieved, no_activation))
@@ -247,7 +247,7 @@ def transformer_layer(v: Variables, path: str, feature: Array, memory: Array) ->
 
 
 def semantic_logits(v: Variables, features: Sequence[Array]) -> Array:
-    """From res2 to res5 as they are given; straight from res5 where there is no decoder."""
+    """Logits of the auxiliary semantic head from res2 to res5, or from res5 alone if it has no decoder."""
     x = features[-1]
     if 'semantic_decoder/_aspp/_conv_bn_act/_conv/kernel' in v:
         aspp = 'semantic_decoder/_aspp'
@@ -267,7 +267,7 @@ def semantic_logits(v: Variables, features: Sequence[Array]) -> Array:
 
 
 def kmax_deeplab(v: Variables, features: Sequence[Array]) -> List[Prediction]:
-    """Predictions of the six layers and the final one, from an encoder's features, fine to coarse."""
+    """Predictions of the six layers and the final one, from the features of an encoder, fine to coarse."""
     features = pixel_decoder(v, features[::-1])
     memory = np.repeat(v['transformer_decoder/cluster_centers'], len(features[0]), axis=0)
     predictions = []

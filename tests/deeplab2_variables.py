@@ -1,7 +1,7 @@
-"""The variables of TensorFlow's kMaX-DeepLab, written out as google-research/deeplab2 spells its attributes.
+"""Names and shapes of the variables of TensorFlow's kMaX-DeepLab.
 
-Names lack the ending of a checkpoint, shapes have TensorFlow's axes. Each function is a class of deeplab2's
-``model`` folder, which its docstring names.
+The names are the attributes in google-research/deeplab2, without the suffix of a checkpoint. The shapes have
+TensorFlow's order of axes. The docstring of a function names the class in deeplab2's ``model`` folder.
 """
 from typing import Dict, NamedTuple, Sequence, Tuple
 
@@ -11,7 +11,7 @@ Shapes = Dict[str, Tuple[int, ...]]
 
 
 class Sizes(NamedTuple):
-    """Widths of everything behind the encoder, and of its bottlenecks; as published unless told otherwise."""
+    """Widths of the encoder's bottlenecks and of all other parts; the defaults are those of deeplab2."""
     base: int = 64
     filters: Tuple[int, ...] = (512, 256, 128, 64)
     slots: int = 128
@@ -25,7 +25,7 @@ SMALL = Sizes(base=8, filters=(64, 8, 8, 4), slots=12, channels=32, ffn=24, embe
 
 
 def norm(path: str, *shape: int) -> Shapes:
-    """``BatchNormalization``, whose axes that share their values have length 1."""
+    """``BatchNormalization``; axes that share parameters have length 1."""
     return {f'{path}/{name}': shape for name in ('gamma', 'beta', 'moving_mean', 'moving_variance')}
 
 
@@ -34,7 +34,7 @@ def layer_norm(path: str, channels: int) -> Shapes:
 
 
 def biased(path: str, *shape: int) -> Shapes:
-    """A convolution or a dense layer of its own."""
+    """A convolution or dense layer with bias and without norm."""
     return {f'{path}/kernel': shape, f'{path}/bias': shape[-1:]}
 
 
@@ -87,7 +87,7 @@ def block(path: str, inputs: int, filters: int, axial: bool) -> Shapes:
 
 
 def block_group(path: str, inputs: int, filters: int, axial: Sequence[bool]) -> Shapes:
-    """layers/axial_block_groups.py ``BlockGroup``, of a block for each of ``axial``."""
+    """layers/axial_block_groups.py ``BlockGroup``, with one block for each entry of ``axial``."""
     shapes: Shapes = {}
     for index, kind in enumerate(axial):
         shapes.update(block(f'{path}/_block{index + 1}', 4 * filters if index else inputs, filters, kind))
@@ -95,12 +95,12 @@ def block_group(path: str, inputs: int, filters: int, axial: Sequence[bool]) -> 
 
 
 def resnet(kind: str, base: int) -> Tuple[Shapes, Tuple[int, ...]]:
-    """encoder/axial_resnet.py ``AxialResNet`` as ``'resnet50'`` or ``'max_s'``; what it has, its channels."""
+    """encoder/axial_resnet.py ``AxialResNet``, ``'resnet50'`` or ``'max_s'``, and its feature channels."""
     if kind == 'resnet50':
         stem, shapes = 64, conv('encoder/_stem', 7, 3, 64)
         kinds = [[False] * depth for depth in (3, 4, 6, 3)]
     else:
-        # layers/stems.py ``InceptionSTEM``; blocks are axial where their input has stride 16.
+        # layers/stems.py ``InceptionSTEM``; blocks are axial if their input has stride 16 or more.
         stem = 128
         shapes = {
             **conv('encoder/_stem/_conv1_bn_act', 3, 3, 64),
@@ -115,7 +115,7 @@ def resnet(kind: str, base: int) -> Tuple[Shapes, Tuple[int, ...]]:
 
 
 def convnext(depths: Sequence[int], dims: Sequence[int]) -> Tuple[Shapes, Tuple[int, ...]]:
-    """pixel_encoder/convnext.py ``ConvNeXt``."""
+    """pixel_encoder/convnext.py ``ConvNeXt``, and its feature channels."""
     shapes: Shapes = {}
     for stage, (depth, dim) in enumerate(zip(depths, dims)):
         down = f'encoder/downsample_layers/{stage}/layer_with_weights-'
@@ -137,7 +137,7 @@ def convnext(depths: Sequence[int], dims: Sequence[int]) -> Tuple[Shapes, Tuple[
 
 
 def pixel_decoder(features: Sequence[int], filters: Sequence[int]) -> Shapes:
-    """pixel_decoder/kmax.py ``KMaXPixelDecoder`` of features from coarse to fine."""
+    """pixel_decoder/kmax.py ``KMaXPixelDecoder``; features are ordered from coarse to fine."""
     shapes: Shapes = {}
     for index, (feature, width) in enumerate(zip(features, filters)):
         shapes.update(layer_norm(f'pixel_decoder/_backbone_norms/{index}', feature))
@@ -152,7 +152,7 @@ def pixel_decoder(features: Sequence[int], filters: Sequence[int]) -> Shapes:
 
 
 def predictor(prefix: str, inputs: int, outputs: int, sizes: Sizes) -> Shapes:
-    """decoder/max_deeplab.py ``MaXDeepLab`` without its semantic part; ``prefix`` stands before each item."""
+    """decoder/max_deeplab.py ``MaXDeepLab`` without its semantic part; ``prefix`` precedes each name."""
     width, embedding = sizes.channels, sizes.embedding
     return {
         **stacked(f'{prefix}pixel_space_head/conv_block', inputs, width),
@@ -212,7 +212,7 @@ def semantic_decoder(res2: int, res3: int, res5: int, sizes: Sizes) -> Shapes:
 
 
 def kmax_deeplab(encoder: Tuple[Shapes, Tuple[int, ...]], classes: int, sizes: Sizes = Sizes()) -> Shapes:
-    """kmax_deeplab.py ``checkpoint_items``: 133 classes of COCO, 150 of ADE20K or 19 of Cityscapes."""
+    """kmax_deeplab.py ``checkpoint_items``, with 133 classes (COCO), 150 (ADE20K) or 19 (Cityscapes)."""
     shapes, (stem, *stages) = encoder
     cityscapes = classes == 19
     if cityscapes:
@@ -233,7 +233,7 @@ def kmax_deeplab(encoder: Tuple[Shapes, Tuple[int, ...]], classes: int, sizes: S
 
 
 def numbered(shapes: Shapes) -> Dict[str, np.ndarray]:
-    """An array of each shape, filled with its own number from 1 on, of hardly any memory."""
+    """Arrays filled with 1, 2, 3 and so on; broadcasting saves memory."""
     return {
         name: np.broadcast_to(np.float32(number), shape)
         for number, (name, shape) in enumerate(shapes.items(), start=1)
@@ -241,7 +241,7 @@ def numbered(shapes: Shapes) -> Dict[str, np.ndarray]:
 
 
 def randomized(shapes: Shapes, seed: int = 0) -> Dict[str, np.ndarray]:
-    """Arrays of random numbers with which a signal keeps its size, variances positive."""
+    """Random arrays that preserve the scale of a signal; variances are positive."""
     rng = np.random.RandomState(seed)
     arrays = {}
     for name, shape in shapes.items():

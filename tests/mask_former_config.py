@@ -1,14 +1,16 @@
-"""Configs of mmdet's own mask transformers, plain or relaxed, small enough for a unit test."""
+"""mmdet's mask transformers, plain or relaxed, small enough for a unit test, and their inputs."""
 import copy
-from typing import Any, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmdet.structures import DetDataSample
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
+from torch import Tensor, nn
 
 NUM_THINGS, NUM_STUFF = 3, 2
 NUM_QUERIES, CHANNELS, SIDE = 6, 16, 64
@@ -27,14 +29,14 @@ def head_config(family: str,
                 num_layers: int = 3,
                 dropout: float = 0.0,
                 **options: Any) -> ConfigDict:
-    """Config of mmdet's head, or of ours.
+    """Config of mmdet's head, or of our relaxed head.
 
     Args:
         family: one of ``FAMILIES``.
-        relaxed: ReMask and ReClass.
-        num_layers: of the transformer decoder.
-        dropout: in the attentions of the decoder.
-        options: further ones of the head.
+        relaxed: with ReMask and ReClass.
+        num_layers: layers of the transformer decoder.
+        dropout: dropout rate of the decoder's attention layers.
+        options: further arguments of the head.
     """
     attention = dict(_ATTENTION, dropout=dropout)
     num_classes = num_things + num_stuff
@@ -93,7 +95,7 @@ def head_config(family: str,
 
 
 def detector_config(family: str, relaxed: bool = False, **options: Any) -> ConfigDict:
-    """Config of mmdet's detector with a thin ResNet-18, arguments as of :func:`head_config`."""
+    """Config of mmdet's detector with a narrow ResNet-18; for the arguments see :func:`head_config`."""
     head = head_config(family, relaxed, **options)
     costs = [
         dict(type='ClassificationCost', weight=2.0),
@@ -112,7 +114,7 @@ def detector_config(family: str, relaxed: bool = False, **options: Any) -> Confi
             num_points=40,
             assigner=dict(type='HungarianAssigner', match_costs=costs),
             sampler=dict(type='MaskPseudoSampler')),
-        # Nothing has been learned: without low thresholds all of the map would be void.
+        # With the usual thresholds, the panoptic map of an untrained model is void everywhere.
         test_cfg=dict(
             panoptic_on=head['num_stuff_classes'] > 0,
             instance_on=True,
@@ -122,7 +124,7 @@ def detector_config(family: str, relaxed: bool = False, **options: Any) -> Confi
 
 
 def drawn_batch(num_images: int = 2, void: bool = True) -> dict:
-    """Images as a data loader yields them: two things, two stuff segments, and some void."""
+    """A batch of a data loader. Each image has two things, two stuff segments and optionally some void."""
     samples: List[DetDataSample] = []
     for index in range(num_images):
         segment_map = torch.ones(1, SIDE, SIDE, dtype=torch.uint8)  # stuff above, stuff below
@@ -143,7 +145,7 @@ def drawn_batch(num_images: int = 2, void: bool = True) -> dict:
 
 
 def mmdet_samples(batch: dict, panoptic: bool = False) -> dict:
-    """The batch with samples as mmdet's ``PackDetInputs`` leaves them: masks in numpy, and a semantic map."""
+    """The batch with samples of mmdet's ``PackDetInputs``; with a semantic map if ``panoptic``."""
     for sample in batch['data_samples']:
         index, table = sample.gt_panoptic_seg.segment_map[0], sample.gt_segments
         things = [row for row in range(len(table)) if table.is_thing[row]]
@@ -154,3 +156,25 @@ def mmdet_samples(batch: dict, panoptic: bool = False) -> dict:
             sample.gt_sem_seg = PixelData(sem_seg=labels[index.long()][None])
         del sample.gt_panoptic_seg, sample.gt_segments
     return batch
+
+
+def small_model(family: str, relaxed: bool = True, **options: Any) -> nn.Module:
+    """The detector of :func:`detector_config` in training mode, without dropout unless ``options`` set it."""
+    model = MODELS.build(detector_config(family, relaxed, **options))
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = options.get('dropout', 0.0)
+    return model.train()
+
+
+def prepare(model: nn.Module) -> Tuple[List[Tensor], SampleList]:
+    """Backbone features and samples of a training step on :func:`drawn_batch`."""
+    data = model.data_preprocessor(drawn_batch(), training=True)
+    return model.extract_feat(data['inputs']), data['data_samples']
+
+
+def training_losses(model: nn.Module) -> Dict[str, Tensor]:
+    """Losses of :func:`drawn_batch`, with the same random points at every call."""
+    data = model.data_preprocessor(drawn_batch(), training=True)
+    torch.manual_seed(3)
+    return model(**data, mode='loss')

@@ -1,4 +1,4 @@
-"""Norm layers as if trained: in eval mode fresh ones do next to nothing, which hides mistakes."""
+"""Random parameters and statistics for norm layers. New ones are nearly the identity in eval mode."""
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -6,7 +6,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @torch.no_grad()
 def randomize_norms(module: nn.Module) -> nn.Module:
-    """Give every norm of ``module`` random weights, and batch norms random running statistics, in place."""
+    """Randomize the parameters of all norms and the running statistics of batch norms, in place."""
     for norm in module.modules():
         if isinstance(norm, (_BatchNorm, nn.GroupNorm, nn.LayerNorm)):
             norm.weight.uniform_(0.5, 1.5)

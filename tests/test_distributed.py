@@ -1,4 +1,4 @@
-"""Two processes on CPUs: the same losses and gradients as one, and ``tools/train.py`` under torchrun."""
+"""Two processes on CPUs: losses and gradients equal those of one; ``tools/train.py`` with torchrun."""
 import json
 import math
 import os
@@ -27,13 +27,13 @@ NUM_PROCESSES = 2
 
 
 class Step(NamedTuple):
-    """Of one batch: losses, mean over the processes, and gradients."""
+    """Losses of one batch, averaged over the processes, and gradients."""
     losses: Dict[str, Tensor]
     gradients: Dict[str, Tensor]
 
 
 def _model(family: str) -> nn.Module:
-    """A relaxed model in which nothing depends on chance, nor one image on another."""
+    """A relaxed model without randomness, in which images of a batch do not influence each other."""
     if family == 'kMaX':
         config = ConfigDict(kmax_config(relaxed=True, norm_cfg=dict(type='GN', num_groups=4)))
         for loss in ('loss_insdis', 'loss_sem'):
@@ -51,14 +51,14 @@ def _model(family: str) -> nn.Module:
 
 
 def _same_points(*size: int, **_options: object) -> Tensor:
-    """In place of ``torch.rand``: the points (..., P, 2) at which one mask is sampled are those of all."""
+    """Replacement of ``torch.rand``: all masks are sampled at the same points (..., P, 2)."""
     size = size[0] if isinstance(size[0], tuple) else size
     points = torch.empty(size[-2:]).uniform_(generator=torch.Generator().manual_seed(size[-2]))
     return points.expand(size).clone()
 
 
 def _step(family: str, rank: int = 0, world_size: int = 1) -> Step:
-    """Of the images ``rank``, ``rank + world_size``, ... of a batch of four."""
+    """A step on the images ``rank``, ``rank + world_size``, ... of a batch of four."""
     model = _model(family)
     batch = {key: values[rank::world_size] for key, values in drawn_batch(4).items()}
     data = model.data_preprocessor(batch, training=True)
@@ -79,9 +79,9 @@ def _step(family: str, rank: int = 0, world_size: int = 1) -> Step:
 
 
 def _work(rank: int, family: str, folder: Path) -> None:
-    """One of the processes; the first one keeps what was found."""
-    torch.set_num_threads(1)  # a forked process has none of its parent's threads
-    dist.init_process_group('gloo', f'file://{folder / "meeting"}', rank=rank, world_size=NUM_PROCESSES)
+    """What each process runs; the first one saves the result."""
+    torch.set_num_threads(1)  # a forked process does not have the threads of its parent
+    dist.init_process_group('gloo', f'file://{folder / "rendezvous"}', rank=rank, world_size=NUM_PROCESSES)
     step = _step(family, rank, NUM_PROCESSES)
     if rank == 0:
         torch.save(tuple(step), folder / 'step.pth')
@@ -116,7 +116,7 @@ def _torchrun(*arguments: object) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(torch.cuda.is_available(), reason='two processes ask for two GPUs where there are some')
+@pytest.mark.skipif(torch.cuda.is_available(), reason='two processes need two GPUs if there is one')
 @pytest.mark.parametrize('name', ['remax_mnv3-s_1xb8-1k_mini-129', 'remax-mask2former_r18_1xb8-600_mini-129'])
 def test_scripts__two_processes_without_a_gpu(name, tmp_path):
     write_mini_panoptic(tmp_path / 'data', 8, 3, 129, 0)

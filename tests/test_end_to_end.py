@@ -1,4 +1,4 @@
-"""A tiny ReMaX through mmengine's runner: dataset, pipeline, training, evaluation, checkpoint, resuming."""
+"""A tiny ReMaX in mmengine's runner: dataset, pipeline, training, evaluation, checkpoint, resuming."""
 import json
 import math
 
@@ -23,8 +23,8 @@ METAINFO = dict(
 
 
 @pytest.fixture(autouse=True)
-def _scope_of_its_own():
-    # The runner leaves mmdet's scope behind, which other tests do not expect.
+def _mmdet_scope():
+    # The runner sets the default scope and does not restore it, which would change other tests.
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
 
@@ -80,8 +80,11 @@ def _dataloader(data_root, training):
 
 def _runner(data_root, work_dir, iterations, resume=False):
     evaluator = dict(type='PanopticQualityMetric')
+    model = detector_config(relaxed=True)
+    for loss in ('loss_insdis', 'loss_sem'):
+        model['panoptic_head']['criterion'][loss]['num_samples'] = 0  # all pixels: losses with less noise
     config = ConfigDict(
-        model=detector_config(relaxed=True),
+        model=model,
         work_dir=str(work_dir),
         train_dataloader=_dataloader(data_root, training=True),
         val_dataloader=_dataloader(data_root, training=False),
@@ -105,7 +108,7 @@ def _runner(data_root, work_dir, iterations, resume=False):
 
 
 def _logged(work_dir):
-    """Lines of the last run's log, by step: losses of training, and metrics of evaluation."""
+    """Lines of the last run's log: losses of training steps, and metrics of evaluation."""
     log = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     return [line for line in lines if 'loss' in line], [line for line in lines if 'coco_panoptic/PQ' in line]
@@ -141,12 +144,12 @@ def test_runner__checkpoint_loads_safely(trained):
     assert all(torch.equal(checkpoint['state_dict'][key], value) for key, value in weights.items())
 
 
-def test_runner__resumes_where_it_stopped(data_root, trained):
+def test_runner__resumes_from_the_last_checkpoint(data_root, trained):
     work_dir, before = trained
     runner = _runner(data_root, work_dir, iterations=5, resume=True)
     seen = {}
 
-    class Watch(Hook):
+    class RecordState(Hook):
 
         def before_train(self, runner):
             seen.update(
@@ -158,7 +161,7 @@ def test_runner__resumes_where_it_stopped(data_root, trained):
                 steps={int(state['step'])
                        for state in runner.optim_wrapper.optimizer.state.values()})
 
-    runner.register_hook(Watch(), priority='LOWEST')
+    runner.register_hook(RecordState(), priority='LOWEST')
     runner.train()
     assert seen['iteration'] == 3 and seen['steps'] == {3}
     assert all(torch.equal(seen['weights'][key], value) for key, value in before.model.state_dict().items())

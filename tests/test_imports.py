@@ -29,7 +29,9 @@ OTHER_PACKAGES = {
     'visualization': FIRST,
     'engine': FIRST | {'models', 'visualization'},
     'apis': FIRST | {'datasets', 'evaluation', 'models', 'visualization', 'engine'},
-    'analysis': FIRST | {'models', 'datasets', 'visualization'},
+    'analysis': FIRST | {'models'},
+    'benchmarks': FIRST | {'models', 'datasets', 'evaluation'},
+    'model_converters': FIRST | {'models', 'datasets'},
 }
 
 

@@ -1,10 +1,12 @@
-"""The configs of mmdet's own mask transformers: what they change of mmdet's, and that they train."""
+"""The configs of mmdet's own mask transformers: their differences from mmdet's, and a training step."""
+from typing import Iterator
+
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 
 from tests.conftest import REPOSITORY
 from tests.mask_former_config import drawn_batch, mmdet_samples
@@ -19,6 +21,12 @@ MMDETS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _mmdet_scope() -> Iterator[None]:
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
 def _mmdets(name: str) -> Config:
     """mmdet's own config of a model."""
     return Config.fromstring(f"_base_ = '{MMDETS[name]}'", '.py')
@@ -26,13 +34,12 @@ def _mmdets(name: str) -> Config:
 
 def _build(config: Config) -> torch.nn.Module:
     """The model on the meta device: shapes without numbers."""
-    init_default_scope('mmdet')
     with torch.device('meta'):
         return MODELS.build(config.model)
 
 
 @pytest.mark.parametrize('name', RELAXED)
-def test_relaxed_config__is_its_parent_but_for_the_relaxations(name):
+def test_relaxed_config__differs_from_its_parent_in_the_relaxations_only(name):
     config = Config.fromfile(CONFIGS[name])
     parent = _mmdets(name) if name == INSTANCES else Config.fromfile(CONFIGS[name.replace('remax-', '')])
     head = config.model.panoptic_head
@@ -46,7 +53,7 @@ def test_relaxed_config__is_its_parent_but_for_the_relaxations(name):
 
 
 @pytest.mark.parametrize('name', [name for name in MMDETS if name not in RELAXED])
-def test_plain_config__is_mmdets_but_for_the_data(name):
+def test_plain_config__differs_from_mmdets_in_the_data_only(name):
     config, mmdets = Config.fromfile(CONFIGS[name]).to_dict(), _mmdets(name).to_dict()
     assert mmdets['train_dataloader']['dataset']['type'] == 'CocoPanopticDataset'
     for key in ('type', 'batch_augments', 'pad_mask', 'pad_seg'):
@@ -67,13 +74,13 @@ def test_plain_config__is_mmdets_but_for_the_data(name):
 
 
 @pytest.mark.parametrize('name', [name for name in MMDETS if name in RELAXED])
-def test_relaxed_config__published_weights_load(name):
-    """By name and shape: those of mmdet's own model are all there, and beside them only the semantic head."""
-    mmdets, ours = _build(_mmdets(name)).state_dict(), _build(Config.fromfile(CONFIGS[name])).state_dict()
+def test_relaxed_config__loads_published_weights(name):
+    """It has all parameters of mmdet's model, by name and shape, and those of the semantic head."""
+    model = _build(Config.fromfile(CONFIGS[name]))
+    mmdets, ours = _build(_mmdets(name)).state_dict(), model.state_dict()
     assert all(ours[key].shape == value.shape for key, value in mmdets.items())
     assert all(key.startswith('panoptic_head.remask.semantic_head.') for key in set(ours) - set(mmdets))
-    num_relaxed = _build(Config.fromfile(CONFIGS[name])).panoptic_head.num_relaxed
-    assert num_relaxed == (4 if 'maskformer' in name else 6)
+    assert model.panoptic_head.num_relaxed == (4 if 'maskformer' in name else 6)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +90,6 @@ def test_config__trains_for_a_step(name):
     config.model.backbone.pop('init_cfg', None)
     config.model.data_preprocessor.pop('batch_augments', None)
     config.model.train_cfg.num_points = 64
-    init_default_scope('mmdet')
     model = MODELS.build(config.model).train()
     queries = model.panoptic_head.query_embed.weight
     before = queries.detach().clone()

@@ -1,4 +1,4 @@
-"""What is shipped: metadata, extras, and the content of the wheel."""
+"""Metadata of the package, its extras, and the content of the wheel."""
 import configparser
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def test_extras__stacks_do_not_mix(setup_cfg: configparser.ConfigParser) -> None
     host = {name for candidates in compat.HOST_DISTRIBUTIONS.values() for name, _ in candidates}
     extras = {name: set(_requirements(text)) for name, text in setup_cfg['options.extras_require'].items()}
 
-    # What is installed without being asked for must not decide the stack.
+    # Requirements that are always installed must not choose the stack.
     assert not host & set(_requirements(setup_cfg['options']['install_requires']))
     assert not any(name.startswith('onedl') for name in extras['openmmlab'])
     assert {name for name in extras['onedl'] if name in host} == {name for name in host if 'onedl' in name}
@@ -53,7 +53,7 @@ def test_extras__agree_with_compat(extra: str, setup_cfg: configparser.ConfigPar
             assert requirement.specifier.contains(floors[name]) and floors[name].startswith(lowest), name
 
 
-def test_makefile__pins_are_what_the_extras_allow(setup_cfg: configparser.ConfigParser) -> None:
+def test_makefile__extras_allow_the_pinned_versions(setup_cfg: configparser.ConfigParser) -> None:
     allowed = {}
     for extra in ('openmmlab', 'onedl'):
         allowed.update(_requirements(setup_cfg['options.extras_require'][extra]))
@@ -68,15 +68,15 @@ def test_makefile__pins_are_what_the_extras_allow(setup_cfg: configparser.Config
         assert allowed[pin.name].specifier.contains(version), pin
 
 
-def test_version__is_that_of_the_changelog() -> None:
+def test_version__is_in_the_changelog() -> None:
     assert f'## [{remax_mm.__version__}]' in (REPOSITORY / 'CHANGELOG.md').read_text(encoding='utf-8')
 
 
 @pytest.mark.slow
-def test_wheel__holds_the_whole_package(tmp_path: Path) -> None:
-    # Built by the setuptools that is there, so that nothing is downloaded.
+def test_wheel__contains_the_whole_package(tmp_path: Path) -> None:
+    # Built with the installed setuptools, so that nothing is downloaded.
     pytest.importorskip('wheel')
-    # Built from a copy, because setuptools leaves its files beside the sources.
+    # Built from a copy, because setuptools writes files next to the sources.
     tracked = subprocess.run(['git', 'ls-files', '-z'], cwd=REPOSITORY, capture_output=True, text=True)
     if tracked.returncode != 0:
         pytest.skip('not a git checkout')

@@ -13,7 +13,7 @@ GPUS="${GPUS:-8}"
 GPUS_PER_NODE="${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}"
 read -ra SRUN_ARGS <<< "${SRUN_ARGS:-}"
 
-# An option in the place of WORK_DIR belongs to train.py.
+# WORK_DIR is optional: an argument that starts with - belongs to train.py.
 WORK_DIR=()
 if [ $# -ge 4 ] && [ "${4#-}" = "$4" ]; then
     WORK_DIR=("--work-dir=$4")

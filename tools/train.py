@@ -1,17 +1,17 @@
 """Train a model from a config."""
 import argparse
-import os
-from pathlib import Path
+from typing import Optional, Sequence
 
-from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.config import Config
 
-from remax_mm.compat import prepare_launch  # the import makes mmdet importable and registers the models
+from remax_mm.apis.build_runner import build_runner
+from remax_mm.apis.command_line import add_cfg_options, add_launch_arguments, make_parser
+from remax_mm.apis.run_config import (load_run_config, resume_training, scale_learning_rate,
+                                      use_mixed_precision)
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--work-dir', help='folder of logs and checkpoints (default: work_dirs/<config name>)')
@@ -26,74 +26,35 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='resume from this checkpoint, without a path from the latest one of the work dir')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='overrides of the config, such as train_cfg.max_iters=100 a.list="[1,2]"')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
-    return parser.parse_args()
+        metavar='CHECKPOINT',
+        help='resume from this checkpoint; without a path, from the latest one in the work dir')
+    add_cfg_options(parser, 'train_cfg.max_iters=100')
+    add_launch_arguments(parser)
+    return parser.parse_args(arguments)
 
 
 def build_config(args: argparse.Namespace) -> Config:
-    """The config of a run: the file, then --cfg-options, then the other arguments.
+    """The config of the run.
 
     Raises:
-        FileNotFoundError: there is no such config.
-        ValueError: an option lacks what it needs in the config.
+        FileNotFoundError: the config or the checkpoint does not exist.
+        ValueError: an option needs another option, or a key that the config does not have.
     """
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f'Expected a config file at {args.config}, but there is none.')
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-
     if args.amp_dtype and not args.amp:
         raise ValueError('Expected --amp together with --amp-dtype')
+    config = load_run_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     if args.amp:
-        use_mixed_precision(cfg, args.amp_dtype)
+        config = use_mixed_precision(config, args.amp_dtype)
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise ValueError(f'Expected `auto_scale_lr.base_batch_size` in {args.config} for --auto-scale-lr')
-        cfg.auto_scale_lr.enable = True
-
+        config = scale_learning_rate(config)
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-        if cfg.load_from and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
-            raise FileNotFoundError(f'Expected a checkpoint to resume at {cfg.load_from}, but there is none.')
-    return cfg
+        config = resume_training(config, None if args.resume == 'auto' else args.resume)
+    return config
 
 
-def use_mixed_precision(cfg: Config, dtype: str = None) -> None:
-    """Turn the optimizer wrapper into its mixed precision kind; what else it says stays.
-
-    A loss scale is only needed for float16, whose smallest numbers would vanish; an own one is kept.
-    """
-    wrapper = cfg.optim_wrapper
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise ValueError(
-            f'Expected `optim_wrapper.type` to be OptimWrapper for --amp, but got {wrapper.type}')
-    wrapper.type = 'AmpOptimWrapper'
-    if dtype is not None:
-        wrapper.dtype = dtype
-    wrapper.setdefault('loss_scale', 'dynamic')
-
-
-def main() -> None:
-    args = parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = build_config(args)
-    prepare_launch(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(arguments)
+    build_runner(build_config(args), args.local_rank).train()
 
 
 if __name__ == '__main__':

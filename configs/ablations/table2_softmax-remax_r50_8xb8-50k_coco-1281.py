@@ -10,5 +10,4 @@ _base_ = '../remax/remax-b_r50_8xb8-50k_coco-1281.py'
 model = dict(
     panoptic_head=dict(
         remask=dict(activation='softmax'),
-        criterion=dict(
-            loss_mask_id=dict(type='SoftmaxMaskIDLoss'), reclass=dict(activation='softmax'))))
+        criterion=dict(loss_mask_id=dict(type='SoftmaxMaskIDLoss'), reclass=dict(activation='softmax'))))

@@ -6,4 +6,7 @@ Hardware:  2 CPU cores
 """
 _base_ = './kmax_mnv3-s_1xb8-1k_mini-129.py'
 
-model = dict(panoptic_head=dict(criterion=dict(loss_mask_id=dict(type='SigmoidMaskIDLoss'))))
+model = dict(
+    panoptic_head=dict(
+        transformer_decoder=dict(mask_prior=1 / 24),  # one over the number of slots
+        criterion=dict(loss_mask_id=dict(type='SigmoidMaskIDLoss'))))

@@ -12,7 +12,7 @@ model = dict(
     backbone=dict(init_cfg=None, norm_cfg=norm_cfg),
     panoptic_head=dict(
         norm_cfg=norm_cfg,
-        transformer_decoder=dict(num_slots=48, drop_path_rate=0.0),
+        transformer_decoder=dict(num_slots=48, drop_path_rate=0.0, mask_prior=1 / 48),
         criterion=dict(loss_insdis=dict(num_samples=1024))))
 
 resize = dict(type='Resize', scale=(513, 353), keep_ratio=True)

@@ -10,7 +10,12 @@ data_root = 'data/own/'
 num_things, num_stuff = 7, 5  # the checker and the log of training count them
 iterations = 20000
 
-model = dict(panoptic_head=dict(num_things_classes=num_things, num_stuff_classes=num_stuff))
+model = dict(
+    panoptic_head=dict(
+        num_things_classes=num_things,
+        num_stuff_classes=num_stuff,
+        # One over the number of slots: a short schedule cannot learn the bias that the sigmoid needs.
+        transformer_decoder=dict(mask_prior=1 / 128)))
 own_data = dict(type='PanopticMapDataset', data_root=data_root)
 train_files = dict(
     ann_file='panoptic_train.json', data_prefix=dict(img='images/train/', seg='panoptic_train/'))

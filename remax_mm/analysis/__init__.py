@@ -1,19 +1,9 @@
-"""Analysis of models: size, loss balance, cost of training, comparison of runs."""
-from .comparison import Spread, compare_runs, format_comparison, measure_spread, read_final_metrics
-from .complexity import (Complexity, PartComplexity, count_macs, count_parameters, format_complexity,
-                         measure_complexity, measure_config)
-from .loss_balance import (LossParts, format_loss_balance, logarithmic_edges, split_sigmoid_cross_entropy,
-                           split_softmax_cross_entropy, summarize_loss_balance)
-from .model_loss_balance import (collect_loss_balance, collect_query_balance, measure_loss_balance,
-                                 split_mask_id_loss)
-from .training_overhead import (InferenceDifference, Overhead, StepCost, build_training_step, compare_costs,
-                                compare_inference, measure_steps)
+"""Analysis of models: loss balance, cost of training, comparison of runs.
 
-__all__ = [
-    'Spread', 'compare_runs', 'format_comparison', 'measure_spread', 'read_final_metrics', 'Complexity',
-    'PartComplexity', 'count_macs', 'count_parameters', 'format_complexity', 'measure_complexity',
-    'measure_config', 'LossParts', 'format_loss_balance', 'logarithmic_edges', 'split_sigmoid_cross_entropy',
-    'split_softmax_cross_entropy', 'summarize_loss_balance', 'collect_loss_balance', 'collect_query_balance',
-    'measure_loss_balance', 'split_mask_id_loss', 'InferenceDifference', 'Overhead', 'StepCost',
-    'build_training_step', 'compare_costs', 'compare_inference', 'measure_steps'
-]
+The size of a model is in :mod:`remax_mm.analysis.complexity`, which needs torch 2.1.
+"""
+from .loss_balance import format_loss_balance
+from .model_loss_balance import measure_loss_balance
+from .training_overhead import measure_overhead
+
+__all__ = ['format_loss_balance', 'measure_loss_balance', 'measure_overhead']

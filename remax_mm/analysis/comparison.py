@@ -32,17 +32,17 @@ def measure_spread(values: Sequence[float]) -> Spread:
 
 
 def read_final_metrics(work_dir: Union[str, Path], iterations: int) -> Dict[str, float]:
-    """Panoptic quality, in percent, of the validation that ended the latest training in a work dir.
+    """Panoptic quality in percent of the final validation of the latest training in a work dir.
 
     Args:
-        work_dir: holds mmengine's ``<time>/vis_data/scalars.json``, one JSON object in each line.
-        iterations: of the whole training.
+        work_dir: Folder with mmengine's ``<time>/vis_data/scalars.json``, one JSON object per line.
+        iterations: Number of iterations of the training.
 
     Returns:
         ``PQ``, ``PQ_th`` and ``PQ_st``.
 
     Raises:
-        FileNotFoundError: nothing was logged.
+        FileNotFoundError: there is no log.
         ValueError: the latest training was not validated after its last iteration.
     """
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
@@ -51,7 +51,7 @@ def read_final_metrics(work_dir: Union[str, Path], iterations: int) -> Dict[str,
     lines = [json.loads(line) for line in logs[-1].read_text().splitlines() if line.strip()]
     found = [line for line in lines if f'{PREFIX}PQ' in line and line.get('step') == iterations]
     if not found:
-        raise ValueError(f'Expected {PREFIX}PQ of iteration {iterations} in {logs[-1]}, but it is not there')
+        raise ValueError(f'Expected {PREFIX}PQ of iteration {iterations} in {logs[-1]}, but there is none')
     return {quality: found[-1][f'{PREFIX}{quality}'] for quality in QUALITIES}
 
 
@@ -59,7 +59,7 @@ def compare_runs(runs: Mapping[str, Mapping[int, Metrics]]) -> Dict[str, Dict[st
     """Spread of each quality over the seeds of each variant; variants without a run are left out.
 
     Args:
-        runs: by variant and seed.
+        runs: Metrics by variant and seed.
     """
     return {
         variant: {

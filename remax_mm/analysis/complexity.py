@@ -1,7 +1,7 @@
-"""Parameters and multiply-accumulates of a model, with and without what exists in training only.
+"""Parameters and multiply-accumulates of a model, with and without its training-only parts.
 
 Counted as in Table 12 of the ReMaX paper (arXiv 2306.17319), whose "FLOPs" are multiply-accumulates of
-convolutions and matrix products; norms, activations, softmaxes and resizing are left out.
+convolutions and matrix products. Norms, activations, softmaxes and resizing do not count.
 """
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -27,13 +27,13 @@ class PartComplexity(NamedTuple):
 
 
 class Complexity(NamedTuple):
-    """What a model costs.
+    """Size and cost of a model.
 
     Attributes:
-        training_parameters: of the model as it is trained.
-        parameters: of the model at inference.
-        macs: multiply-accumulates per image at inference.
-        parts: of the model at inference, those that have parameters; what belongs to none is not listed.
+        training_parameters: Number of parameters in training.
+        parameters: Number of parameters at inference.
+        macs: Multiply-accumulates per image at inference.
+        parts: The parts with parameters at inference. Operations outside of them are only in ``macs``.
     """
     training_parameters: int
     parameters: int
@@ -42,15 +42,16 @@ class Complexity(NamedTuple):
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Parameters of ``module``, a shared one once."""
+    """Number of parameters; a shared parameter counts once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def count_macs(run: Callable[[], Any], parts: Dict[str, nn.Module]) -> Tuple[int, Dict[str, int]]:
-    """Multiply-accumulates of convolutions and matrix products while ``run()`` runs.
+    """Multiply-accumulates of convolutions and matrix products during ``run()``.
 
     Args:
-        parts: modules to count apart, by any name; each is counted whenever it is called.
+        run: What to count.
+        parts: Modules by any name, whose calls are also counted separately.
 
     Returns:
         The total, and the count of each of ``parts``.
@@ -81,10 +82,10 @@ def count_macs(run: Callable[[], Any], parts: Dict[str, nn.Module]) -> Tuple[int
 def measure_complexity(model: nn.Module, size: Tuple[int, int]) -> Complexity:
     """Count parameters and multiply-accumulates of a detector.
 
-    Nothing is computed: the network runs on tensors without contents, so that large images cost nothing.
+    The network runs on fake tensors, so that large images need no memory and little time.
 
     Args:
-        model: an mmdet detector, that is, one that takes ``mode='tensor'``; left as it is.
+        model: A detector with ``mode='tensor'``; unchanged.
         size: (height, width) of the normalized and padded image.
 
     Raises:
@@ -93,11 +94,11 @@ def measure_complexity(model: nn.Module, size: Tuple[int, int]) -> Complexity:
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f'Expected `size` to be a positive height and width, but got {size}')
     training_parameters = count_parameters(model)
-    # torch's counter hooks the gradient of every input that asks for one, which not every tensor bears.
+    # torch's counter registers a hook on the gradient of every input, which fails for some tensors.
     model = inference_copy(model).requires_grad_(False)
     parts = _parts(model)
 
-    # Fake tensors know their shapes and pretend to a device, but hold no numbers.
+    # Fake tensors have a shape and a device, but no data.
     with FakeTensorMode(allow_non_fake_inputs=True):
         image = torch.empty(1, 3, *size)
         total, macs = count_macs(lambda: model(image, _blank_samples(image), mode='tensor'), parts)
@@ -106,13 +107,14 @@ def measure_complexity(model: nn.Module, size: Tuple[int, int]) -> Complexity:
 
 
 def measure_config(config: Config, size: Optional[Tuple[int, int]] = None) -> Complexity:
-    """Like :func:`measure_complexity`, for the model of a config; loads no weights.
+    """Like :func:`measure_complexity`, for the model of a config without weights.
 
     Args:
-        size: None takes what the config pads images to, ``model.data_preprocessor.pad_size``.
+        config: The config.
+        size: (height, width). None takes ``model.data_preprocessor.pad_size`` of the config.
 
     Raises:
-        ValueError: neither ``size`` nor the config says how large an image is.
+        ValueError: neither ``size`` nor the config gives the size of an image.
     """
     if size is None:
         size = config.model.get('data_preprocessor', {}).get('pad_size')
@@ -124,7 +126,7 @@ def measure_config(config: Config, size: Optional[Tuple[int, int]] = None) -> Co
 
 
 def format_complexity(complexity: Complexity) -> str:
-    """A table for people, in billions of multiply-accumulates."""
+    """A table, in billions of multiply-accumulates."""
     rows = [('part', 'parameters', 'GMACs')]
     rows += [(part.name, f'{part.parameters:,}', f'{part.macs / 1e9:.3f}') for part in complexity.parts]
     rows += [('whole, at inference', f'{complexity.parameters:,}', f'{complexity.macs / 1e9:.3f}'),

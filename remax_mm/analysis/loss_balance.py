@@ -1,14 +1,13 @@
-r"""How the mask-ID loss divides into false positives and false negatives (ReMaX, Figs. 1 and 6).
+r"""The parts of the mask-ID loss for false positives and false negatives (ReMaX, Figs. 1 and 6).
 
-With a target share g of a pixel for a slot that claims it with probability p, the cross entropy of the two is
+The cross entropy of a slot at a pixel, with target g in [0, 1] and predicted probability p, is
 
 .. math:: -(1 - g) \log(1 - p) - g \log p
 
-whose first term is paid for claiming too much, a false positive, and whose second for claiming too little, a
-false negative. The paper compares p of a sigmoid of each slot with p of a softmax over the slots.
+The first term is the loss for false positives, the second the loss for false negatives. The paper compares
+the sigmoid of each slot with the softmax over the slots as p.
 """
-import math
-from typing import Dict, Mapping, NamedTuple, Sequence
+from typing import Dict, Mapping, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IMBALANCED = 100
-"""The ratio that the paper says sigmoid always exceeds."""
+"""The ratio that sigmoid always exceeds according to the paper."""
 
 
 class LossParts(NamedTuple):
-    """The two parts of the mask-ID loss of each image: (B,), float64, before the loss weight."""
+    """The two parts of the mask-ID loss of each image: (B,) float64 each, without the loss weight."""
     false_positive: Tensor
     false_negative: Tensor
 
@@ -32,7 +31,7 @@ class LossParts(NamedTuple):
 
 @torch.no_grad()
 def split_sigmoid_cross_entropy(mask_logits: Tensor, masks: Tensor, void: Tensor) -> LossParts:
-    """Parts whose sum is the binary cross entropy over the slots, mean over the non-void pixels.
+    """Parts of the binary cross entropy, summed over the slots and averaged over the non-void pixels.
 
     Args:
         mask_logits: (B, N, h, w).
@@ -45,29 +44,30 @@ def split_sigmoid_cross_entropy(mask_logits: Tensor, masks: Tensor, void: Tensor
 
 @torch.no_grad()
 def split_softmax_cross_entropy(mask_logits: Tensor, masks: Tensor, void: Tensor) -> LossParts:
-    """Like :func:`split_sigmoid_cross_entropy`, with a softmax over the slots in place of the sigmoid.
+    """Like :func:`split_sigmoid_cross_entropy`, with a softmax over the slots instead of the sigmoid.
 
-    The second part alone is the softmax cross entropy: slots that claim too much are not charged, they only
-    leave less to the right one. By gradient the two would weigh the same at every pixel: the gradients of a
-    softmax cross entropy sum to 0.
+    The second part alone is the softmax cross entropy: a false positive has no separate term, it only
+    lowers the probability of the right slot. The gradients of a softmax cross entropy sum to 0 at each pixel,
+    so measured by gradients both parts would be equal.
     """
     logits, masks = mask_logits.double(), masks.double()
-    log_claimed = logits.log_softmax(dim=1)
+    log_probs = logits.log_softmax(dim=1)
 
-    # log(1 - p): from p where p <= 1/2, from the sum of all other slots where p may round to 1.
+    # log(1 - p): from p if p <= 1/2, from the sum of all other slots if p may round to 1.
     best = logits.argmax(dim=1, keepdim=True)
     others = logits.scatter(1, best, float('-inf')).logsumexp(dim=1, keepdim=True)
-    left_to_others = others - logits.logsumexp(dim=1, keepdim=True)
-    log_unclaimed = (-log_claimed.exp()).log1p().scatter(1, best, left_to_others)
-    return _mean_over_pixels(-(1 - masks) * log_unclaimed, -masks * log_claimed, void)
+    log_others = others - logits.logsumexp(dim=1, keepdim=True)
+    log_complements = (-log_probs.exp()).log1p().scatter(1, best, log_others)
+    return _mean_over_pixels(-(1 - masks) * log_complements, -masks * log_probs, void)
 
 
 def summarize_loss_balance(parts: LossParts) -> Dict[str, float]:
-    """Numbers for people, over the images with a labeled pixel (NaN where there is none).
+    """Statistics over the images with a labeled pixel, NaN if there are none.
 
     Returns:
-        ``images``; means of ``false_positive`` and ``false_negative``; of their ratio, the ``median``,
-        the ``percentile_5`` and ``percentile_95``, and the ``share_imbalanced`` of images above 100.
+        ``images``, their number; the means of ``false_positive`` and ``false_negative``; ``median``,
+        ``percentile_5`` and ``percentile_95`` of their ratio; ``share_imbalanced``, the fraction in [0, 1] of
+        images with a ratio above 100.
     """
     labeled = ~parts.ratio.isnan()
     ratio, positive, negative = (x[labeled] for x in (parts.ratio, *parts))
@@ -82,19 +82,6 @@ def summarize_loss_balance(parts: LossParts) -> Dict[str, float]:
         percentile_5=low,
         percentile_95=high,
         share_imbalanced=(ratio > IMBALANCED).double().mean().item())
-
-
-def logarithmic_edges(ratios: Sequence[Tensor], bins_per_decade: int = 10) -> np.ndarray:
-    """Edges of bins of equal width on a logarithmic scale, from a power of ten to a power of ten, around all.
-
-    Args:
-        ratios: (B,) each; only finite ones above 0 count, and 1 where there is none.
-    """
-    values = torch.cat([ratio.flatten().double().cpu() for ratio in ratios])
-    values = values[values.isfinite() & (values > 0)].log10()
-    low = math.floor(values.min().item()) if len(values) else 0
-    high = max(math.ceil(values.max().item()), low + 1) if len(values) else 1
-    return np.logspace(low, high, (high - low) * bins_per_decade + 1)
 
 
 def format_loss_balance(runs: Mapping[str, Mapping[str, LossParts]]) -> str:

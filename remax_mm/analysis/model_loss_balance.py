@@ -1,11 +1,12 @@
-"""Where the mask losses of whole models stand between false positives and false negatives."""
+"""False positives and false negatives in the mask losses of whole models."""
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmdet.models.dense_heads import MaskFormerHead
+from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmengine.config import Config
@@ -25,21 +26,22 @@ Outputs = Dict[str, LossParts]
 
 
 def split_mask_id_loss(loss: nn.Module, mask_logits: Tensor, targets: SlotTargets) -> LossParts:
-    """Parts of a mask-ID loss of the package, reduced over slots and pixels as the loss does.
+    """Parts of a mask-ID loss, reduced over slots and pixels like the loss.
 
     Args:
+        loss: A mask-ID loss of this package.
         mask_logits: (B, N, h, w), relaxed or not.
-        targets: at the resolution of the logits.
+        targets: Targets at the resolution of the logits.
     """
     if isinstance(loss, SoftmaxMaskIDLoss):
         return split_softmax_cross_entropy(mask_logits, targets.masks, targets.void)
     if loss.slot_reduction == 'matched':
-        # An unmatched slot has no part in the loss, a logit of minus infinity costs nothing where g is 0.
+        # Unmatched slots do not count in the loss. Their targets are 0, so a large negative logit has loss 0.
         unmatched = (targets.mask_weights == 0)[:, :, None, None]
         mask_logits = mask_logits.double().masked_fill(unmatched, -1e4)
     parts = split_sigmoid_cross_entropy(mask_logits, targets.masks, targets.void)
-    share = 1 / mask_logits.shape[1] if loss.slot_reduction == 'mean' else 1
-    return LossParts(*(part * share for part in parts))
+    scale = 1 / mask_logits.shape[1] if loss.slot_reduction == 'mean' else 1
+    return LossParts(*(part * scale for part in parts))
 
 
 def find_mask_id_loss(model: nn.Module) -> nn.Module:
@@ -55,24 +57,24 @@ def find_mask_id_loss(model: nn.Module) -> nn.Module:
     return losses[0]
 
 
-def collect_loss_balance(model: nn.Module, batches: Iterable[dict]) -> Outputs:
-    """Split the mask-ID loss of every image as a training step would see it, without training.
+def collect_loss_balance(model: BaseDetector, batches: Iterable[dict]) -> Outputs:
+    """Split the mask-ID loss of every image as in a training step, without training.
 
-    The model runs in training mode, where the relaxations are on and batch norms take the statistics of the
-    batch. The parameters stay, and the running statistics and the mode are put back at the end.
+    The model runs in training mode: the relaxations are on, and batch norms use the statistics of the batch.
+    Parameters do not change; running statistics and the mode are restored at the end.
 
     Args:
-        model: an mmdet detector whose criterion calls its mask-ID loss for the final output first, then for
-            each of the decoder's stages.
-        batches: as a data loader gives them.
+        model: Detector whose criterion calls its mask-ID loss for the final output first, then for each stage
+            of the decoder.
+        batches: Batches of a data loader.
 
     Returns:
-        By output, over all images: ``'all'``, the sum of the outputs; ``'final'``; ``'d{i}'`` of stage i, as
-        it is supervised; ``'d{i}.unrelaxed'``, what it would be on the same masks without ReMask, where there
-        is one.
+        The parts over all images by output: ``'all'``, the sum of the outputs; ``'final'``; ``'d{i}'`` of
+        stage i as it is supervised; ``'d{i}.unrelaxed'``, for a stage with ReMask, of the same masks without
+        ReMask.
 
     Raises:
-        ValueError: see :func:`find_mask_id_loss`; or there is no batch.
+        ValueError: see :func:`find_mask_id_loss`, or there is no batch.
     """
     loss = find_mask_id_loss(model)
     seen: List[Outputs] = []
@@ -92,17 +94,17 @@ def collect_loss_balance(model: nn.Module, batches: Iterable[dict]) -> Outputs:
     return _gather(seen)
 
 
-def collect_query_balance(model: nn.Module, batches: Iterable[dict]) -> Outputs:
-    """Like :func:`collect_loss_balance`, of the mask loss of mmdet's MaskFormer or Mask2Former, or a child.
+def collect_query_balance(model: BaseDetector, batches: Iterable[dict]) -> Outputs:
+    """Like :func:`collect_loss_balance`, for the mask loss of mmdet's MaskFormer or Mask2Former.
 
-    What is split is the binary cross entropy of the matched queries, whose unlabeled pixels are negative as
-    in mmdet's losses, over all pixels at the resolution of the masks. Mask2Former takes it at sampled points,
-    MaskFormer the focal loss, which weighs it anew. Each output is matched, un-relaxed, by the head's own
-    assigner.
+    The binary cross entropy of the matched queries is split, over all pixels at the resolution of the masks.
+    Unlabeled pixels are negatives, as in mmdet's losses. (Mask2Former uses sampled points in its loss, and
+    MaskFormer the focal loss, which reweights the pixels.) Each output is matched by the assigner of the
+    head, with the masks before ReMask.
 
     Returns:
-        As :func:`collect_loss_balance`; and ``'{output}.all_queries'``, what it would be if unmatched queries
-        were held against empty masks, as the slots of kMaX-DeepLab are under a sigmoid.
+        The same outputs, and ``'{output}.all_queries'``, in which the target of unmatched queries is an empty
+        mask, as for the slots of kMaX-DeepLab with a sigmoid.
     """
     head = model.panoptic_head
     seen: List[Outputs] = []
@@ -110,11 +112,11 @@ def collect_query_balance(model: nn.Module, batches: Iterable[dict]) -> Outputs:
         for batch in batches:
             data = model.data_preprocessor(batch, training=True)
             features, samples = model.extract_feat(data['inputs']), data['data_samples']
-            predictions, gt_instances = _query_predictions(head, features, samples)
-            names = ['final', *(f'd{index}' for index in range(len(predictions) - 1))]
+            outputs, gt_instances = _query_outputs(head, features, samples)
+            names = ['final', *(f'd{index}' for index in range(len(outputs) - 1))]
             seen.append({})
-            for name, prediction in zip(names, [predictions[-1], *predictions[:-1]]):
-                seen[-1].update(_split_queries(head, prediction, gt_instances, name))
+            for name, output in zip(names, [outputs[-1], *outputs[:-1]]):
+                seen[-1].update(_split_queries(head, output, gt_instances, name))
     return _gather(seen)
 
 
@@ -122,16 +124,17 @@ def measure_loss_balance(config: Config,
                          checkpoint: Optional[Union[str, Path]] = None,
                          num_batches: int = 50,
                          seed: int = 0) -> Outputs:
-    """The loss balance of a config on batches of its training data, by the collector that fits its head.
+    """The loss balance of a config on batches of its training data.
 
     Args:
-        config: its ``train_dataloader`` gives the batches, the same ones for the same data and seed.
-        checkpoint: file or URL; None for the weights that training starts from.
-        num_batches: at most so many.
+        config: Its ``train_dataloader`` gives the batches; the same data and seed give the same batches.
+        checkpoint: File or URL. None for the weights that training starts from.
+        num_batches: At most this many batches.
+        seed: Random seed of the images, and of the weights without a checkpoint.
 
     Raises:
-        ValueError: ``num_batches`` below 1.
-        RuntimeError: the checkpoint is not one of this model.
+        ValueError: ``num_batches`` is below 1.
+        RuntimeError: the checkpoint is that of another model.
     """
     if num_batches < 1:
         raise ValueError(f'Expected `num_batches` to be at least 1, but got {num_batches}')
@@ -143,21 +146,22 @@ def measure_loss_balance(config: Config,
     else:
         load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
 
-    set_random_seed(seed)  # drawing the weights must not shift the augmentation of the images
+    set_random_seed(seed)  # the augmentation must not depend on the initialization
     loader = Runner.build_dataloader(config.train_dataloader, seed=seed)
-    mmdets = isinstance(getattr(model, 'panoptic_head', None), MaskFormerHead)
-    collect = collect_query_balance if mmdets else collect_loss_balance
+    has_mmdet_head = isinstance(getattr(model, 'panoptic_head', None), MaskFormerHead)
+    collect = collect_query_balance if has_mmdet_head else collect_loss_balance
     return collect(model.to(get_device()), islice(loader, num_batches))
 
 
 @contextmanager
 def _in_training(model: nn.Module) -> Iterator[None]:
-    """Training mode without gradients; at the end running statistics and mode are what they were."""
+    """Training mode without gradients; running statistics and the mode are restored at the end."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     was_training = model.training
     try:
         with torch.no_grad():
-            yield model.train()
+            model.train()
+            yield
     finally:
         model.train(was_training)
         for name, buffer in model.named_buffers():
@@ -171,28 +175,38 @@ def _split_output(loss: nn.Module, prediction: MaskPrediction, targets: SlotTarg
     return outputs
 
 
-def _query_predictions(head: MaskFormerHead, features: Sequence[Tensor],
-                       samples: SampleList) -> Tuple[List[MaskPrediction], List[InstanceData]]:
-    """Outputs of a head, relaxed where it is, and the ground truth of each image."""
+class _QueryOutput(NamedTuple):
+    """Class logits (B, N, K + 1) and mask logits (B, N, h, w) of a head; relaxed ones if ReMask was on."""
+    class_logits: Tensor
+    mask_logits: Tensor
+    relaxed_mask_logits: Optional[Tensor] = None
+
+
+def _query_outputs(head: MaskFormerHead, features: Sequence[Tensor],
+                   samples: SampleList) -> Tuple[List[_QueryOutput], List[InstanceData]]:
+    """Outputs of a head, the final one last, and the ground truth of each image."""
     if isinstance(head, RelaxationMixin):
-        outputs = head.relaxed_outputs(features, samples)
-        return outputs.predictions, outputs.gt_instances
+        relaxed = head.relaxed_outputs(features, samples)
+        outputs = [
+            _QueryOutput(p.class_logits, p.mask_logits, p.relaxed_mask_logits) for p in relaxed.predictions
+        ]
+        return outputs, relaxed.gt_instances
     gt_instances = head.preprocess_gt([sample.gt_instances for sample in samples],
                                       [sample.get('gt_sem_seg') for sample in samples])
-    outputs = zip(*head(features, samples))
-    return [MaskPrediction(classes, masks, None) for classes, masks in outputs], gt_instances
+    return [_QueryOutput(*output) for output in zip(*head(features, samples))], gt_instances
 
 
-def _split_queries(head: MaskFormerHead, prediction: MaskPrediction, gt_instances: Sequence[InstanceData],
+def _split_queries(head: MaskFormerHead, output: _QueryOutput, gt_instances: Sequence[InstanceData],
                    name: str) -> Outputs:
-    """Parts of one output, image by image, because each has other matched queries."""
+    """Parts of one output, for one image after the other, because the matched queries differ."""
+    relaxed = output.relaxed_mask_logits
     images: List[Outputs] = []
     for image, gt in enumerate(gt_instances):
-        masks, matched = _match(head, prediction.class_logits[image], prediction.mask_logits[image], gt)
-        supervised = prediction.supervised_mask_logits[image]
+        masks, matched = _match(head, output.class_logits[image], output.mask_logits[image], gt)
+        supervised = (output.mask_logits if relaxed is None else relaxed)[image]
         images.append({name: _split_masks(supervised[matched], masks[matched])})
-        if prediction.relaxed_mask_logits is not None:
-            unrelaxed = prediction.mask_logits[image, matched]
+        if relaxed is not None:
+            unrelaxed = output.mask_logits[image, matched]
             images[-1][f'{name}.unrelaxed'] = _split_masks(unrelaxed, masks[matched])
         images[-1][f'{name}.all_queries'] = _split_masks(supervised, masks)
     return {key: _concatenate(image[key] for image in images) for key in images[0]}
@@ -200,26 +214,26 @@ def _split_queries(head: MaskFormerHead, prediction: MaskPrediction, gt_instance
 
 def _match(head: MaskFormerHead, class_logits: Tensor, mask_logits: Tensor,
            gt: InstanceData) -> Tuple[Tensor, Tensor]:
-    """Target masks (N, h, w) of the queries of an image, empty if unmatched, and which are matched (N,)."""
+    """Target masks (N, h, w) of the queries of an image, empty if unmatched, and whether they match (N,)."""
     gt_masks = nearest_masks(gt.masks, mask_logits.shape[-2:])
     index = head.assigner.assign(
         InstanceData(scores=class_logits, masks=mask_logits),
         InstanceData(labels=gt.labels, masks=gt_masks),
-        img_meta={}).gt_inds  # from 1 on, 0 if unmatched
-    with_nothing = torch.cat([torch.zeros_like(mask_logits[:1]), gt_masks.to(mask_logits)])
-    return with_nothing[index], index > 0
+        img_meta={}).gt_inds  # 1 + index of the ground truth, 0 if unmatched
+    empty_first = torch.cat([torch.zeros_like(mask_logits[:1]), gt_masks.to(mask_logits)])
+    return empty_first[index], index > 0
 
 
 def _split_masks(mask_logits: Tensor, masks: Tensor) -> LossParts:
-    """Parts of one image, (1,) each, of (N, h, w) masks."""
+    """Parts (1,) of one image from (N, h, w) masks."""
     no_void = torch.zeros_like(masks[:0].sum(0), dtype=torch.bool)
     return split_sigmoid_cross_entropy(mask_logits[None], masks[None], no_void[None])
 
 
 def _gather(batches: Sequence[Outputs]) -> Outputs:
-    """All images of each output, and the sum of the outputs that are supervised."""
+    """The parts of all images by output, and the sum of the supervised outputs."""
     if not batches:
-        raise ValueError('Expected at least one batch to measure the loss on, but got none')
+        raise ValueError('Expected at least one batch to measure the loss, but got none')
     outputs = {name: _concatenate(batch[name] for batch in batches) for name in batches[0]}
     supervised = [parts for name, parts in outputs.items() if '.' not in name]
     return dict(all=LossParts(*(sum(part) for part in zip(*supervised))), **outputs)

@@ -1,4 +1,4 @@
-"""What a change of a model costs in training, in time and memory, and whether inference stays the same."""
+"""Time and memory that a change of a model costs in training, and a check that inference is the same."""
 import copy
 import statistics
 import time
@@ -7,13 +7,14 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Tup
 from weakref import finalize
 
 import torch
+from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from remax_mm.models.inference_copy import inference_copy
@@ -22,24 +23,24 @@ Step = Callable[[], Any]
 
 
 class StepCost(NamedTuple):
-    """Of a training step: seconds, one for each round, and the peak of its memory in bytes."""
+    """Cost of a training step: seconds of each round, and peak memory in bytes."""
     seconds: List[float]
     peak_memory: int
 
 
 class Overhead(NamedTuple):
-    """One model over another: median over the rounds of the ratio of times, and ratio of peaks of memory."""
+    """Cost relative to another model: median over the rounds of the time ratio, and ratio of the peaks."""
     time: float
     memory: float
 
 
 class InferenceDifference(NamedTuple):
-    """What two models do not share at inference; empty, empty and 0 where they are the same network.
+    """Differences of two models at inference; empty, empty and 0 if they are the same network.
 
     Attributes:
-        parameters: names that only one has, or that differ in shape.
-        calls: modules that only one calls, or that are called at another place.
-        outputs: largest difference of their outputs, with the same weights; NaN where they do not pair up.
+        parameters: Names that only one model has, or that differ in shape.
+        calls: Modules that only one model calls, or that are called in another order.
+        outputs: Largest difference of the outputs with the same weights; NaN if their shapes differ.
     """
     parameters: List[str]
     calls: List[str]
@@ -47,9 +48,9 @@ class InferenceDifference(NamedTuple):
 
 
 class TensorMemory(TorchDispatchMode):
-    """Bytes of the live tensors that were made inside the context, and their peak, on any device.
+    """Bytes of the live tensors that were created inside the context, and their peak, on any device.
 
-    What a kernel allocates and frees for itself is not seen.
+    Temporary memory inside a kernel is not counted.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class TensorMemory(TorchDispatchMode):
         outputs = func(*args, **(kwargs or {}))
         given = {tensor.untyped_storage().data_ptr() for tensor in tensors_in([args, kwargs])}
         for tensor in tensors_in(outputs):
-            if tensor.untyped_storage().data_ptr() not in given:  # not a view, nor written in place
+            if tensor.untyped_storage().data_ptr() not in given:  # neither a view nor an in-place result
                 self._track(tensor.untyped_storage())
         return outputs
 
@@ -87,10 +88,12 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def time_in_turns(steps: Mapping[str, Step], rounds: int, warmup: int = 2) -> Dict[str, List[float]]:
-    """Seconds of each step in each round. A round takes every step once, so that all see the same machine.
+    """Seconds of each step in each round. Each round runs every step once, so that load affects all equally.
 
     Args:
-        warmup: rounds that are not counted.
+        steps: Training steps by name.
+        rounds: Rounds that are measured.
+        warmup: Rounds before them.
     """
     seconds: Dict[str, List[float]] = {name: [] for name in steps}
     for _ in range(warmup + rounds):
@@ -104,7 +107,7 @@ def time_in_turns(steps: Mapping[str, Step], rounds: int, warmup: int = 2) -> Di
 
 
 def peak_memory(step: Step) -> int:
-    """Peak of the bytes that a step allocates: of the allocator on CUDA, of its tensors elsewhere."""
+    """Peak of the bytes that a step allocates: from the allocator on CUDA, otherwise of live tensors."""
     if torch.cuda.is_available():
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -123,16 +126,50 @@ def measure_steps(steps: Mapping[str, Step], rounds: int) -> Dict[str, StepCost]
 
 
 def compare_costs(plain: StepCost, changed: StepCost) -> Overhead:
-    """The costs of one step as multiples of those of the other, measured in the same rounds."""
+    """Cost of ``changed`` relative to ``plain``, both measured in the same rounds."""
     ratios = [new / old for new, old in zip(changed.seconds, plain.seconds)]
     return Overhead(statistics.median(ratios), changed.peak_memory / plain.peak_memory)
 
 
-def build_training_step(config: Config, num_batches: int, seed: int = 0) -> Step:
-    """A training step of a config on batches of its training data, which are loaded beforehand.
+class OverheadReport(NamedTuple):
+    """Costs of the training steps of a plain and a relaxed model, and differences at inference."""
+    costs: Dict[str, StepCost]
+    overhead: Overhead
+    inference: InferenceDifference
+
+
+def measure_overhead(plain: Config, relaxed: Config, rounds: int, num_batches: int) -> OverheadReport:
+    """Time, memory and inference of a model with relaxations, compared with the same model without them.
+
+    Args:
+        plain: Config without relaxations. Its validation data is the input at inference, on the CPU.
+        relaxed: Config with relaxations.
+        rounds: Number of training steps of each model.
+        num_batches: Number of batches, which are used in turn.
 
     Raises:
-        ValueError: ``num_batches`` below 1.
+        ValueError: ``num_batches`` is below 1.
+    """
+    steps = {
+        name: build_training_step(config, num_batches)
+        for name, config in (('plain', plain), ('relaxed', relaxed))
+    }
+    costs = measure_steps(steps, rounds)
+    batch = next(iter(Runner.build_dataloader(plain.val_dataloader, seed=0)))
+    difference = compare_inference(MODELS.build(plain.model), MODELS.build(relaxed.model), batch)
+    return OverheadReport(costs, compare_costs(costs['plain'], costs['relaxed']), difference)
+
+
+def build_training_step(config: Config, num_batches: int, seed: int = 0) -> Step:
+    """A training step of a config on batches of its training data, which are loaded in advance.
+
+    Args:
+        config: The config.
+        num_batches: Number of batches, which are used in turn.
+        seed: Random seed of weights and images.
+
+    Raises:
+        ValueError: ``num_batches`` is below 1.
     """
     if num_batches < 1:
         raise ValueError(f'Expected `num_batches` to be at least 1, but got {num_batches}')
@@ -146,16 +183,17 @@ def build_training_step(config: Config, num_batches: int, seed: int = 0) -> Step
     set_random_seed(seed)  # the same images for every model
     loader = iter(Runner.build_dataloader(config.train_dataloader, seed=seed))
     batches = cycle([next(loader) for _ in range(num_batches)])
-    # The data preprocessor writes into the samples.
+    # The data preprocessor changes the samples.
     return lambda: model.train_step(copy.deepcopy(next(batches)), optimizer)
 
 
 @torch.no_grad()
-def compare_inference(plain: nn.Module, changed: nn.Module, batch: dict) -> InferenceDifference:
-    """Hold two detectors against each other at inference, both with the weights of ``changed``.
+def compare_inference(plain: BaseDetector, changed: BaseDetector, batch: dict) -> InferenceDifference:
+    """Compare two detectors at inference, both with the weights of ``changed``.
 
     Args:
-        batch: as a data loader yields it; left as it is.
+        plain, changed: The detectors; unchanged.
+        batch: Batch of a data loader; unchanged.
     """
     plain, changed = inference_copy(plain), inference_copy(changed)
     shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (plain, changed)]
@@ -173,8 +211,8 @@ def compare_inference(plain: nn.Module, changed: nn.Module, batch: dict) -> Infe
     return InferenceDifference([], differing, largest)
 
 
-def _run_and_list_calls(model: nn.Module, batch: dict) -> Tuple[Any, List[str]]:
-    """Outputs of the network, and the modules that it calls in their order."""
+def _run_and_list_calls(model: BaseDetector, batch: dict) -> Tuple[Any, List[str]]:
+    """Outputs of the network, and the names of the modules in the order of their calls."""
     calls: List[str] = []
     handles = [
         module.register_forward_hook(lambda *_, name=name: calls.append(name))

@@ -1,20 +1,21 @@
-"""Run a tool of the installed mmdet, on configs of this package."""
+"""Tools of the installed mmdet, run on configs of this package."""
 import runpy
-from importlib.util import find_spec
 from pathlib import Path
+
+import mmdet
 
 
 def find_mmdet_tool(name: str) -> Path:
     """Path of one of mmdet's tools.
 
     Args:
-        name: Path below mmdet's ``tools``, such as ``analysis_tools/get_flops.py``.
+        name: Path below mmdet's folder ``tools``, such as ``analysis_tools/get_flops.py``.
 
     Raises:
-        FileNotFoundError: the installed mmdet does not bring it.
+        FileNotFoundError: the installed mmdet does not contain it.
     """
-    package = Path(find_spec('mmdet').origin).parent
-    # An installed package keeps its tools in `.mim`, a checkout beside the package.
+    package = Path(mmdet.__file__).parent
+    # An installed package has its tools in `.mim`, a checkout next to the package.
     candidates = [package / '.mim' / 'tools' / name, package.parent / 'tools' / name]
     for path in candidates:
         if path.is_file():

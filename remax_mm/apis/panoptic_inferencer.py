@@ -1,4 +1,4 @@
-"""From images to panoptic segments, with a config and a checkpoint."""
+"""Inference from images to panoptic segments, with a config and a checkpoint."""
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Union
 
@@ -20,7 +20,7 @@ from mmengine.runner import load_checkpoint
 from remax_mm.engine import check_weights
 from remax_mm.panoptic_format import number_segments, to_panoptic_map, write_segment_ids
 from remax_mm.visualization import draw_panoptic
-from .run_config import loads_annotation, tested_dataset
+from .run_config import check_checkpoint, dataset_config, load_config, loads_annotation
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -31,11 +31,11 @@ class PanopticResult(NamedTuple):
     """Segments of one image.
 
     Attributes:
-        image_path: Where the image came from, None for an array.
-        segment_map: (H, W) int32 at the size of the image, 0 is void, otherwise the id of a segment.
-        segments_info: Of each segment ``id`` (from 1 on), ``label`` in [0, K), ``class_name``, ``is_thing``,
-            ``score`` in [0, 1] (None where the model gives none), ``area`` in pixels and ``bbox`` (x, y,
-            width, height).
+        image_path: File of the image, None for an array.
+        segment_map: (H, W) int32 at the size of the image; 0 is void, other values are segment ids.
+        segments_info: A dict per segment: ``id`` (1, 2, ...), ``label`` in [0, K), ``class_name``,
+            ``is_thing``, ``score`` in [0, 1] (None if the model predicts none), ``area`` in pixels and
+            ``bbox`` (x, y, width, height).
     """
     image_path: Optional[str]
     segment_map: np.ndarray
@@ -47,12 +47,12 @@ class PanopticInferencer:
 
     Args:
         config: Config file, or a loaded config.
-        checkpoint: Weights, a file or URL. None leaves the weights as they were initialized.
-        device: As ``torch.device`` takes it; an accelerator where there is one if None.
+        checkpoint: Weights, a file or URL. None keeps the initial weights.
+        device: Argument of ``torch.device``. None takes an accelerator if one is available.
         cfg_options: Overrides of the config, by dotted keys.
 
     Raises:
-        FileNotFoundError: there is no such config or checkpoint.
+        FileNotFoundError: the config or the checkpoint does not exist.
         ValueError: the checkpoint does not fill the model.
     """
 
@@ -68,7 +68,7 @@ class PanopticInferencer:
         self.dataset_meta = _dataset_meta(config) if meta is None else meta
         self.model = model.to(device or get_device()).eval()
 
-        # Ground truth is not there, and arrays are loaded already.
+        # No ground truth is loaded, and arrays are not read from a file.
         steps = [step for step in get_test_pipeline_cfg(config) if not loads_annotation(step)]
         self.file_pipeline = Compose(steps)
         self.array_pipeline = Compose([dict(type='mmdet.LoadImageFromNDArray'), *steps[1:]])
@@ -92,8 +92,8 @@ class PanopticInferencer:
             score_thr: Segments with a lower score become void.
 
         Raises:
-            FileNotFoundError: a file or folder is missing, or a folder holds no image.
-            ValueError: ``score_thr`` is given, but the model gives no scores.
+            FileNotFoundError: a file or folder is missing, or a folder has no image.
+            ValueError: ``score_thr`` is above 0, but the model predicts no scores.
         """
         for image in list_images(images):
             yield self._infer(image, score_thr)
@@ -138,7 +138,7 @@ class PanopticInferencer:
             if value % INSTANCE_OFFSET != len(self.classes)
         ]
         if not set(values) <= set(score_of):
-            raise ValueError('Expected the model to score its segments, as `score_thr` needs them, but '
+            raise ValueError('Expected a model that scores its segments, because `score_thr` is above 0, but '
                              f'{type(self.model).__name__} gives no `segments_info`')
         low = [value for value in values if score_of[value] < score_thr]
         return np.where(np.isin(panoptic_map, low), len(self.classes), panoptic_map)
@@ -154,25 +154,28 @@ class PanopticInferencer:
 
 
 def list_images(images: Union[Image, Sequence[Image]]) -> List[Image]:
-    """Files and arrays that an argument stands for; folders stand for the images in them, sorted by name.
+    """All images of an argument; for a folder, the images in it, sorted by name.
+
+    Args:
+        images: A file, a folder, an array, or a sequence of these.
 
     Raises:
-        FileNotFoundError: a file or folder is missing, or a folder holds no image.
+        FileNotFoundError: a file or folder is missing, or a folder has no image.
     """
-    if isinstance(images, (list, tuple)):
-        return [image for item in images for image in list_images(item)]
     if isinstance(images, np.ndarray):
         return [images]
+    if not isinstance(images, (str, Path)):
+        return [image for item in images for image in list_images(item)]
     path = Path(images)
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f'Expected an image or a folder of images at {path}, but there is neither.')
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
         raise FileNotFoundError(
-            f'Expected images ({", ".join(IMAGE_SUFFIXES)}) in {path}, but it holds none.')
-    return found
+            f'Expected images ({", ".join(IMAGE_SUFFIXES)}) in {path}, but there are none.')
+    return [*files]
 
 
 def save_result(result: PanopticResult, overlay: np.ndarray, out_dir: Union[str, Path],
@@ -182,7 +185,7 @@ def save_result(result: PanopticResult, overlay: np.ndarray, out_dir: Union[str,
     Args:
         result: Segments of an image.
         overlay: (H, W, 3) uint8 RGB.
-        out_dir: Folder, made where it is missing.
+        out_dir: Folder, created if it does not exist.
         name: Start of the file names.
 
     Returns:
@@ -206,31 +209,14 @@ def save_result(result: PanopticResult, overlay: np.ndarray, out_dir: Union[str,
     return files
 
 
-def load_config(config: Union[str, Path, Config], cfg_options: Optional[dict] = None) -> Config:
-    """A config file or a loaded config, with overrides by dotted keys.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-    if not isinstance(config, Config):
-        if not Path(config).is_file():
-            raise FileNotFoundError(f'Expected a config file at {config}, but there is none.')
-        config = Config.fromfile(config)
-    if cfg_options:
-        config = config.copy()
-        config.merge_from_dict(cfg_options)
-    return config
-
-
 def _load_weights(model: torch.nn.Module, checkpoint: str) -> Optional[dict]:
-    """Load the weights; the `dataset_meta` that was saved with them, if any."""
-    if '://' not in str(checkpoint) and not Path(checkpoint).is_file():
-        raise FileNotFoundError(f'Expected a checkpoint at {checkpoint}, but there is none.')
+    """Load the weights and return the ``dataset_meta`` of the checkpoint, if it has one."""
+    check_checkpoint(checkpoint)
     saved = load_checkpoint(model, str(checkpoint), map_location='cpu')
     check_weights(model, saved.get('state_dict', saved), str(checkpoint))
     return saved.get('meta', {}).get('dataset_meta')
 
 
 def _dataset_meta(config: Config) -> dict:
-    """Class names and colors of the dataset that the config tests on; its files are not needed."""
-    return DATASETS.build(dict(tested_dataset(config), lazy_init=True)).metainfo
+    """Class names and colors of the test dataset of a config; its files are not read."""
+    return DATASETS.build(dict(dataset_config(config), lazy_init=True)).metainfo

@@ -1,20 +1,196 @@
-"""Configs that test otherwise: on several views of each image, or on tiles of large ones."""
-from argparse import ArgumentParser, Namespace
-from typing import Sequence, Union
+"""The config of a training or test run: each function takes a config and returns a changed copy of it."""
+import copy
+from pathlib import Path
+from typing import List, Optional, Sequence, Union
 
 from mmengine.config import Config, ConfigDict
+from mmengine.fileio import join_path
+from mmengine.utils import is_abs
+
+from remax_mm.panoptic_format.submission import submission_paths
+
+AP_METRIC, IOU_METRIC = 'PanopticInstanceAPMetric', 'PanopticSemanticIoUMetric'
 
 
-def use_tta(config: Config) -> None:
-    """Predict from several views of each image.
+def load_config(config: Union[str, Path, Config], cfg_options: Optional[dict] = None) -> Config:
+    """A config file or a loaded config, with overrides by dotted keys.
 
-    They come from ``tta_pipeline`` and ``tta_model`` of the config, as for mmdet's tools. Where it has none,
-    they are the image of the test pipeline and its mirror image, merged by :class:`PanopticTTAModel`.
+    Raises:
+        FileNotFoundError: the file does not exist.
+    """
+    if not isinstance(config, Config):
+        if not Path(config).is_file():
+            raise FileNotFoundError(f'Expected a config file at {config}, but there is none.')
+        config = Config.fromfile(config)
+    if cfg_options:
+        config = copy.deepcopy(config)
+        config.merge_from_dict(cfg_options)
+    return config
+
+
+def load_run_config(path: Union[str, Path],
+                    cfg_options: Optional[dict] = None,
+                    work_dir: Optional[str] = None,
+                    launcher: str = 'none') -> Config:
+    """The config of a run: the file, then ``cfg_options``, then the other arguments.
 
     Args:
-        config: Changed: its model and test pipeline. Options of the model must be in it before.
+        path: Config file.
+        cfg_options: Overrides by dotted keys.
+        work_dir: Folder of logs and checkpoints. None keeps the folder of the config, or
+            ``work_dirs/<name of the config file>`` if it has none.
+        launcher: How the processes were started: none, pytorch, slurm or mpi.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
     """
-    dataset = tested_dataset(config)
+    config = load_config(path, cfg_options)
+    config.launcher = launcher
+    if work_dir:
+        config.work_dir = work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = str(Path('work_dirs') / Path(path).stem)
+    return config
+
+
+def use_mixed_precision(config: Config, dtype: Optional[str] = None) -> Config:
+    """Train with automatic mixed precision; other options of the optimizer wrapper stay.
+
+    The loss is scaled dynamically unless the config sets ``optim_wrapper.loss_scale``. float16 needs this:
+    its smallest gradients would underflow.
+
+    Args:
+        dtype: ``float16`` or ``bfloat16``. None keeps that of the config, or mmengine's default, float16.
+
+    Raises:
+        ValueError: the optimizer wrapper is neither OptimWrapper nor AmpOptimWrapper.
+    """
+    config = copy.deepcopy(config)
+    wrapper = config.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(
+            f'Expected `optim_wrapper.type` to be OptimWrapper for --amp, but got {wrapper.type}')
+    wrapper.type = 'AmpOptimWrapper'
+    if dtype is not None:
+        wrapper.dtype = dtype
+    wrapper.setdefault('loss_scale', 'dynamic')
+    return config
+
+
+def scale_learning_rate(config: Config) -> Config:
+    """Scale the learning rate by the total batch size over ``auto_scale_lr.base_batch_size``.
+
+    Raises:
+        ValueError: the config has no ``auto_scale_lr.base_batch_size``.
+    """
+    if 'base_batch_size' not in config.get('auto_scale_lr', {}):
+        raise ValueError(f'Expected `auto_scale_lr.base_batch_size` in {config.filename} for --auto-scale-lr')
+    config = copy.deepcopy(config)
+    config.auto_scale_lr.enable = True
+    return config
+
+
+def resume_training(config: Config, checkpoint: Optional[str] = None) -> Config:
+    """Resume a training with its optimizer state, schedule and iteration.
+
+    Args:
+        checkpoint: File or URL. None takes the latest checkpoint of the work dir.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+    """
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
+    config = copy.deepcopy(config)
+    config.resume = True
+    config.load_from = checkpoint
+    return config
+
+
+def load_weights(config: Config, checkpoint: str) -> Config:
+    """Test the weights of a checkpoint, which must fill the model (:class:`CheckWeightsHook`).
+
+    Args:
+        checkpoint: File or URL.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+    """
+    check_checkpoint(checkpoint)
+    config = copy.deepcopy(config)
+    config.load_from = checkpoint
+    config.custom_hooks = [*config.get('custom_hooks', ()), dict(type='CheckWeightsHook')]
+    return config
+
+
+def evaluate_all_tasks(config: Config, instance_ann: Optional[str] = None) -> Config:
+    """Predict instances and semantic maps too, and evaluate them with AP and mIoU besides PQ.
+
+    Metrics of the config stay; new ones take ``classwise`` and ``backend_args`` of the first one.
+
+    Args:
+        instance_ann: Instance annotations for AP. None takes those of the config, or the thing segments of
+            the panoptic annotations.
+    """
+    config = copy.deepcopy(config)
+    all_tasks = dict(panoptic_on=True, instance_on=True, semantic_on=True)
+    config.model.test_cfg = dict(config.model.get('test_cfg') or {}, **all_tasks)
+    evaluators = _test_evaluators(config)
+    shared = {key: evaluators[0][key] for key in ('classwise', 'backend_args') if key in evaluators[0]}
+    present = {evaluator['type'] for evaluator in evaluators}
+    evaluators += [dict(type=metric, **shared) for metric in (AP_METRIC, IOU_METRIC) if metric not in present]
+    if instance_ann:
+        next(e for e in evaluators if e['type'] == AP_METRIC)['ann_file'] = instance_ann
+    config.test_evaluator = evaluators
+    return config
+
+
+def format_only(config: Config, prefix: str) -> Config:
+    """Export the predictions in the COCO panoptic format without an evaluation.
+
+    Ground truth is not read: the ``ann_file`` of the test dataset needs ``images`` and ``categories`` only.
+
+    Args:
+        prefix: Path of the JSON file and of the PNG folder, without suffix.
+    """
+    config = copy.deepcopy(config)
+    dataset = dataset_config(config)
+    dataset.get('data_prefix', {}).pop('seg', None)
+    dataset.pipeline = [step for step in dataset.pipeline if not loads_annotation(step)]
+    ann_file, data_root = dataset.ann_file, dataset.get('data_root')
+    config.test_evaluator = dict(
+        type='PanopticQualityMetric',
+        format_only=True,
+        outfile_prefix=prefix,
+        ann_file=join_path(data_root, ann_file) if data_root and not is_abs(ann_file) else ann_file,
+        backend_args=dataset.get('backend_args'))
+    return config
+
+
+def check_prefixes(config: Config) -> None:
+    """Check that no metric exports its predictions to existing files.
+
+    Raises:
+        FileExistsError: a JSON file, PNG folder or archive with the prefix of a metric exists.
+    """
+    for evaluator in _test_evaluators(config):
+        prefix = evaluator.get('outfile_prefix')
+        existing = [] if prefix is None else [path for path in submission_paths(prefix) if path.exists()]
+        if existing:
+            raise FileExistsError(f'Expected a new prefix for the predictions, but {existing[0]} exists')
+
+
+def use_tta(config: Config) -> Config:
+    """Test-time augmentation: predict from several views of each image.
+
+    The views are ``tta_pipeline`` and ``tta_model`` of the config, as for mmdet's tools. If it has none, they
+    are the image of the test pipeline and its mirror image, merged by :class:`PanopticTTAModel`.
+
+    Args:
+        config: Options of the model must be set before, because the model is wrapped.
+    """
+    config = copy.deepcopy(config)
+    dataset = dataset_config(config)
     if 'tta_pipeline' in config:
         dataset.pipeline = config.tta_pipeline
     else:
@@ -22,49 +198,63 @@ def use_tta(config: Config) -> None:
         flips = [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)]
         dataset.pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
     config.model = ConfigDict(config.get('tta_model', dict(type='PanopticTTAModel')), module=config.model)
+    return config
 
 
-def use_tiles(config: Config, tile_size: Union[int, Sequence[int]], overlap: int = 128) -> None:
-    """Predict from overlapping tiles of each image, at its original size.
+def use_tiles(config: Config, tile_size: Union[int, Sequence[int]], overlap: int = 128) -> Config:
+    """Tiled inference: predict from overlapping tiles of each image at its original size.
+
+    The test pipeline loses its resize step.
 
     Args:
-        config: Changed: its model, and its test pipeline, which loses its resizing. Options of the model must
-            be in it before.
-        tile_size, overlap: See :class:`TiledPanopticModel`.
+        config: Options of the model must be set before, because the model is wrapped.
+        tile_size, overlap: In pixels, see :class:`TiledPanopticModel`.
     """
-    dataset = tested_dataset(config)
-    dataset.pipeline = [step for step in dataset.pipeline if not step_name(step).endswith('Resize')]
+    config = copy.deepcopy(config)
+    dataset = dataset_config(config)
+    dataset.pipeline = [step for step in dataset.pipeline if not _step_name(step).endswith('Resize')]
     config.model = ConfigDict(
         type='TiledPanopticModel', module=config.model, tile_size=tile_size, overlap=overlap)
+    return config
 
 
-def add_test_time_arguments(parser: ArgumentParser) -> None:
-    """The arguments that :func:`apply_test_time_arguments` takes."""
-    ways = parser.add_mutually_exclusive_group()
-    ways.add_argument(
-        '--tta',
-        action='store_true',
-        help='merge several views of each image: those of `tta_pipeline`, or else itself and its mirror image'
-    )
-    ways.add_argument(
-        '--tile',
-        nargs='+',
-        type=int,
-        metavar='SIDE',
-        help='segment images in tiles of this side, or height and width: the crop that was trained on')
-    parser.add_argument('--overlap', type=int, default=128, help='pixels that tiles share (default: 128)')
+def draw_predictions(config: Config,
+                     show: bool = False,
+                     show_dir: Optional[str] = None,
+                     wait_time: float = 2.) -> Config:
+    """Draw the input, ground truth and prediction of each test image.
+
+    Args:
+        show: Whether to open a window.
+        show_dir: Folder for the pictures; a relative path is below ``work_dir/<time>``. None keeps that of
+            the config.
+        wait_time: Seconds between two pictures in the window.
+
+    Raises:
+        ValueError: the config has no visualization hook.
+    """
+    if 'visualization' not in config.get('default_hooks', {}):
+        raise ValueError(
+            f'Expected `default_hooks.visualization` in {config.filename} for --show and --show-dir')
+    config = copy.deepcopy(config)
+    hook = config.default_hooks.visualization
+    hook.update(draw=True, show=show, wait_time=wait_time)
+    if show_dir:
+        hook.test_out_dir = show_dir
+    return config
 
 
-def apply_test_time_arguments(args: Namespace, config: Config) -> None:
-    """Let a config, which is changed, predict from views or tiles if the command line says so."""
-    if args.tta:
-        use_tta(config)
-    if args.tile:
-        use_tiles(config, args.tile, args.overlap)
+def check_checkpoint(path: Union[str, Path]) -> None:
+    """
+    Raises:
+        FileNotFoundError: the checkpoint, unless it is a URL, does not exist.
+    """
+    if '://' not in str(path) and not Path(path).is_file():
+        raise FileNotFoundError(f'Expected a checkpoint at {path}, but there is none.')
 
 
-def tested_dataset(config: Config, split: str = 'test') -> ConfigDict:
-    """The dataset that the config tests on, or of another split, without what is wrapped around it."""
+def dataset_config(config: Config, split: str = 'test') -> ConfigDict:
+    """The part of a config that defines the dataset of a split, without the datasets that wrap it."""
     dataset = config[f'{split}_dataloader'].dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
@@ -72,12 +262,17 @@ def tested_dataset(config: Config, split: str = 'test') -> ConfigDict:
 
 
 def loads_annotation(step: dict) -> bool:
-    """Whether a pipeline's step reads ground truth."""
-    name = step_name(step)
+    """Whether a step of a pipeline reads ground truth."""
+    name = _step_name(step)
     return name.startswith('Load') and 'Image' not in name
 
 
-def step_name(step: dict) -> str:
-    """Name of the class of a pipeline's step, without its scope."""
+def _step_name(step: dict) -> str:
+    """Name of the class of a pipeline step, without its scope."""
     name = step['type'] if isinstance(step['type'], str) else step['type'].__name__
     return name.split('.')[-1]
+
+
+def _test_evaluators(config: Config) -> List[dict]:
+    evaluators = config.test_evaluator
+    return list(evaluators) if isinstance(evaluators, list) else [evaluators]

@@ -1,6 +1,4 @@
 """Evaluation of one image from its annotated and its predicted PNG."""
-from argparse import ArgumentParser
-from pathlib import Path
 from typing import Dict, Tuple
 
 import numpy as np
@@ -8,20 +6,6 @@ import numpy as np
 from remax_mm.panoptic_format import VOID_ID, PanopticPair, read_segment_ids
 from .panoptic_quality import check_annotated_segments, count_matching
 from .segment_matching import joint_histogram, match_segments, segment_areas
-
-
-def add_file_arguments(parser: ArgumentParser) -> None:
-    """Arguments of tools that compare the files: those of :func:`read_panoptic_files`, and how to compare."""
-    parser.add_argument('--gt-json', required=True, type=Path, help='annotations')
-    parser.add_argument('--gt-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
-    parser.add_argument('--pred-json', required=True, type=Path, help='predictions')
-    parser.add_argument('--pred-folder', type=Path, help='their PNGs (default: the JSON without its suffix)')
-    parser.add_argument('--processes', type=int, default=1, help='number of processes (default: 1)')
-    parser.add_argument(
-        '--allow-unlisted-ids',
-        action='store_true',
-        help='count annotated ids that stand in the PNG or in the JSON alone as panopticapi does: pixels of '
-        'an unlisted id as wrong, a segment without pixels as missed')
 
 
 def overlap_pair(pair: PanopticPair, num_classes: int, check_ids: bool = True) -> Dict[Tuple[int, int], int]:

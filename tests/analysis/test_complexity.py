@@ -1,6 +1,3 @@
-import runpy
-from pathlib import Path
-
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -8,11 +5,11 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from remax_mm.analysis import (Complexity, PartComplexity, count_macs, count_parameters, format_complexity,
-                               measure_complexity, measure_config)
+from remax_mm.analysis.complexity import (Complexity, PartComplexity, count_macs, count_parameters,
+                                          format_complexity, measure_complexity, measure_config)
 from remax_mm.models.inference_copy import inference_copy
+from tests.conftest import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 # Table 12 of the ReMaX paper: parameters, GMACs counted there and on the reference code, at an input size.
 TABLE_12 = {
     't': (18_628_000, 18.67, 640),
@@ -23,7 +20,7 @@ TABLE_12 = {
 
 
 class _Head(nn.Module):
-    """With a decoder that is used at inference and a semantic head that is not."""
+    """A decoder that is used at inference and a semantic head that is not."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +45,7 @@ class _Detector(nn.Module):
     def forward(self, inputs, data_samples, mode):
         assert mode == 'tensor' and len(data_samples) == 1
         assert data_samples[0].batch_input_shape == tuple(inputs.shape[-2:])
-        # mmdet calls the method itself, around any hook.
+        # mmdet calls this method directly, without hooks.
         return self.panoptic_head.forward(self.backbone(inputs))
 
 
@@ -80,7 +77,7 @@ def test_count_parameters__counts_a_shared_one_once():
     assert count_parameters(nn.ModuleList([first, second])) == 9 + 3
 
 
-def test_inference_copy__leaves_the_model_as_it_is():
+def test_inference_copy__does_not_change_the_model():
     model = _Detector().train()
     copied = inference_copy(model)
     assert copied.panoptic_head.semantic_head is None and not copied.backbone.training
@@ -104,7 +101,7 @@ def test_measure_complexity__by_hand():
 
 
 @pytest.mark.parametrize('size', [(0, 5), (5, ), (3, 4, 5)])
-def test_measure_complexity__says_what_is_wrong(size):
+def test_measure_complexity__bad_size(size):
     with pytest.raises(ValueError, match='positive height and width, but got'):
         measure_complexity(_Detector(), size)
 
@@ -137,16 +134,6 @@ def test_measure_complexity__macs_of_table_12(name):
     complexity = measure_complexity(_meta_model(name).to_empty(device='cpu'), (size, size))
     assert complexity.macs / 1e9 == pytest.approx(expected, rel=1e-3)
     assert sum(part.macs for part in complexity.parts) == complexity.macs
-
-
-def test_model_complexity_tool(capsys):
-    parameters, macs, size = TABLE_12['t']
-    tool = runpy.run_path(str(REPOSITORY / 'tools' / 'analysis_tools' / 'model_complexity.py'))
-    tool['main']([_config('t').filename, '--shape', str(size), str(size)])
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    whole = next(line for line in lines if line[:3] == ['whole,', 'at', 'inference'])
-    assert int(whole[3].replace(',', '')) == parameters
-    assert float(whole[4]) == pytest.approx(macs, rel=1e-3)
 
 
 def _config(name):

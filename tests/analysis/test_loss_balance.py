@@ -1,15 +1,13 @@
-"""The two parts of a cross entropy of masks, against loops and by hand, and what is told of them."""
+"""The two parts of a cross entropy of masks, against loops and by hand, and their statistics."""
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from remax_mm.analysis.loss_balance import (LossParts, format_loss_balance, logarithmic_edges,
-                                            split_sigmoid_cross_entropy, split_softmax_cross_entropy,
-                                            summarize_loss_balance)
+from remax_mm.analysis.loss_balance import (LossParts, format_loss_balance, split_sigmoid_cross_entropy,
+                                            split_softmax_cross_entropy, summarize_loss_balance)
 from tests.worked_example import random_prediction, random_slot_targets, random_targets
 
 
@@ -53,18 +51,18 @@ def test_split_cross_entropy__loops(softmax, overlap):
 
 
 def test_split_sigmoid_cross_entropy__by_hand():
-    # Two pixels, each of another of two slots. Logit log 3 claims 3/4, logit 0 claims 1/2.
+    # Two pixels, each of another of two slots. Logit log 3 is probability 3/4, logit 0 is 1/2.
     logits = torch.tensor([[[[math.log(3), 0.]], [[0., math.log(3)]]]])
     masks = torch.tensor([[[[1., 0.]], [[0., 1.]]]])
     parts = split_sigmoid_cross_entropy(logits, masks, torch.zeros(1, 1, 2, dtype=torch.bool))
-    # Each pixel: the right slot misses 1/4, the wrong one claims 1/2.
+    # Each pixel: 3/4 for the right slot, 1/2 for the wrong one.
     assert parts.false_negative.item() == pytest.approx(math.log(4 / 3), rel=1e-6)
     assert parts.false_positive.item() == pytest.approx(math.log(2), rel=1e-6)
 
 
 @pytest.mark.parametrize('num_slots', [2, 24, 128])
 def test_split_cross_entropy__zero_logits(num_slots):
-    # Fig. 1 of ReMaX: with 128 slots 127 should be off and one on, and none knows of it.
+    # Fig. 1 of ReMaX: with 128 slots, 127 targets are 0 and one is 1, and all predictions are equal.
     logits = torch.zeros(1, num_slots, 3, 3)
     masks = torch.zeros(1, num_slots, 3, 3)
     masks[:, 1] = 1
@@ -87,8 +85,8 @@ def test_split_cross_entropy__void_and_order_of_slots(softmax):
 
 
 @pytest.mark.parametrize('softmax', [False, True])
-def test_split_cross_entropy__far_logits_stay_finite(softmax):
-    # Confidently wrong: slot 0 claims slot 1's pixels by a distance at which float64 rounds p to 1.
+def test_split_cross_entropy__large_logits_stay_finite(softmax):
+    # Confidently wrong: slot 0 has so large a logit on the pixel of slot 1 that float64 rounds p to 1.
     logits = torch.tensor([100., -100.]).view(1, 2, 1, 1)
     masks = torch.tensor([0., 1.]).view(1, 2, 1, 1)
     parts = _split(softmax)(logits, masks, torch.zeros(1, 1, 1, dtype=torch.bool))
@@ -108,10 +106,3 @@ def test_summarize_loss_balance__leaves_out_images_without_labels():
     assert '| a | final | 10 | 1.9 to 271 | 33.3% | 307 | 2 |' in format_loss_balance(
         dict(a=dict(final=parts)))
     assert math.isnan(summarize_loss_balance(LossParts(parts.false_positive[3:], parts[1][3:]))['median'])
-
-
-def test_logarithmic_edges__around_all():
-    edges = logarithmic_edges([torch.tensor([0.3, 7.]), torch.tensor([240., float('inf'), 0., float('nan')])])
-    np.testing.assert_allclose(edges[[0, 10, -1]], [.1, 1, 1000])
-    assert len(edges) == 41
-    np.testing.assert_allclose(logarithmic_edges([torch.zeros(2)])[[0, -1]], [1, 10])

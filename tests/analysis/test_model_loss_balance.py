@@ -1,8 +1,5 @@
-"""The loss balance of whole models: the terms that training sees, and by hand where masks say nothing."""
+"""The loss balance of whole models: the terms of a training step, and by hand for equal mask logits."""
 import copy
-import json
-import runpy
-import sys
 
 import pytest
 import torch
@@ -24,24 +21,27 @@ from tests.mask_former_config import drawn_batch
 from tests.tiny_model import NUM_CLASSES, detector_config
 from tests.worked_example import random_prediction, random_slot_targets, random_targets, worked_example
 
-LOSSES = [SoftmaxMaskIDLoss(), *(SigmoidMaskIDLoss(slot_reduction=way) for way in ('sum', 'mean', 'matched'))]
+LOSSES = [
+    SoftmaxMaskIDLoss(),
+    *(SigmoidMaskIDLoss(slot_reduction=reduction) for reduction in ('sum', 'mean', 'matched'))
+]
 
 
 @pytest.fixture(autouse=True)
 def _mmdet_scope():
-    # mmengine's base model looks for the data preprocessor in the scope that a runner sets.
+    # mmengine's base model builds the data preprocessor in the default scope, which a runner sets.
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
 
 
 @pytest.mark.parametrize('loss', LOSSES, ids=lambda loss: getattr(loss, 'slot_reduction', 'softmax'))
 def test_split_mask_id_loss__is_the_loss(loss):
-    """Both parts together are the sigmoid loss, the second alone is the softmax loss."""
+    """The sum of both parts is the sigmoid loss, the second part is the softmax loss."""
     prediction = random_prediction()
     targets = random_slot_targets(prediction, random_targets())
     parts = split_mask_id_loss(loss, prediction.mask_logits, targets)
-    charged = parts.false_negative if isinstance(loss, SoftmaxMaskIDLoss) else sum(parts)
-    assert loss(prediction, targets).item() == pytest.approx(0.3 * charged.mean().item(), rel=1e-12)
+    expected = parts.false_negative if isinstance(loss, SoftmaxMaskIDLoss) else sum(parts)
+    assert loss(prediction, targets).item() == pytest.approx(0.3 * expected.mean().item(), rel=1e-12)
 
 
 def test_split_mask_id_loss__worked_example():
@@ -54,7 +54,7 @@ def test_split_mask_id_loss__worked_example():
 
 
 def _batch(void: bool = False) -> dict:
-    """One image of a thing on stuff, or of void only."""
+    """One image with a thing on stuff, or only void."""
     segment_map = torch.ones(1, 65, 65, dtype=torch.uint8)
     segment_map[:, :30] = 2
     sample = DetDataSample(metainfo=dict(img_shape=(65, 65), ori_shape=(65, 65), img_id=0))
@@ -64,19 +64,19 @@ def _batch(void: bool = False) -> dict:
     return dict(inputs=[torch.randint(0, 255, (3, 65, 65), dtype=torch.uint8)], data_samples=[sample])
 
 
-def test_collect_loss_balance__is_what_training_sees():
+def test_collect_loss_balance__equals_the_training_losses():
     torch.manual_seed(0)
     model = MODELS.build(detector_config(relaxed=True)).eval()
     state = copy.deepcopy(model.state_dict())
     batch = _batch()
     outputs = collect_loss_balance(model, [batch, _batch(), _batch(void=True)])
 
-    # Nothing has changed, batch statistics included
+    # The model does not change, nor do its batch statistics.
     assert not model.training
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[name]), name
 
-    # The sums are the terms of the loss
+    # The sums are the terms of the loss.
     assert set(outputs) == {'all', 'final', 'd0', 'd0.unrelaxed', 'd1', 'd1.unrelaxed', 'd2'}
     losses = model.train()(**model.data_preprocessor(batch, True), mode='loss')
     for name in ('final', 'd0', 'd1', 'd2'):
@@ -101,7 +101,7 @@ def test_collect_loss_balance__wrong_input():
 
 @pytest.fixture
 def config(tmp_path) -> Config:
-    """A tiny model on the drawn mini set."""
+    """A small model on the mini dataset."""
     write_mini_panoptic(tmp_path / 'data', 4, 2, 65, 0)
     config = Config.fromfile(REPOSITORY / 'configs/mini/kmax_mnv3-s_1xb8-1k_mini-129.py')
     model = detector_config()
@@ -145,7 +145,7 @@ def test_collect_query_balance__is_the_cross_entropy_of_matched_queries(family, 
     for part in (0, 1):
         torch.testing.assert_close(outputs['all'][part], sum(outputs[n][part] for n in ('final', *early)))
 
-    # Of the last image, alone in its batch, by the matching of mmdet's MaskFormer, which takes all pixels.
+    # The last image, alone in its batch, with the matching of mmdet's MaskFormer, which uses all pixels.
     head, plain = model.train().panoptic_head, _mask_former('MaskFormer', False).panoptic_head
     plain.assigner = head.assigner
     with torch.no_grad():
@@ -168,9 +168,9 @@ def test_collect_query_balance__is_the_cross_entropy_of_matched_queries(family, 
 
 
 @pytest.mark.parametrize('family', FAMILIES)
-def test_collect_query_balance__masks_that_say_nothing(family):
-    # All logits are 0 and cost the same, so that the ratio counts pixels: four segments, and four of six
-    # queries matched, cover all but the corner of 6 x 20 pixels that is void.
+def test_collect_query_balance__equal_mask_logits(family):
+    # All logits are 0 and have the same loss, so that the ratio counts pixels: four segments cover all pixels
+    # but a void corner of 6 x 20, and four of six queries are matched.
     model = _mask_former(family)
     torch.nn.init.zeros_(model.panoptic_head.mask_embed[-1].weight)
     torch.nn.init.zeros_(model.panoptic_head.mask_embed[-1].bias)
@@ -178,7 +178,7 @@ def test_collect_query_balance__masks_that_say_nothing(family):
     assert outputs['final'].ratio.item() == pytest.approx(4 - 1, rel=1e-12)
     assert outputs['d0'].ratio.item() == outputs['d0.unrelaxed'].ratio.item() == pytest.approx(3, rel=1e-12)
     assert outputs['d0.all_queries'].ratio.item() == pytest.approx(NUM_QUERIES - 1, rel=1e-12)
-    labeled = 16 * 16 - 2 * 5  # cells of 4 x 4 pixels, read at their first pixel
+    labeled = 16 * 16 - 2 * 5  # cells of 4 x 4 pixels, sampled at their first pixel
     outputs = collect_query_balance(model, [drawn_batch(1)])
     assert outputs['final'].ratio.item() == pytest.approx((4 * 256 - labeled) / labeled, rel=1e-12)
 
@@ -190,46 +190,8 @@ def test_collect_query_balance__relaxed_masks_are_amplified():
         assert not torch.equal(outputs[part].false_negative, outputs[f'{part}.unrelaxed'].false_negative)
 
 
-def test_measure_loss_balance__of_mmdets_model(config):
+def test_measure_loss_balance__model_of_mmdet(config):
     config.model = mask_former_config('Mask2Former', True, num_things=7, num_stuff=5)
     outputs = measure_loss_balance(config, num_batches=1)
     assert outputs['final'].ratio.shape == (2, ) and 'd0.all_queries' in outputs
     torch.testing.assert_close(measure_loss_balance(config, num_batches=1), outputs, rtol=0, atol=0)
-
-
-def _run_tool(monkeypatch, *arguments):
-    script = REPOSITORY / 'tools/analysis_tools/loss_balance.py'
-    monkeypatch.setattr(sys, 'argv', [str(script), *map(str, arguments)])
-    runpy.run_path(str(script), run_name='__main__')
-
-
-def test_tool__compares_runs(config, monkeypatch, tmp_path, capsys):
-    path, checkpoint = tmp_path / 'tiny.py', tmp_path / 'iter_7.pth'
-    config.dump(path)
-    torch.save(dict(state_dict=MODELS.build(config.model).state_dict()), checkpoint)
-    out = tmp_path / 'out'
-    _run_tool(monkeypatch, path, path, '--checkpoints', 'none', checkpoint, '--num-batches', 1, '--out-dir',
-              out)
-
-    printed = capsys.readouterr().out
-    assert '| tiny, untrained | all |' in printed and '| tiny iter_7 | d0.unrelaxed |' in printed
-    numbers = json.loads((out / 'loss_balance.json').read_text())
-    assert list(numbers['runs']) == ['tiny, untrained', 'tiny iter_7']
-    final = numbers['runs']['tiny iter_7']['final']
-    assert sum(final['histogram']) == len(final['false_positive']) == final['summary']['images'] == 2
-    assert len(final['histogram']) == len(numbers['ratio_edges']) - 1
-    assert (out / 'loss_balance.png').read_bytes()[:4] == b'\x89PNG'
-
-
-def test_tool__wrong_input(config, monkeypatch, tmp_path):
-    path, other = tmp_path / 'tiny.py', tmp_path / 'other.pth'
-    config.dump(path)
-    torch.save(dict(state_dict=torch.nn.Linear(1, 1).state_dict()), other)
-    with pytest.raises(ValueError, match='each of the 1 configs, but got 2'):
-        _run_tool(monkeypatch, path, '--checkpoints', 'none', other)
-    with pytest.raises(ValueError, match='different names'):
-        _run_tool(monkeypatch, path, path)
-    with pytest.raises(FileNotFoundError, match='missing.pth'):
-        _run_tool(monkeypatch, path, '--checkpoints', tmp_path / 'missing.pth')
-    with pytest.raises(RuntimeError, match='do not match exactly'):
-        _run_tool(monkeypatch, path, '--checkpoints', other)

@@ -1,10 +1,7 @@
-"""Costs of training steps, with a clock and tensors of known numbers, and inference held to be the same."""
+"""Costs of training steps, with a known clock and tensors of known size, and the check of inference."""
 import copy
 import itertools
-import json
 import math
-import runpy
-import sys
 
 import pytest
 import torch
@@ -14,13 +11,12 @@ from mmengine.registry import DefaultScope
 
 from remax_mm.analysis import training_overhead
 from remax_mm.analysis.training_overhead import (StepCost, TensorMemory, build_training_step, compare_costs,
-                                                 compare_inference, measure_steps, peak_memory, tensors_in,
-                                                 time_in_turns)
-from remax_mm.datasets.mini_panoptic import write_mini_panoptic
-from tests.conftest import REPOSITORY
+                                                 compare_inference, measure_overhead, measure_steps,
+                                                 peak_memory, tensors_in, time_in_turns)
 from tests.mask_former_config import FAMILIES
 from tests.mask_former_config import detector_config as mask_former_config
 from tests.mask_former_config import drawn_batch
+from tests.mini_mask_former import write_mini_configs
 from tests.tiny_model import detector_config as kmax_config
 
 
@@ -31,14 +27,14 @@ def _mmdet_scope():
 
 
 def test_tensor_memory__by_hand():
-    weight = torch.ones(50, requires_grad=True)  # made before, so not counted
+    weight = torch.ones(50, requires_grad=True)  # created before, so not counted
     with TensorMemory() as memory:
         first = torch.zeros(100)  # 400 bytes
         view, second = first.view(10, 10), first + 1
         assert (memory.live, memory.peak) == (800, 800)
         second.mul_(2)
         del first
-        assert memory.live == 800  # the view holds it
+        assert memory.live == 800  # the view keeps it alive
         del view, second
         assert (memory.live, memory.peak) == (0, 800)
         (weight * 3).sum().backward()
@@ -46,7 +42,7 @@ def test_tensor_memory__by_hand():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='CUDA has its own measure')
-def test_peak_memory__of_what_a_step_makes():
+def test_peak_memory__of_the_tensors_of_a_step():
 
     def step():
         total = torch.zeros(1000)
@@ -118,43 +114,24 @@ def test_compare_inference__finds_what_differs():
 
 
 @pytest.fixture
-def configs(tmp_path) -> list:
-    """Files of a tiny plain and relaxed Mask2Former on the drawn mini set."""
-    write_mini_panoptic(tmp_path / 'data', 4, 2, 65, 0)
-    paths = []
-    for relaxed in (False, True):
-        config = Config.fromfile(REPOSITORY / 'configs/mini/mask2former_r18_1xb8-600_mini-129.py')
-        config.model = mask_former_config('Mask2Former', relaxed, num_things=7, num_stuff=5)
-        loader = dict(batch_size=2, num_workers=0, persistent_workers=False)
-        config.merge_from_dict(dict(train_dataloader=loader, val_dataloader=loader))
-        for split in ('train', 'val'):
-            config[f'{split}_dataloader'].dataset.data_root = str(tmp_path / 'data')
-        paths.append(tmp_path / f'{"relaxed" if relaxed else "plain"}.py')
-        config.dump(paths[-1])
-    return paths
+def configs(tmp_path):
+    """A small plain and relaxed Mask2Former on the mini dataset."""
+    return [Config.fromfile(path) for path in write_mini_configs(tmp_path)]
 
 
-def test_build_training_step__trains_on_the_same_images_again(configs):
-    step, again = (build_training_step(Config.fromfile(configs[0]), num_batches=1) for _ in range(2))
+def test_build_training_step__same_seed_same_images(configs):
+    step, again = (build_training_step(configs[0], num_batches=1) for _ in range(2))
     torch.manual_seed(0)
     losses = [float(step()['loss'].detach()) for _ in range(3)]
     torch.manual_seed(0)
     assert [float(again()['loss'].detach()) for _ in range(3)] == losses
     assert len(set(losses)) == 3
     with pytest.raises(ValueError, match='at least 1, but got 0'):
-        build_training_step(Config.fromfile(configs[0]), num_batches=0)
+        build_training_step(configs[0], num_batches=0)
 
 
-def test_tool__prints_ratios_and_the_check(configs, monkeypatch, tmp_path, capsys):
-    script = REPOSITORY / 'tools/analysis_tools/benchmark_relaxations.py'
-    arguments = [*configs, '--rounds', 2, '--num-batches', 1, '--out', tmp_path / 'out.json']
-    monkeypatch.setattr(sys, 'argv', [str(script), *map(str, arguments)])
-    runpy.run_path(str(script), run_name='__main__')
-    assert 'Inference: 0 parameters and 0 module calls differ, largest difference of the outputs 0' in \
-        capsys.readouterr().out
-    numbers = json.loads((tmp_path / 'out.json').read_text())
-    costs = numbers['costs']
-    assert len(costs['plain']['seconds']) == len(costs['relaxed']['seconds']) == 2
-    memory = costs['relaxed']['peak_memory'] / costs['plain']['peak_memory']
-    assert numbers['overhead']['memory'] == pytest.approx(memory) and memory > 1
-    assert numbers['inference'] == dict(parameters=[], calls=[], outputs=0)
+def test_measure_overhead__of_relaxations(configs):
+    costs, overhead, difference = measure_overhead(*configs, rounds=2, num_batches=1)
+    assert len(costs['plain'].seconds) == len(costs['relaxed'].seconds) == 2
+    assert overhead == compare_costs(costs['plain'], costs['relaxed']) and overhead.memory > 1
+    assert difference == ([], [], 0.)

@@ -11,7 +11,7 @@ from remax_mm.apis import PanopticInferencer, list_images, save_result
 
 @MODELS.register_module(force=True)
 class ThresholdDetector(BaseModel):
-    """Blue above 128 is one thing, below it void; the pipeline gives BGR."""
+    """Pixels with blue above 128 are one thing, others are void; the input is BGR."""
 
     def __init__(self, scored=True, data_preprocessor=None):
         super().__init__(data_preprocessor=dict(type='mmdet.DetDataPreprocessor'))

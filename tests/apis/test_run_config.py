@@ -1,22 +1,27 @@
-import argparse
+"""Changes of configs: the input stays unchanged, and the inferencer runs the changed config."""
+import copy
 
 import mmcv
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
+from mmdet.registry import METRICS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
-from remax_mm.apis import (PanopticInferencer, add_test_time_arguments, apply_test_time_arguments, use_tiles,
-                           use_tta)
+from remax_mm.apis import PanopticInferencer
+from remax_mm.apis.run_config import (check_prefixes, dataset_config, draw_predictions, evaluate_all_tasks,
+                                      format_only, load_config, load_run_config, load_weights,
+                                      loads_annotation, resume_training, scale_learning_rate,
+                                      use_mixed_precision, use_tiles, use_tta)
 from remax_mm.models.test_time_augs import scaled_canvas
 from tests.color_model import CAT, CAT_2, DOG, GRASS, SKY, assert_same_segments, color_detector, paint, truth
 from tests.conftest import REPOSITORY
 
 S = slice
 BASE = REPOSITORY / 'configs' / '_base_'
+MINI = REPOSITORY / 'configs' / 'mini' / 'kmax_mnv3-s_1xb8-1k_mini-129.py'
 LARGE = paint((90, 150), (SKY, S(0, 40), S(None)), (GRASS, S(60, None), S(None)), (CAT, S(30, 70), S(10, 80)),
               (CAT_2, S(30, 70), S(80, 120)), (DOG, S(2, 20), S(130, 145)))
 
@@ -49,57 +54,178 @@ def _steps(config):
     return [step['type'] for step in config.test_dataloader.dataset.dataset.pipeline]
 
 
+def test_load_config__file_or_config_with_overrides():
+    config = load_config(MINI, {'model.test_cfg.instance_on': True})
+    assert config.model.test_cfg.instance_on
+    changed = load_config(config, {'model.test_cfg.instance_on': False})
+    assert config.model.test_cfg.instance_on and not changed.model.test_cfg.instance_on
+    with pytest.raises(FileNotFoundError, match='none.py'):
+        load_config('none.py')
+
+
+def test_load_run_config__work_dir():
+    assert load_run_config(MINI).work_dir == f'work_dirs/{MINI.stem}'
+    assert load_run_config(MINI, dict(work_dir='kept')).work_dir == 'kept'
+    config = load_run_config(MINI, dict(work_dir='kept'), work_dir='given', launcher='slurm')
+    assert (config.work_dir, config.launcher) == ('given', 'slurm')
+
+
+TRAINING = dict(
+    optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
+    auto_scale_lr=dict(enable=False, base_batch_size=64),
+    default_hooks=dict(visualization=dict(type='DetVisualizationHook')),
+    test_evaluator=dict(type='PanopticQualityMetric'))
+
+
+@pytest.mark.parametrize('change', [
+    use_mixed_precision,
+    scale_learning_rate,
+    resume_training,
+    lambda config: load_weights(config, 'http://host/a.pth'),
+    evaluate_all_tasks,
+    lambda config: format_only(config, 'out'),
+    use_tta,
+    lambda config: use_tiles(config, 65),
+    lambda config: draw_predictions(config, show=True),
+])
+def test_changes__leave_their_input_unchanged(change):
+    config = _config(**TRAINING)
+    before = copy.deepcopy(config.to_dict())
+    changed = change(config)
+    assert config.to_dict() == before != changed.to_dict()
+
+
+def test_use_mixed_precision__keeps_the_other_options():
+    config = use_mixed_precision(_config(optim_wrapper=dict(clip_grad=dict(max_norm=1), loss_scale=512.)))
+    assert config.optim_wrapper == dict(type='AmpOptimWrapper', clip_grad=dict(max_norm=1), loss_scale=512.)
+    config = use_mixed_precision(_config(optim_wrapper=dict(type='AmpOptimWrapper')), 'bfloat16')
+    assert config.optim_wrapper == dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale='dynamic')
+    with pytest.raises(ValueError, match='optim_wrapper.type` to be OptimWrapper for --amp, but got Other'):
+        use_mixed_precision(_config(optim_wrapper=dict(type='Other')))
+
+
+def test_scale_learning_rate__needs_a_base_batch_size():
+    assert scale_learning_rate(_config(**TRAINING)).auto_scale_lr == dict(enable=True, base_batch_size=64)
+    for options in ({}, dict(auto_scale_lr=dict(enable=False))):
+        with pytest.raises(ValueError, match='auto_scale_lr.base_batch_size'):
+            scale_learning_rate(_config(**options))
+
+
+def test_resume_training__latest_or_given(tmp_path):
+    config = resume_training(_config(load_from='weights.pth'))
+    assert config.resume is True and config.load_from is None
+    (tmp_path / 'iter_2.pth').touch()
+    assert resume_training(_config(), str(tmp_path / 'iter_2.pth')).load_from == str(tmp_path / 'iter_2.pth')
+    with pytest.raises(FileNotFoundError, match='none.pth'):
+        resume_training(_config(), 'none.pth')
+
+
+def test_load_weights__checks_that_they_fill_the_model():
+    config = load_weights(_config(custom_hooks=[dict(type='Other')]), 'http://host/a.pth')
+    assert config.load_from == 'http://host/a.pth'
+    assert config.custom_hooks == [dict(type='Other'), dict(type='CheckWeightsHook')]
+    with pytest.raises(FileNotFoundError, match='none.pth'):
+        load_weights(config, 'none.pth')
+
+
+def test_evaluate_all_tasks__equals_the_config_of_all_tasks():
+    config = Config.fromfile(MINI)
+    config.test_evaluator.classwise = True
+    config = evaluate_all_tasks(config)
+    expected = Config.fromfile(MINI.with_name('kmax-all-tasks_mnv3-s_1xb8-1k_mini-129.py'))
+    assert config.model.test_cfg == expected.model.test_cfg
+
+    # Metrics of the config stay.
+    expected.test_evaluator[1].metric = ['segm', 'bbox']
+    expected = evaluate_all_tasks(expected, 'instances.json')
+    assert expected.test_evaluator[1] == dict(
+        type='PanopticInstanceAPMetric', classwise=True, metric=['segm', 'bbox'], ann_file='instances.json')
+    del expected.test_evaluator[1]['ann_file']
+    for evaluator in (config.test_evaluator, expected.val_evaluator, expected.test_evaluator):
+        metrics = [METRICS.build(metric) for metric in evaluator]
+        assert [type(metric).__name__ for metric in metrics
+                ] == ['PanopticQualityMetric', 'PanopticInstanceAPMetric', 'PanopticSemanticIoUMetric']
+        assert all(metric.classwise for metric in metrics)
+
+
+def test_format_only__reads_no_ground_truth_below_a_wrapper(tmp_path):
+    config = Config.fromfile(MINI)
+    data = config.test_dataloader.dataset
+    data.pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='mmdet.LoadPanopticAnnotations'), *data.pipeline[2:]
+    ]
+    config.test_dataloader.dataset = dict(type='RepeatDataset', times=1, dataset=data)
+    config = format_only(config, str(tmp_path / 'out'))
+    data = config.test_dataloader.dataset.dataset
+    assert [step['type'] for step in data.pipeline] == ['LoadImageFromFile', 'PackPanopticInputs']
+    assert 'seg' not in data.data_prefix
+    assert config.test_evaluator.ann_file == 'data/mini_panoptic/annotations/panoptic_val.json'
+    assert config.test_evaluator.format_only and config.test_evaluator.outfile_prefix == str(tmp_path / 'out')
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_check_prefixes__nothing_is_overwritten(tmp_path, several):
+    evaluator = dict(type='PanopticQualityMetric', outfile_prefix=str(tmp_path / 'val'))
+    config = _config(test_evaluator=[dict(type='Other'), evaluator] if several else evaluator)
+    check_prefixes(config)
+    for name in ('val.json', 'val', 'val.zip'):
+        (tmp_path / name).touch()
+        with pytest.raises(FileExistsError, match=f'{name} exists'):
+            check_prefixes(config)
+        (tmp_path / name).unlink()
+
+
 def test_use_tiles__config():
-    config = _config()
-    use_tiles(config, 65, 16)
+    config = use_tiles(_config(), 65, 16)
     assert _steps(config) == ['LoadImageStrict', 'LoadPanopticMap', 'PackPanopticInputs']
     assert (config.model.type, config.model.tile_size, config.model.overlap) == ('TiledPanopticModel', 65, 16)
     assert config.model.module == _config().model
 
 
-def test_use_tta__config_with_views_of_its_own():
+def test_use_tta__views_of_the_config():
     views = [dict(type='LoadImageStrict'), dict(type='TestTimeAug', transforms=[])]
-    config = _config(tta_pipeline=views, tta_model=dict(type='OtherTTAModel', weight=2))
-    use_tta(config)
+    config = use_tta(_config(tta_pipeline=views, tta_model=dict(type='OtherTTAModel', weight=2)))
     assert _steps(config) == ['LoadImageStrict', 'TestTimeAug']
     assert config.model == dict(type='OtherTTAModel', weight=2, module=_config().model)
 
 
-def test_use_tta__image_and_mirror_image_where_the_config_has_none():
-    config = _config()
-    use_tta(config)
+def test_use_tta__image_and_mirror_image_by_default():
+    config = use_tta(_config())
     assert _steps(config) == ['LoadImageStrict', 'Resize', 'LoadPanopticMap', 'TestTimeAug']
     flips, packs = config.test_dataloader.dataset.dataset.pipeline[-1].transforms
     assert [step.prob for step in flips] == [0, 1] and [step.type for step in packs] == ['PackPanopticInputs']
     assert config.model.type == 'PanopticTTAModel' and config.model.module == _config().model
 
 
-@pytest.mark.parametrize('arguments, model',
-                         [([], 'MaskTransformer'), (['--tta'], 'PanopticTTAModel'),
-                          (['--tile', '65', '97', '--overlap', '8'], 'TiledPanopticModel')])
-def test_arguments(arguments, model):
-    parser = argparse.ArgumentParser()
-    add_test_time_arguments(parser)
-    config = _config()
-    apply_test_time_arguments(parser.parse_args(arguments), config)
-    assert config.model.type == model
-    if arguments[1:]:
-        assert list(config.model.tile_size) == [65, 97] and config.model.overlap == 8
+def test_draw_predictions__options_of_the_hook():
+    config = draw_predictions(_config(**TRAINING), show=True, wait_time=3.)
+    assert config.default_hooks.visualization == dict(
+        type='DetVisualizationHook', draw=True, show=True, wait_time=3.)
+    config = draw_predictions(_config(**TRAINING), show_dir='shown')
+    assert config.default_hooks.visualization == dict(
+        type='DetVisualizationHook', draw=True, show=False, wait_time=2., test_out_dir='shown')
+    with pytest.raises(ValueError, match='default_hooks.visualization'):
+        draw_predictions(_config(), show=True)
 
 
-def test_arguments__one_way_only(capsys):
-    parser = argparse.ArgumentParser()
-    add_test_time_arguments(parser)
-    with pytest.raises(SystemExit):
-        parser.parse_args(['--tta', '--tile', '65'])
-    assert 'not allowed with' in capsys.readouterr().err
+def test_dataset_config__of_a_split_without_wrappers():
+    config = _config(val_dataloader=dict(dataset=dict(type='Other')))
+    assert dataset_config(config).type == 'CocoPanopticMapDataset'
+    assert dataset_config(config, 'val').type == 'Other'
+
+
+@pytest.mark.parametrize('step, expected', [('LoadPanopticMap', True), ('mmdet.LoadAnnotations', True),
+                                            ('LoadImageStrict', False), ('mmdet.LoadImageFromFile', False),
+                                            ('Resize', False)])
+def test_loads_annotation__by_the_name_of_the_step(step, expected):
+    assert loads_annotation(dict(type=step)) == expected
 
 
 def test_inferencer__tiles_of_a_large_image(tmp_path):
-    """At the original resolution every pixel is right; shrunk to the crop, borders are not."""
+    """At the original size every pixel is correct; resized to the crop size, borders are not."""
     mmcv.imwrite(LARGE, str(tmp_path / 'large.png'))
-    config = _config()
-    use_tiles(config, 65, 16)
+    config = use_tiles(_config(), 65, 16)
     for image in (LARGE, tmp_path / 'large.png'):
         result, = PanopticInferencer(config, device='cpu')(image)
         assert [segment['class_name'] for segment in result.segments_info].count('cat') == 2
@@ -114,10 +240,9 @@ def test_inferencer__tiles_of_a_large_image(tmp_path):
 
 
 def test_inferencer__views(tmp_path):
-    config = _config()
-    use_tta(config)
+    config = use_tta(_config())
     mmcv.imwrite(LARGE, str(tmp_path / 'large.png'))
-    # Without an annotation to load, and with the weights of a checkpoint of the detector alone
+    # No annotation is loaded, and the weights are those of a checkpoint of the detector.
     with DefaultScope.overwrite_default_scope('mmdet'):
         state = MODELS.build(color_detector()).state_dict()
     state['panoptic_head.scale'] += 1
@@ -141,7 +266,7 @@ def test_inferencer__views(tmp_path):
     ('views_cityscapes', 'cityscapes_panoptic', (1024, 2048), [(1024, 2048), (768, 1536), (1280, 2560)]),
 ])
 def test_views__of_the_base_configs(tmp_path, views, data, size, sides):
-    """Each size with its mirror image, that of the test pipeline first."""
+    """Each size with its mirror image, the size of the test pipeline first."""
     mmcv.imwrite(np.random.RandomState(0).randint(0, 256, (*size, 3), np.uint8), str(tmp_path / 'a.png'))
     bases = [str(BASE / 'datasets' / f'{data}.py'), str(BASE / 'test_time' / f'{views}.py')]
     (tmp_path / 'config.py').write_text(f'_base_ = {bases}')
@@ -156,7 +281,7 @@ def test_views__of_the_base_configs(tmp_path, views, data, size, sides):
     assert [sample.flip for sample in found['data_samples']] == [False, True] * 3
     for image, mirrored in zip(found['inputs'][::2], found['inputs'][1::2]):
         assert torch.equal(image.flip(-1), mirrored)
-    # The canvases have sides of 32k + 1, as they are in the scale of the crop.
+    # The padded sizes are 32 k + 1 like the crop size, multiplied by the scale.
     crop = Config.fromfile(f'{BASE}/datasets/{data}.py').image_size
     assert [scaled_canvas(crop, shapes[0], shape) for shape in sides
             ] == [tuple(round((side - 1) * scale) + 1 for side in crop) for scale in (1, 0.75, 1.25)]

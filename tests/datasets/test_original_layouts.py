@@ -1,5 +1,4 @@
 """Converter, dataset, pipeline and metric together, on the original files of each dataset, pixel by pixel."""
-import runpy
 from typing import Dict, NamedTuple
 
 import numpy as np
@@ -9,10 +8,10 @@ from mmdet.registry import DATASETS
 from mmengine.registry import DefaultScope
 
 from remax_mm.datasets import PanopticMapDataset
+from remax_mm.datasets.checks import check_dataset
 from remax_mm.evaluation import PanopticQualityMetric, mean_quality
 from remax_mm.evaluation.panoptic_pairs import count_pair
 from remax_mm.panoptic_format import read_panoptic_files
-from tests.conftest import REPOSITORY
 from tests.datasets.original_layouts import (CONTENTS, USER_VOID, Drawn, run_converter, write_ade20k,
                                              write_cityscapes, write_user_masks)
 
@@ -147,9 +146,7 @@ def test_layout__ground_truth_as_prediction_scores_100(layout, contents):
 
 
 def test_layout__checker_finds_no_error(layout):
-    check_dataset = runpy.run_path(str(REPOSITORY /
-                                       'tools/analysis_tools/check_panoptic_dataset.py'))['check_dataset']
-    report = check_dataset(layout.data, processes=1)
+    report = check_dataset(layout.data)
     assert not report.has_errors, report.findings
 
 

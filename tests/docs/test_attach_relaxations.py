@@ -16,7 +16,7 @@ BLOCKS = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
 
 @pytest.fixture(scope='module')
 def page() -> dict:
-    """What the names of the page stand for once its blocks have run in their order."""
+    """The variables of the page after its blocks have run in their order."""
     torch.manual_seed(0)
     names: dict = {}
     for block in BLOCKS:

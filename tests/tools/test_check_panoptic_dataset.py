@@ -1,4 +1,4 @@
-"""The command line around the look over a dataset."""
+"""The command line of the dataset checker."""
 import json
 import runpy
 
@@ -13,7 +13,7 @@ CONFIG = REPOSITORY / 'configs' / 'mini' / 'kmax_mnv3-s_1xb8-1k_mini-129.py'
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Call the tool on a mini set of four images; returns exit code and text."""
+    """Run the tool on a mini dataset of four images; returns exit code and output."""
     write_mini_panoptic(tmp_path / 'mini', num_train=3, num_val=1, size=65)
 
     def call(*arguments):
@@ -35,7 +35,7 @@ def _paths(folder, split='train'):
 
 
 @pytest.mark.parametrize('processes', [1, 2])
-def test_check_panoptic_dataset__sound(run, tmp_path, processes):
+def test_check_panoptic_dataset__no_errors(run, tmp_path, processes):
     code, text = run(*_paths(tmp_path), '--processes', processes, '--out', tmp_path / 'report.json')
     assert code == 0 and 'No errors found.' in text
     assert '3 images, 7 things and 5 stuff classes' in text
@@ -46,7 +46,7 @@ def test_check_panoptic_dataset__sound(run, tmp_path, processes):
     assert report['images'] == 3 and report['findings'] == []
 
 
-def test_check_panoptic_dataset__broken(run, tmp_path):
+def test_check_panoptic_dataset__broken_image(run, tmp_path):
     broken = sorted((tmp_path / 'mini/images/train').iterdir())[1]
     broken.write_bytes(b'nothing')
     code, text = run(*_paths(tmp_path))
@@ -56,16 +56,16 @@ def test_check_panoptic_dataset__broken(run, tmp_path):
 def test_check_panoptic_dataset__by_config_with_the_class_list(run, tmp_path):
     path = tmp_path / 'mini/annotations/panoptic_val.json'
     content = json.loads(path.read_text())
-    content['categories'][0]['name'] = 'unheard of'
+    content['categories'][0]['name'] = 'unknown'
     path.write_text(json.dumps(content))
     config = tmp_path / 'config.py'
     config.write_text(f"_base_ = '{CONFIG}'\n"
                       f"val_dataloader = dict(dataset=dict(data_root='{tmp_path}/mini/'))\n")
     code, text = run('--config', config, '--split', 'val')
-    assert code == 1 and 'ERROR classes_differ: 2' in text and "'unheard of'" in text
+    assert code == 1 and 'ERROR classes_differ: 2' in text and "'unknown'" in text
 
 
-def test_check_panoptic_dataset__keeps_an_older_report(run, tmp_path):
+def test_check_panoptic_dataset__keeps_an_existing_report(run, tmp_path):
     (tmp_path / 'report.json').write_text('mine')
     code, text = run(*_paths(tmp_path), '--out', tmp_path / 'report.json')
     assert code == 2 and 'Expected --out to name a new file' in text

@@ -9,8 +9,7 @@ from mmengine.structures import PixelData
 
 from remax_mm.evaluation import PanopticQualityMetric
 from tests.conftest import REPOSITORY
-from tests.panoptic_cases import (CLASSES, KINDS, META, data_sample, perfect_case, random_case,
-                                  write_panoptic_files)
+from tests.panoptic_cases import CLASSES, META, data_sample, random_case, write_panoptic_files
 
 MAIN = runpy.run_path(str(REPOSITORY / 'tools' / 'analysis_tools' / 'eval_panoptic.py'))['main']
 
@@ -20,7 +19,7 @@ def _options(paths):
 
 
 def _metric(folder, cases, prefix):
-    """The metric's values of the same predictions, which it exports on the way."""
+    """Values of the metric, which also exports the predictions."""
     evaluator = Evaluator(
         PanopticQualityMetric(classwise=True, outfile_prefix=str(prefix), ann_file=str(folder / 'gt.json')))
     evaluator.dataset_meta = META
@@ -39,7 +38,7 @@ def test_eval_panoptic__equals_the_metric(tmp_path, capsys, processes):
     paths = write_panoptic_files(tmp_path, cases)
     metrics = _metric(tmp_path, cases, tmp_path / 'exported')
 
-    # Folders are named after the JSON files.
+    # The folders have the names of the JSON files.
     MAIN([
         '--gt-json',
         str(paths['gt_json']), '--pred-json',
@@ -62,25 +61,7 @@ def test_eval_panoptic__equals_the_metric(tmp_path, capsys, processes):
     assert f'| All    | {numbers["All"]["PQ"]:.2f}' in printed and '| 6 |' in printed
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_eval_panoptic__annotation_as_prediction_is_perfect(tmp_path, kind):
-    rng = np.random.default_rng(1)
-    paths = write_panoptic_files(tmp_path, [perfect_case(rng, kind) for _ in range(8)])
-    MAIN([*_options(paths), '--json', str(tmp_path / 'out.json')])
-    numbers = json.loads((tmp_path / 'out.json').read_text())
-    groups = {
-        'things-only': {'All', 'Things'},
-        'stuff-only': {'All', 'Stuff'}
-    }.get(kind, {'All', 'Things', 'Stuff'})
-    assert set(numbers) - {'images', 'classes'} == groups
-    for group in groups:
-        assert [numbers[group][name] for name in ('PQ', 'SQ', 'RQ')] == [100., 100., 100.]
-    absent = [row['isthing'] for row in numbers['classes'] if row['PQ'] is None]
-    assert absent == {'things-only': [0] * 3, 'stuff-only': [1] * 3}.get(kind, absent)
-    assert not any(row['FN'] or row['FP'] for row in numbers['classes'])
-
-
-def test_eval_panoptic__says_what_it_leaves_out_and_overwrites_nothing(tmp_path, capsys):
+def test_eval_panoptic__ignored_predictions_and_existing_file(tmp_path, capsys):
     rng = np.random.default_rng(2)
     paths = write_panoptic_files(tmp_path, [random_case(rng) for _ in range(3)])
     content = json.loads(paths['gt_json'].read_text())

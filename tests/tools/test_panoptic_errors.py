@@ -14,7 +14,7 @@ MAIN = runpy.run_path(str(REPOSITORY / 'tools' / 'analysis_tools' / 'panoptic_er
 
 @pytest.fixture
 def options(tmp_path):
-    """Options of three images of 24 pixels, of which the second has no error and the third shows nothing."""
+    """Options for three images of 24 x 24 pixels: with errors, without errors, and without segments."""
     rng = np.random.default_rng(0)
     nothing = Case(np.full((24, 24), NUM_CLASSES), np.zeros((24, 24), int), [])
     paths = write_panoptic_files(tmp_path, [random_case(rng, 24), perfect_case(rng, 'mixed'), nothing])
@@ -46,8 +46,8 @@ def test_panoptic_errors__without_photos_and_in_processes(options, tmp_path):
     assert (picture[-24:, :24] == 128).all()
 
 
-def test_panoptic_errors__a_data_set_that_knows_its_photos(options, tmp_path):
-    """Ids of Cityscapes, whose JSON names photos that exist nowhere."""
+def test_panoptic_errors__dataset_class_with_photo_names(options, tmp_path):
+    """Cityscapes, whose JSON has other file names than its photos."""
     for option in ('--gt-json', '--pred-json'):
         path = Path(options[options.index(option) + 1])
         content = json.loads(path.read_text())
@@ -70,7 +70,7 @@ def test_panoptic_errors__a_data_set_that_knows_its_photos(options, tmp_path):
 def test_panoptic_errors__bad_input(options, tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere/000000.jpg'):
         MAIN([*options, '--img-folder', str(tmp_path / 'nowhere'), '--out-dir', str(tmp_path / 'out')])
-    assert (tmp_path / 'out' / 'errors.json').is_file()  # what was computed is kept
+    assert (tmp_path / 'out' / 'errors.json').is_file()  # written before the error
     with pytest.raises(FileExistsError, match='out'):
         MAIN([*options, '--out-dir', str(tmp_path / 'out')])
     mmcv.imwrite(np.zeros((20, 24, 3), np.uint8), str(tmp_path / 'photos' / '000000.jpg'))
@@ -78,7 +78,7 @@ def test_panoptic_errors__bad_input(options, tmp_path):
         MAIN([*options, '--img-folder', str(tmp_path / 'photos'), '--out-dir', str(tmp_path / 'other')])
 
 
-def test_panoptic_errors__ids_that_are_not_listed(options, tmp_path):
+def test_panoptic_errors__unlisted_ids(options, tmp_path):
     path = options[options.index('--gt-json') + 1]
     with open(path) as file:
         content = json.load(file)
@@ -93,7 +93,7 @@ def test_panoptic_errors__ids_that_are_not_listed(options, tmp_path):
     assert [(error['kind'], error['annotated']) for error in errors] == [('hallucinated', False)]
 
 
-def test_panoptic_errors__photo_without_a_name(options, tmp_path):
+def test_panoptic_errors__photo_without_entry(options, tmp_path):
     path = options[options.index('--gt-json') + 1]
     with open(path) as file:
         content = json.load(file)

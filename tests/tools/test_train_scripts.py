@@ -1,4 +1,4 @@
-"""The shell scripts, with stand-ins for torchrun and srun that print what they are given."""
+"""The shell scripts, with replacements for torchrun and srun that print their arguments."""
 import os
 import stat
 import subprocess

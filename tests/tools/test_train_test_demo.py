@@ -67,7 +67,7 @@ auto_scale_lr = dict(enable=False, base_batch_size=64)
 
 
 def _write_data(root):
-    """Two photos: the left half dark, the right half bright."""
+    """Write two photos, dark on the left and bright on the right."""
     annotations = []
     for index in (1, 2):
         image = np.full((20, 30, 3), 250, np.uint8)
@@ -95,7 +95,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def trained(root):
-    """Work dir of a run of two iterations that was resumed for another two."""
+    """Work dir of a run of two iterations that was resumed for two more."""
     config, work_dir = str(root / 'tiny.py'), str(root / 'work')
     _run('tools/train.py', config, '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_iters=2')
     assert torch.load(f'{work_dir}/iter_2.pth', weights_only=True)['meta']['iter'] == 2
@@ -121,12 +121,12 @@ def _build_config(script, *arguments):
 
 
 def _scalars(work_dir):
-    """All lines of all logs of a work dir, in the order of their runs."""
+    """All lines of all logs of a work dir, in the order of the runs."""
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     return [json.loads(line) for log in logs for line in log.read_text().splitlines()]
 
 
-def test_train__resumes_where_it_stopped(trained):
+def test_train__resumes_from_the_last_iteration(trained):
     lines = _scalars(trained)
     assert [line['iter'] for line in lines if 'loss' in line] == [1, 2, 3, 4]
     losses = [line['loss'] for line in lines if 'loss' in line]
@@ -165,9 +165,9 @@ def test_image_demo__folder(root, trained, capsys):
     assert sorted(file.name for file in out.iterdir()) == [
         f'photo{i}{suffix}' for i in (1, 2) for suffix in ('.json', '_overlay.png', '_panoptic.png')
     ]
-    told = json.loads((out / 'photo1.json').read_text())
-    assert (told['height'], told['width'], told['panoptic_png']) == (20, 30, 'photo1_panoptic.png')
-    assert told['segments_info'] == [
+    result = json.loads((out / 'photo1.json').read_text())
+    assert (result['height'], result['width'], result['panoptic_png']) == (20, 30, 'photo1_panoptic.png')
+    assert result['segments_info'] == [
         dict(id=1, label=1, class_name='sky', is_thing=False, score=0.4, area=400, bbox=[10, 0, 20, 20]),
         dict(id=2, label=0, class_name='cat', is_thing=True, score=0.9, area=200, bbox=[0, 0, 10, 20]),
     ]
@@ -180,8 +180,8 @@ def test_image_demo__score_and_bad_input(root, trained):
     checkpoint, config = trained / 'iter_4.pth', root / 'tiny.py'
     _run('demo/image_demo.py', root / 'images' / 'photo1.png', config, checkpoint, '--out-dir', root / 'sure',
          '--pred-score-thr', '0.5', '--device', 'cpu')
-    told = json.loads((root / 'sure' / 'photo1.json').read_text())
-    assert [segment['class_name'] for segment in told['segments_info']] == ['cat']
+    result = json.loads((root / 'sure' / 'photo1.json').read_text())
+    assert [segment['class_name'] for segment in result['segments_info']] == ['cat']
     for arguments, missing in ((('none.png', config, checkpoint), 'none.png'), ((root / 'images', 'none.py',
                                                                                  checkpoint), 'none.py'),
                                ((root / 'images', config, 'none.pth'), 'none.pth')):

@@ -1,14 +1,13 @@
-"""Plot the curves of training logs, or average their iteration times: mmdet's own tool, on our logs.
+"""Plot curves of training logs, or average their iteration times, with mmdet's own tool.
 
     python tools/analysis_tools/analyze_logs.py plot_curve LOG.json --keys loss_cls --out losses.png
     python tools/analysis_tools/analyze_logs.py cal_train_time LOG.json
 
-The logs are the `<time>/vis_data/<time>.json` of a work dir. Curves need the package `seaborn`.
+The logs are the files `<time>/vis_data/<time>.json` of a work dir. Curves need the package `seaborn`.
 """
 from importlib.util import find_spec
 
-import remax_mm  # noqa: F401  (makes mmdet importable)
-from remax_mm.apis import run_mmdet_tool
+from remax_mm.apis.host_tools import run_mmdet_tool
 
 if __name__ == '__main__':
     if find_spec('seaborn') is None:

@@ -1,60 +1,40 @@
-"""Draw the images of a dataset with their segments, as they leave the pipeline."""
+"""Draw the images of a dataset with their segments, as they come out of the pipeline."""
 import argparse
 from pathlib import Path
+from typing import Optional, Sequence
 
-from mmdet.registry import DATASETS, VISUALIZERS
-from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
-from mmengine.utils import ProgressBar
-
-import remax_mm  # noqa: F401  (registers datasets and visualizer)
+from remax_mm.apis import load_config
+from remax_mm.apis.browse_dataset import browse_dataset
+from remax_mm.apis.command_line import add_cfg_options, make_parser
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--split', choices=['train', 'val', 'test'], default='train')
-    parser.add_argument('--output-dir', help='write <number>_<image name>.png to this folder')
+    parser.add_argument(
+        '--split',
+        choices=['train', 'val', 'test'],
+        default='train',
+        help='split of the config (default: %(default)s)')
+    parser.add_argument('--output-dir', type=Path, help='write <number>_<image name>.png to this folder')
     parser.add_argument('--not-show', action='store_true', help='open no window')
-    parser.add_argument('--show-interval', type=float, default=2, help='seconds between pictures')
-    parser.add_argument('--num-images', type=int, help='stop after so many images (default: all)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='overrides of the config')
-    return parser.parse_args()
+    parser.add_argument(
+        '--show-interval',
+        type=float,
+        default=2,
+        help='seconds between pictures in the window (default: %(default)s)')
+    parser.add_argument('--num-images', type=int, help='stop after this number of images (default: all)')
+    add_cfg_options(parser)
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    args = parse_args()
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f'Expected a config file at {args.config}, but there is none.')
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(arguments)
+    config = load_config(args.config, args.cfg_options)
     if args.not_show and args.output_dir is None:
-        raise ValueError('Expected --output-dir together with --not-show: the pictures would go nowhere')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-
-    dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
-    visualizer = VISUALIZERS.build(dict(type='PanopticVisualizer', name='browse_dataset', alpha=0.6))
-    visualizer.dataset_meta = dataset.metainfo
-
-    count = len(dataset) if args.num_images is None else min(args.num_images, len(dataset))
-    progress = ProgressBar(count)
-    for index in range(count):
-        item = dataset[index]
-        sample = item['data_samples']
-        image = item['inputs'].numpy().transpose(1, 2, 0)[..., ::-1]  # BGR to RGB
-        name = f'{index:06d}_{Path(sample.img_path).stem}'
-        out_file = None if args.output_dir is None else str(Path(args.output_dir) / f'{name}.png')
-        visualizer.add_datasample(
-            name,
-            image,
-            sample,
-            draw_pred=False,
-            show=not args.not_show,
-            wait_time=args.show_interval,
-            out_file=out_file)
-        progress.update()
-    print()
+        raise ValueError('Expected --output-dir together with --not-show: the pictures would not be saved')
+    browse_dataset(config, args.split, args.output_dir, not args.not_show, args.show_interval,
+                   args.num_images)
 
 
 if __name__ == '__main__':

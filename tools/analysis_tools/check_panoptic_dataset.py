@@ -1,12 +1,11 @@
-#!/usr/bin/env python
-"""Check a panoptic dataset before training: files, ids, classes, areas; and count what it holds.
+"""Check a panoptic dataset before training: files, ids, classes, areas. Print statistics of its classes.
 
     python tools/analysis_tools/check_panoptic_dataset.py --config CONFIG --split val
     python tools/analysis_tools/check_panoptic_dataset.py \
         --json annotations/panoptic_train.json --pngs annotations/panoptic_train --images train
 
-With --config the class list is checked too. The exit code is 1 if there is something that training or
-evaluation would trip over.
+With --config the class list is checked too. The exit code is 1 if training or evaluation would fail or give
+wrong results.
 """
 import argparse
 import sys
@@ -14,28 +13,32 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from mmdet.registry import DATASETS
-from mmengine.config import Config
 from mmengine.fileio import dump
 from mmengine.registry import init_default_scope
 
-import remax_mm  # noqa: F401  (registers the datasets)
-from remax_mm.apis import tested_dataset
+from remax_mm.apis import load_config
+from remax_mm.apis.command_line import add_processes, make_parser
+from remax_mm.apis.run_config import dataset_config
 from remax_mm.datasets import PanopticMapDataset
 from remax_mm.datasets.checks import check_dataset, format_report, report_as_dict
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--config', help='take the dataset from this config')
-    parser.add_argument('--split', choices=['train', 'val', 'test'], default='train', help='of the config')
-    parser.add_argument('--json', help='panoptic annotations')
+    parser.add_argument(
+        '--split',
+        choices=['train', 'val', 'test'],
+        default='train',
+        help='split of the config (default: %(default)s)')
+    parser.add_argument('--json', help='JSON file of the panoptic annotations')
     parser.add_argument('--pngs', help='folder of the panoptic PNGs')
     parser.add_argument('--images', help='folder of the images')
-    parser.add_argument('--out', type=Path, help='write the report as JSON')
-    parser.add_argument('--overwrite', action='store_true', help='--out may replace a file')
-    parser.add_argument('--processes', type=int, default=1, help='that look at images (default: 1)')
-    parser.add_argument('--most', type=int, default=5, help='findings of a kind to print (default: 5)')
+    parser.add_argument('--out', type=Path, help='write the report to this JSON file')
+    parser.add_argument('--overwrite', action='store_true', help='let --out replace an existing file')
+    add_processes(parser)
+    parser.add_argument(
+        '--most', type=int, default=5, help='most findings of a kind to print (default: %(default)s)')
     args = parser.parse_args(arguments)
     paths = [args.json, args.pngs, args.images]
     if (args.config is None) == (paths == [None] * 3) or (args.config is None and None in paths):
@@ -46,17 +49,17 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 
 def find_dataset(args: argparse.Namespace) -> PanopticMapDataset:
-    """The dataset that the arguments name, its JSON unread.
+    """The dataset of the arguments; its annotations are not loaded.
 
     Raises:
-        ValueError: the config's dataset is none of this package, or its ground truth is not named.
+        ValueError: the config has a dataset of another package, or one without ground truth.
     """
     if args.config is None:
         return PanopticMapDataset(
             ann_file=args.json, data_prefix=dict(img=args.images, seg=args.pngs), lazy_init=True)
-    config = Config.fromfile(args.config)
+    config = load_config(args.config)
     init_default_scope(config.get('default_scope', 'mmdet'))
-    dataset = DATASETS.build(dict(tested_dataset(config, args.split), pipeline=[], lazy_init=True))
+    dataset = DATASETS.build(dict(dataset_config(config, args.split), pipeline=[], lazy_init=True))
     if not isinstance(dataset, PanopticMapDataset) or not dataset.data_prefix.get('seg'):
         raise ValueError(f'Expected a panoptic dataset with ground truth as {args.split} split of '
                          f'{args.config}, but got {type(dataset).__name__} with {dataset.data_prefix}')

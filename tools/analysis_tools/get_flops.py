@@ -1,11 +1,10 @@
-"""Count parameters and multiply-accumulates on validation images: mmdet's own tool, on our configs.
+"""Count parameters and multiply-accumulates on validation images with mmdet's own tool.
 
     python tools/analysis_tools/get_flops.py CONFIG [--num-images 100] [--cfg-options ...]
 
-`model_complexity.py` needs no images, and tells the parts of a model apart.
+`model_complexity.py` needs no images and lists the parts of a model separately.
 """
-import remax_mm  # noqa: F401  (makes mmdet importable and registers the models)
-from remax_mm.apis import run_mmdet_tool
+from remax_mm.apis.host_tools import run_mmdet_tool
 
 if __name__ == '__main__':
     run_mmdet_tool('analysis_tools/get_flops.py')

@@ -6,31 +6,27 @@
 import argparse
 from typing import Optional, Sequence
 
-from mmengine.config import Config, DictAction
-
-from remax_mm.analysis import format_complexity, measure_config
+from remax_mm.analysis.complexity import format_complexity, measure_config
+from remax_mm.apis import load_config
+from remax_mm.apis.command_line import add_cfg_options, make_parser
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Parameters and multiply-accumulates of a model')
-    parser.add_argument('config', help='path of a config')
+    parser = make_parser(__doc__)
+    parser.add_argument('config', help='config file')
     parser.add_argument(
         '--shape',
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help='size of the image; default: what the config pads images to')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='settings to change, as key=value of dotted keys')
+        help='height and width of the image (default: the padded size in the config)')
+    add_cfg_options(parser, 'model.panoptic_head.transformer_decoder.num_slots=256')
     return parser.parse_args(arguments)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
-    config = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        config.merge_from_dict(args.cfg_options)
-    print(format_complexity(measure_config(config, args.shape)))
+    print(format_complexity(measure_config(load_config(args.config, args.cfg_options), args.shape)))
 
 
 if __name__ == '__main__':

@@ -1,33 +1,34 @@
-#!/usr/bin/env python
-"""Draw the panoptic mini set: COCO's format, no download, a few seconds.
+"""Draw the panoptic mini dataset in the COCO panoptic format: no download, a few seconds.
 
     python tools/dataset_converters/make_mini_panoptic.py data/mini_panoptic
 """
 import argparse
 from pathlib import Path
+from typing import Optional, Sequence
 
-from remax_mm.datasets.mini_panoptic import write_mini_panoptic
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('out', type=Path, help='folder to write, e.g. data/mini_panoptic')
-    parser.add_argument('--train', type=int, default=400, help='images in the split train (default 400)')
-    parser.add_argument('--val', type=int, default=64, help='images in the split val (default 64)')
-    parser.add_argument('--size', type=int, default=129, help='height and width in pixels (default 129)')
-    parser.add_argument('--seed', type=int, default=0, help='seed of all that is drawn (default 0)')
-    return parser.parse_args()
+from remax_mm.apis.command_line import exit_on_error, make_parser
+from remax_mm.datasets import write_mini_panoptic
 
 
-def main() -> None:
-    args = parse_args()
-    try:
+def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    parser.add_argument('out', type=Path, help='folder to write to, such as data/mini_panoptic')
+    parser.add_argument(
+        '--train', type=int, default=400, help='number of training images (default: %(default)s)')
+    parser.add_argument(
+        '--val', type=int, default=64, help='number of validation images (default: %(default)s)')
+    parser.add_argument(
+        '--size', type=int, default=129, help='height and width in pixels (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='random seed (default: %(default)s)')
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(arguments)
+    with exit_on_error():
         written = write_mini_panoptic(args.out, args.train, args.val, args.size, args.seed)
-    except (ValueError, FileExistsError) as error:
-        raise SystemExit(f'error: {error}')
-    what = f'{args.train} training and {args.val} validation images of {args.size} x {args.size} pixels'
-    print(f'Wrote {what} to {args.out}' if written else f'Found {what} at {args.out}, nothing to do')
+    content = f'{args.train} training and {args.val} validation images of {args.size} x {args.size} pixels'
+    print(f'Wrote {content} to {args.out}' if written else f'Found {content} at {args.out}, nothing to do')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
-"""The axial ResNet-50 of MaX-DeepLab-S ("MaX-S") as a pixel encoder.
+"""The axial ResNet-50 of MaX-DeepLab-S ("MaX-S") as a backbone.
 
-Wang et al., MaX-DeepLab (arXiv 2012.00759), in the form that kMaX-DeepLab uses, with GELU and stride 32:
+Wang et al., MaX-DeepLab (arXiv 2012.00759), with GELU and stride 32 as in kMaX-DeepLab:
 google-research/deeplab2, model/pixel_encoder/axial_resnet.py and model/layers/axial_block_groups.py.
 """
 from typing import Optional, Sequence, Tuple, Union
@@ -15,13 +15,18 @@ from ..layers import (EXPANSION, KMAX_ACT, KMAX_NORM, ActConfig, AxialBlock, Bot
 STEM_CHANNELS = (64, 64, 128)
 NUM_STAGES = 4
 ATTENTION_STRIDE = 16
-"""Blocks whose input has this stride or a larger one use axial attention, and drop their path."""
+"""Blocks use axial attention and drop path if their input has this stride or a larger one."""
 
 
 def drop_path_rate_at(stride: int, last_rate: float, first_stride: int = ATTENTION_STRIDE) -> float:
-    """Rate of a block whose input has ``stride``: linear in the stage, ``last_rate`` at stride 32.
+    """Return the drop path rate of a block, which grows linearly with the stage.
 
-    deeplab2 drops no path below ``first_stride`` (axial_block_groups.py, ``drop_path_beyond_stride``).
+    google-research/deeplab2, model/layers/axial_block_groups.py (``drop_path_beyond_stride``).
+
+    Args:
+        stride: of the block's input.
+        last_rate: rate at stride 32.
+        first_stride: the rate is 0 at smaller strides.
     """
     stage = stride.bit_length() - 2  # 1 at stride 4, 4 at stride 32
     return last_rate * stage / NUM_STAGES if stride >= first_stride else 0.0
@@ -30,7 +35,11 @@ def drop_path_rate_at(stride: int, last_rate: float, first_stride: int = ATTENTI
 def build_stem(channels: Sequence[int],
                norm_cfg: NormConfig = KMAX_NORM,
                act_cfg: ActConfig = KMAX_ACT) -> nn.Sequential:
-    """3x3 convolutions from (B, 3, H, W), the first of stride 2, to ``channels``, the last not activated."""
+    """Build 3x3 convolutions on the image (B, 3, H, W): stride 2 in the first, no activation after the last.
+
+    Args:
+        channels: output channels of each convolution.
+    """
     stem = nn.Sequential()
     for index, (before, width) in enumerate(zip((3, *channels), channels)):
         stem.append(
@@ -45,50 +54,48 @@ def build_stem(channels: Sequence[int],
     return stem
 
 
+def check_stages(backbone: str, num_blocks: Sequence[int], channels: Sequence[int],
+                 num_stages: Sequence[int]) -> None:
+    """Raise a ValueError unless both lists have one of ``num_stages`` entries and each stage has a block."""
+    if len(num_blocks) != len(channels) or len(channels) not in num_stages or min(num_blocks) < 1:
+        raise ValueError(
+            f'Expected `num_blocks` and `channels` of {backbone} for {" or ".join(map(str, num_stages))} '
+            f'stages of at least one block, but got {tuple(num_blocks)} and {tuple(channels)}.')
+
+
 @MODELS.register_module()
 class AxialResNet(BaseModule):
-    """ResNet-50 with a stem of three 3x3 convolutions, and with axial attention from stride 16 on.
+    """ResNet-50 with a stem of three 3x3 convolutions and with axial attention from stride 16 on.
 
-    Gives features at strides 4, 8, 16 and 32: the sums at the ends of the stages, not activated, as the
-    pixel decoder of kMaX-DeepLab takes them. (deeplab2's auxiliary semantic head, a part of the training
-    only, takes stride 32 in the same form, but strides 4 and 8 after a GELU; here it sees all of them not
-    activated.)
+    Returns the features at strides 4, 8, 16 and 32 without activation. In deeplab2 the auxiliary semantic
+    head, which is used in training only, gets strides 4 and 8 after a GELU; here it gets all of them without.
 
-    No ImageNet weights in PyTorch's format are public for it: start from a checkpoint of one's own.
+    ImageNet weights are public for TensorFlow only.
 
     Args:
-        num_blocks: blocks of each stage.
-        channels: base channels of each stage; a stage returns 4 times as many. Multiples of 8 where attention
-            is used.
-        out_indices: which features to return, 0 for stride 4 to 3 for stride 32.
-        with_stem: return the stem's output before them, at stride 2 and not activated either.
-        drop_path_rate: of the blocks at stride 32, three quarters of it for those at 16, 0 before.
+        num_blocks: number of blocks of each stage.
+        channels: base channels of each stage, whose output has 4 times as many channels. Multiples of 8 in
+            stages with attention.
+        with_stem: also return the output of the stem, first, at stride 2 and without activation.
+        drop_path_rate: rate of the last blocks, see :func:`drop_path_rate_at`.
 
     Raises:
-        ValueError: an argument is outside its range.
+        ValueError: ``num_blocks`` or ``channels`` do not fit four stages.
     """
 
     def __init__(self,
                  num_blocks: Sequence[int] = (3, 4, 6, 3),
                  channels: Sequence[int] = (64, 128, 256, 512),
-                 out_indices: Sequence[int] = (0, 1, 2, 3),
                  with_stem: bool = False,
                  norm_cfg: NormConfig = KMAX_NORM,
                  drop_path_rate: float = 0.0,
                  init_cfg: Optional[Union[dict, list]] = None) -> None:
         super().__init__(init_cfg)
-        if len(num_blocks) != NUM_STAGES or len(channels) != NUM_STAGES or min(num_blocks) < 1:
-            raise ValueError(
-                f'Expected `num_blocks` and `channels` of AxialResNet for {NUM_STAGES} stages of at '
-                f'least one block, but got {tuple(num_blocks)} and {tuple(channels)}')
-        if not set(out_indices) <= set(range(NUM_STAGES)):
-            raise ValueError(f'Expected `out_indices` of AxialResNet to be among {tuple(range(NUM_STAGES))}, '
-                             f'but got {tuple(out_indices)}')
-        self.out_indices = tuple(out_indices)
+        check_stages('AxialResNet', num_blocks, channels, (NUM_STAGES, ))
         self.with_stem = with_stem
         self.stem = build_stem(STEM_CHANNELS, norm_cfg)
 
-        # The first block of a stage halves the size, so it still belongs to the stride before.
+        # The input of a stage's first block has the stride of the stage before.
         self.stages = nn.ModuleList()
         width, stride = STEM_CHANNELS[-1], 2
         for depth, base in zip(num_blocks, channels):
@@ -102,15 +109,8 @@ class AxialResNet(BaseModule):
             self.stages.append(stage)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """(B, 3, H, W) -> the stem's output if asked for, then one (B, C, h, w) for each of ``out_indices``.
-
-        All have h = (H - 1) // stride + 1.
-        """
-        stem = x = self.stem(x)
-        features = []
+        """(B, 3, H, W) -> features (B, C, h, w) from fine to coarse, with h = (H - 1) // stride + 1."""
+        features = [self.stem(x)]
         for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-
-        chosen = tuple(features[index] for index in self.out_indices)
-        return (stem, *chosen) if self.with_stem else chosen
+            features.append(stage(features[-1]))
+        return tuple(features if self.with_stem else features[1:])

@@ -1,9 +1,9 @@
-"""TensorFlow's ResNet-50 of kMaX-DeepLab: without a max-pool, and with features that are not activated.
+"""ResNet-50 of the TensorFlow release of kMaX-DeepLab: no max-pool, and features without activation.
 
 google-research/deeplab2, model/pixel_encoder/axial_resnet.py (``resnet50``), model/encoder/axial_resnet.py
-and model/layers/axial_blocks.py. The PyTorch release, and so most of our configs, takes the usual ResNet-50.
+and model/layers/axial_blocks.py. The PyTorch release and most configs here use the standard ResNet-50.
 """
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, Optional, Tuple, Union
 
 import torch.nn.functional as F
 from mmdet.models.backbones.resnet import Bottleneck, ResNet
@@ -15,13 +15,14 @@ from ..layers import KMAX_NORM, NormConfig
 DEPTH = 50
 NUM_BLOCKS = (3, 4, 6, 3)
 STRIDES = (2, 2, 2, 2)
-"""Of the four stages: the first one halves the size in place of the max-pool."""
+"""Strides of the four stages. The first stage has stride 2 because there is no max-pool."""
 
 
 class PreActBottleneck(Bottleneck):
-    """ResNet's bottleneck that activates its input and returns the sum as it is.
+    """ResNet bottleneck with the activation at its input instead of its output.
 
-    In a row such blocks compute what others do; only what the last one returns is not activated.
+    A sequence of such blocks computes the same as a sequence of ResNet bottlenecks, except that the last
+    output is not activated.
     """
 
     def __init__(self, *args: Any, init_cfg: Optional[dict] = None, **kwargs: Any) -> None:
@@ -29,8 +30,8 @@ class PreActBottleneck(Bottleneck):
         super().__init__(*args, init_cfg=init_cfg or zero_residual, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, 4f, h', w'), h' = (h - 1) // stride + 1, for ``planes`` f."""
-        x = F.relu(x)  # in place it would activate the feature that is returned
+        """(B, C, h, w) -> (B, 4f, h', w') with h' = (h - 1) // stride + 1 and f = ``planes``."""
+        x = F.relu(x)  # Not in place: the backbone also returns the input of the first block of a stage.
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.norm1(self.conv1(x)))
         out = self.relu(self.norm2(self.conv2(out)))
@@ -39,41 +40,27 @@ class PreActBottleneck(Bottleneck):
 
 @MODELS.register_module()
 class DeepLab2ResNet(ResNet):
-    """ResNet-50 with the parameters of mmdet's, by the same names, giving features at strides 4, 8, 16, 32.
+    """ResNet-50 whose features at strides 4, 8, 16 and 32 have no activation.
 
-    ImageNet weights of it are public for TensorFlow only.
+    The parameters have the names and shapes of mmdet's ResNet-50. ImageNet weights are public for TensorFlow
+    only.
 
     Args:
-        out_indices: which features to return, 0 for stride 4 to 3 for stride 32.
-        with_stem: return the stem's output before them, at stride 2 and not activated either.
+        with_stem: also return the output of the stem, first, at stride 2 and without activation.
     """
     arch_settings = {DEPTH: (PreActBottleneck, NUM_BLOCKS)}
 
     def __init__(self,
-                 out_indices: Sequence[int] = (0, 1, 2, 3),
                  with_stem: bool = False,
                  norm_cfg: NormConfig = KMAX_NORM,
                  init_cfg: Optional[Union[dict, list]] = None) -> None:
-        super().__init__(
-            DEPTH,
-            strides=STRIDES,
-            out_indices=out_indices,
-            norm_cfg=norm_cfg,
-            norm_eval=False,
-            init_cfg=init_cfg)
+        super().__init__(DEPTH, strides=STRIDES, norm_cfg=norm_cfg, norm_eval=False, init_cfg=init_cfg)
         del self.maxpool
         self.with_stem = with_stem
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """(B, 3, H, W) -> the stem's output if asked for, then one (B, C, h, w) for each of ``out_indices``.
-
-        All have h = (H - 1) // stride + 1.
-        """
-        stem = x = self.norm1(self.conv1(x))
-        features = []
+        """(B, 3, H, W) -> features (B, C, h, w) from fine to coarse, with h = (H - 1) // stride + 1."""
+        features = [self.norm1(self.conv1(x))]
         for name in self.res_layers:
-            x = getattr(self, name)(x)
-            features.append(x)
-
-        chosen = tuple(features[index] for index in self.out_indices)
-        return (stem, *chosen) if self.with_stem else chosen
+            features.append(getattr(self, name)(features[-1]))
+        return tuple(features if self.with_stem else features[1:])

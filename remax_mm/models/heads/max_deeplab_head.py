@@ -27,6 +27,7 @@ class MaXDeepLabHead(PanopticHead):
         criterion: config of :class:`PanopticCriterion`; None for a head that only predicts.
         semantic_head: config of the auxiliary semantic head, with its ``in_channels``; None for none.
         remask: config of :class:`ReMask`, None for none.
+        mask_prior: see :class:`MaskPredictor`.
         norm_cfg, act_cfg: of all parts, unless their configs state others.
         others: see :class:`PanopticHead`.
     """
@@ -43,10 +44,11 @@ class MaXDeepLabHead(PanopticHead):
                  remask: Optional[ConfigDict] = None,
                  norm_cfg: NormConfig = KMAX_NORM,
                  act_cfg: ActConfig = MAX_ACT,
+                 mask_prior: Optional[float] = None,
                  **others: Any) -> None:
         super().__init__(num_things_classes, num_stuff_classes, **others)
         self.predictor = MaskPredictor(in_channels, slot_channels, self.num_classes, channels,
-                                       embedding_channels, norm_cfg, act_cfg)
+                                       embedding_channels, norm_cfg, act_cfg, mask_prior)
         self.remask = None
         if remask is not None:
             widths = dict(pixel_space=in_channels, embedding=embedding_channels)

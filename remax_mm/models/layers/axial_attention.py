@@ -1,7 +1,7 @@
-"""Attention along one image axis at a time, with relative positions for query, key and value.
+"""Self-attention along one image axis, with relative positions for query, key and value.
 
-Axial-DeepLab (arXiv 2003.07853, Eq. 3), in the form of MaX- and kMaX-DeepLab (deeplab2
-model/layers/axial_layers.py): batch norms in place of the scaling by sqrt(depth).
+Axial-DeepLab (arXiv 2003.07853), Eq. 3, as implemented in google-research/deeplab2,
+model/layers/axial_layers.py: with batch norms instead of the scaling by sqrt(depth).
 """
 import torch
 from torch import Tensor, nn
@@ -9,33 +9,35 @@ from torch import Tensor, nn
 from remax_mm.structures import full_precision
 from .conv_norm_act import KMAX_NORM, ConvNormAct, NormConfig, build_norm, truncated_normal_
 
+MAX_LENGTH = 255
+"""Maximum number of positions on an axis, as in deeplab2."""
+
 
 class RelativePosition(nn.Module):
     """A learned vector for each signed distance between two positions on an axis, shared by all heads.
 
     Args:
         depth: length of the vectors.
-        max_length: longest axis that the table covers.
     """
 
-    def __init__(self, depth: int, max_length: int = 255) -> None:
+    def __init__(self, depth: int) -> None:
         super().__init__()
-        self.max_length = max_length
-        self.table = nn.Parameter(torch.empty(2 * max_length - 1, depth))
+        self.table = nn.Parameter(torch.empty(2 * MAX_LENGTH - 1, depth))
         truncated_normal_(self.table, std=1.0)
 
     def forward(self, length: int) -> Tensor:
-        """Vectors (length, length, depth) for [query position, key position].
+        """Return vectors (length, length, depth), indexed by query position and key position.
 
         Raises:
-            ValueError: the axis is longer than the table covers.
+            ValueError: the axis has more than ``MAX_LENGTH`` positions.
         """
-        if length > self.max_length:
-            raise ValueError(f'Expected an axis of at most {self.max_length} positions, but got {length}: '
-                             'the input is too large for the relative positions of axial attention.')
+        if length > MAX_LENGTH:
+            raise ValueError(
+                f'Expected an axis of at most {MAX_LENGTH} positions, but got {length}: the image '
+                'is too large for the relative positions of axial attention.')
         position = torch.arange(length, device=self.table.device)
         distance = position[None, :] - position[:, None]
-        return self.table[distance + self.max_length - 1]
+        return self.table[distance + MAX_LENGTH - 1]
 
 
 class AxialAttention1d(nn.Module):
@@ -43,9 +45,12 @@ class AxialAttention1d(nn.Module):
 
     Args:
         in_channels: channels of the input.
-        key_channels: channels of the queries and of the keys, over all heads.
-        value_channels: channels of the values and of the output, over all heads.
-        num_heads: divides both.
+        key_channels: channels of the queries and of the keys, summed over the heads.
+        value_channels: channels of the values and of the output, summed over the heads.
+        num_heads: must divide ``key_channels`` and ``value_channels``.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide the channels.
     """
 
     def __init__(self,
@@ -69,21 +74,20 @@ class AxialAttention1d(nn.Module):
         self.output_norm = build_norm(norm_cfg, 2 * value_channels, dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, L) to (B, value_channels, L); the rows of an image count as images of B here."""
+        """(B, in_channels, L) -> (B, value_channels, L); B counts all rows or columns of all images."""
         length = x.shape[-1]
-        query, key, value = self.qkv(x).split(self.split_sizes, dim=1)
-        query = query.unflatten(1, (self.num_heads, -1))  # (B, heads, depth, L)
-        key = key.unflatten(1, (self.num_heads, -1))
-        value = value.unflatten(1, (self.num_heads, -1))
+        parts = self.qkv(x).split(self.split_sizes, dim=1)
+        query, key, value = (part.unflatten(1, (self.num_heads, -1))
+                             for part in parts)  # (B, heads, depth, L)
 
-        # Three kinds of similarity, each normalized by head, then summed: query l, key m.
+        # Sum of three similarities of query l and key m, each normalized separately for each head.
         content = torch.einsum('bhdl,bhdm->bhlm', query, key)
         query_position = torch.einsum('bhdl,lmd->bhlm', query, self.query_relative_position(length))
         key_position = torch.einsum('bhdm,lmd->bhlm', key, self.key_relative_position(length))
         similarity = self.similarity_norm(torch.cat([content, query_position, key_position], dim=1))
         weights = full_precision(similarity).unflatten(1, (3, self.num_heads)).sum(1).softmax(-1)
 
-        # What is retrieved, values and their positions, each normalized by channel, then summed.
+        # Sum of retrieved values and retrieved positions, each normalized separately for each channel.
         weights = weights.to(value.dtype)
         content = torch.einsum('bhlm,bhdm->bhdl', weights, value)
         value_position = self.value_relative_position(length).to(value.dtype)
@@ -96,10 +100,8 @@ class AxialAttention2d(nn.Module):
     """Attention along the height axis, then along the width axis.
 
     Args:
-        in_channels: channels of the input.
-        key_channels: channels of queries and keys, over all heads.
-        value_channels: channels of values and output, over all heads.
-        stride: every stride-th row is kept after the height axis, every stride-th column after the other.
+        in_channels, key_channels, value_channels, num_heads: see :class:`AxialAttention1d`.
+        stride: of the rows that are kept after the first attention, and of the columns kept after the second.
     """
 
     def __init__(self,
@@ -115,15 +117,15 @@ class AxialAttention2d(nn.Module):
         self.width_axis = AxialAttention1d(value_channels, key_channels, value_channels, num_heads, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, h, w) to (B, value_channels, h', w'), h' = (h - 1) // stride + 1."""
+        """(B, in_channels, h, w) -> (B, value_channels, h', w') with h' = (h - 1) // stride + 1."""
         batch_size, width = x.shape[0], x.shape[3]
 
-        # Every column is a sequence of its own.
+        # Each column is a sequence.
         x = x.permute(0, 3, 1, 2).flatten(0, 1)  # (B * w, C, h)
         x = self.height_axis(x)[..., ::self.stride]
         height = x.shape[-1]
 
-        # Then every row.
+        # Then each row is a sequence.
         x = x.unflatten(0, (batch_size, width)).permute(0, 3, 2, 1).flatten(0, 1)  # (B * h', C, w)
         x = self.width_axis(x)[..., ::self.stride]
         return x.unflatten(0, (batch_size, height)).permute(0, 2, 1, 3)

@@ -1,8 +1,8 @@
-"""The dual-path transformer layer: pixels and a global memory read from each other.
+"""The dual-path transformer layer of MaX-DeepLab: attention between pixels and a global memory.
 
-MaX-DeepLab (arXiv 2012.00759), in the form of deeplab2 model/layers/dual_path_transformer.py: batch norms in
-place of the scaling by sqrt(depth). Of the four kinds of attention, pixel to pixel is the axial block before
-the layer; the other three are here.
+MaX-DeepLab (arXiv 2012.00759), as implemented in google-research/deeplab2,
+model/layers/dual_path_transformer.py: with batch norms instead of the scaling by sqrt(depth). The layer has
+three of the paper's four kinds of attention. The fourth one, pixel-to-pixel, is the residual block before it.
 """
 from typing import NamedTuple, Tuple
 
@@ -16,18 +16,19 @@ from .conv_norm_act import KMAX_ACT, KMAX_NORM, ActConfig, ConvNormAct, NormConf
 
 
 class Projection(NamedTuple):
-    """What one path asks (query) and what it offers (key, value): (B, heads, depth, L) each."""
+    """Query, key and value of one path, (B, heads, depth, L) each."""
     query: Tensor
     key: Tensor
     value: Tensor
 
 
 class PathProjection(nn.Module):
-    """One path's input to queries and keys of half the width, and to values of the full width.
+    """Project one path to queries and keys of half the width and to values of the full width.
 
     Args:
-        in_channels: of the path.
+        in_channels: channels of the path.
         channels: width of the layer.
+        num_heads: must divide half of ``channels``.
         dim: 1 for the memory (B, C, N), 2 for pixels (B, C, h, w).
     """
 
@@ -46,20 +47,20 @@ class PathProjection(nn.Module):
             channels, 2 * channels, dim=dim, norm_cfg=norm_cfg, act=False, init=channels**-0.5)
 
     def forward(self, x: Tensor) -> Projection:
-        """From (B, in_channels, N) or (B, in_channels, h, w), whose pixels are put in a row."""
+        """Project (B, in_channels, L), or (B, in_channels, h, w) with L = h * w."""
         parts = self.qkv(self.reduce(x)).flatten(2).split(self.split_sizes, dim=1)
         return Projection(*(part.unflatten(1, (self.num_heads, -1)) for part in parts))
 
 
 class PathAttention(nn.Module):
-    """One path reads from one path or from both at once, in a single softmax.
+    """Attention from one path to one or both paths, with a single softmax over all keys.
 
-    ``attention(memory, pixels)`` is memory to pixel, ``attention(memory, memory)`` memory to memory, both
-    jointly ``attention(memory, pixels, memory)``; ``attention(pixels, memory)`` is pixel to memory.
+    ``attention(pixel, memory)`` is pixel-to-memory attention, ``attention(memory, pixel, memory)`` is
+    memory-to-pixel and memory-to-memory attention in one.
 
     Args:
         channels: width of the layer.
-        out_channels: of the path that reads.
+        out_channels: channels of the path with the queries.
     """
 
     def __init__(self,
@@ -74,26 +75,27 @@ class PathAttention(nn.Module):
         self.act = build_activation_layer(act_cfg)
         self.project = ConvNormAct(channels, out_channels, dim=1, norm_cfg=norm_cfg, act=False, norm_init=0.0)
 
-    def forward(self, reader: Projection, *sources: Projection) -> Tensor:
-        """(B, out_channels, L) for the L positions of ``reader``."""
+    def forward(self, target: Projection, *sources: Projection) -> Tensor:
+        """Return (B, out_channels, L) for the L queries of ``target``, from the values of ``sources``."""
         key = torch.cat([source.key for source in sources], dim=-1)
         value = torch.cat([source.value for source in sources], dim=-1)
-        retrieved = attend(reader.query, key, value, self.similarity_norm, self.value_norm)
+        retrieved = attend(target.query, key, value, self.similarity_norm, self.value_norm)
         return self.project(self.act(retrieved))
 
 
 class DualPathLayer(nn.Module):
-    """Memory and pixels read from each other, then the memory passes a feed-forward network.
+    """Attention in both directions between pixels and memory, then a feed-forward network on the memory.
 
     Args:
-        pixel_channels, memory_channels: of the two paths, which the layer keeps.
-        channels: width of values, twice that of queries and keys.
+        pixel_channels: channels of the pixel path, input and output.
+        memory_channels: channels of the memory path, input and output.
+        channels: width of the values; queries and keys have half of it.
         ffn_channels: hidden width of the feed-forward network.
-        num_heads: divides half of ``channels``.
-        drop_path_rate: probability of dropping each of the three updates, one independently of the others.
+        num_heads: must divide half of ``channels``.
+        drop_path_rate: probability of dropping each of the three updates, independently.
 
     Raises:
-        ValueError: the heads do not divide the keys.
+        ValueError: ``num_heads`` does not divide half of ``channels``.
     """
 
     def __init__(self,
@@ -107,9 +109,10 @@ class DualPathLayer(nn.Module):
                  act_cfg: ActConfig = KMAX_ACT) -> None:
         super().__init__()
         if channels % (2 * num_heads):
-            raise ValueError(f'Expected `channels` of a dual-path layer to be a multiple of {2 * num_heads}, '
-                             f'twice its heads, but got {channels}.')
-        cfgs = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+            raise ValueError(
+                'Expected the width of a dual-path layer to be a multiple of twice its number of '
+                f'heads, {2 * num_heads}, but got {channels}.')
+        cfgs: dict = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.act = build_activation_layer(act_cfg)
         self.pixel_projection = PathProjection(pixel_channels, channels, num_heads, dim=2, **cfgs)
         self.memory_projection = PathProjection(memory_channels, channels, num_heads, dim=1, **cfgs)
@@ -121,23 +124,24 @@ class DualPathLayer(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, pixel: Tensor, memory: Tensor) -> Tuple[Tensor, Tensor]:
-        """
+        """Update both paths.
+
         Args:
             pixel: (B, pixel_channels, h, w), not activated.
             memory: (B, memory_channels, N).
 
         Returns:
-            Both paths updated; the pixels are still not activated.
+            Both paths with the same shapes; the pixels are not activated.
         """
-        # Either path shows the other what it was before the layer.
+        # All attention uses both paths as they are before the layer.
         from_pixel = self.pixel_projection(self.act(pixel))
         from_memory = self.memory_projection(memory)
 
-        # Memory to pixel and memory to memory, jointly, then the feed-forward network.
+        # Memory-to-pixel and memory-to-memory attention with one softmax, then the feed-forward network
         memory = self.act(memory +
                           self.drop_path(self.memory_attention(from_memory, from_pixel, from_memory)))
         memory = self.act(memory + self.drop_path(self.ffn(memory)))
 
-        # Pixel to memory.
+        # Pixel-to-memory attention
         update = self.pixel_attention(from_pixel, from_memory).unflatten(2, pixel.shape[-2:])
         return pixel + self.drop_path(update), memory

@@ -1,4 +1,4 @@
-"""How features and ground truth change their resolution: features are interpolated, ground truth never is."""
+"""Change of resolution: features and logits are interpolated, ground truth is only strided."""
 from typing import Sequence
 
 import torch.nn.functional as F
@@ -6,20 +6,23 @@ from torch import Tensor
 
 
 def resize_to(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear resize with aligned corners, as all features and logits of sizes 32k + 1 are resized.
+    """Resize bilinearly with aligned corners, as features of images with 32k + 1 pixels require.
 
     Args:
         x: (B, C, h, w).
-        size: wanted (height, width).
+        size: height and width of the output.
+
+    Returns:
+        (B, C, *size); ``x`` itself if it has this size.
     """
-    target_size = (int(size[0]), int(size[1]))
-    if tuple(x.shape[-2:]) == target_size:
+    size = (int(size[0]), int(size[1]))
+    if tuple(x.shape[-2:]) == size:
         return x
-    return F.interpolate(x, size=target_size, mode='bilinear', align_corners=True)
+    return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
 
 
 def find_stride(full_size: Sequence[int], size: Sequence[int]) -> int:
-    """Stride s with which a ground-truth map ``[::s, ::s]`` is aligned with a prediction at its corners.
+    """Find the stride s with which a ground-truth map ``[::s, ::s]`` is aligned with a prediction.
 
     Args:
         full_size: (height, width) of the ground truth.

@@ -69,6 +69,7 @@ class KMaXDecoderLayer(nn.Module):
         drop_path_rate: probability of dropping each of the three updates.
         remask: relaxes the masks of the layer in training.
         relax_assignment: whether relaxed masks also assign the pixels.
+        mask_prior: see :class:`MaskPredictor`.
     """
 
     def __init__(self,
@@ -81,13 +82,14 @@ class KMaXDecoderLayer(nn.Module):
                  drop_path_rate: float = 0.0,
                  norm_cfg: NormConfig = KMAX_NORM,
                  remask: Optional[nn.Module] = None,
-                 relax_assignment: bool = True) -> None:
+                 relax_assignment: bool = True,
+                 mask_prior: Optional[float] = None) -> None:
         super().__init__()
         self.relax_assignment = relax_assignment
         self.slot_projection = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.pixel_projection = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg)
-        self.predictor = MaskPredictor(channels, channels, num_classes, channels, embedding_channels,
-                                       norm_cfg)
+        self.predictor = MaskPredictor(
+            channels, channels, num_classes, channels, embedding_channels, norm_cfg, mask_prior=mask_prior)
         self.remask = remask
 
         self.pixel_value = ConvNormAct(channels, channels, norm_cfg=norm_cfg, act=False, init=channels**-0.5)
@@ -146,6 +148,8 @@ class KMaXTransformerDecoder(BaseModule):
             head gets ``in_channels``, ``num_classes`` and ``norm_cfg`` unless its config states them.
         num_relaxed: number of layers whose masks are relaxed in training; None for two thirds of them.
         relax_assignment: whether relaxed masks also assign pixels to slots in training.
+        mask_prior: initial probability that a slot claims a pixel, in all predictions; see
+            :class:`MaskPredictor`.
 
     Raises:
         ValueError: lists of different lengths, or fewer than one or more than all layers to relax.
@@ -164,7 +168,8 @@ class KMaXTransformerDecoder(BaseModule):
                  norm_cfg: NormConfig = KMAX_NORM,
                  remask: Optional[ConfigDict] = None,
                  num_relaxed: Optional[int] = None,
-                 relax_assignment: bool = True) -> None:
+                 relax_assignment: bool = True,
+                 mask_prior: Optional[float] = None) -> None:
         super().__init__()
         if len(num_layers) != len(in_channels) - 1:
             raise ValueError('Expected `num_layers` to have one entry for each pixel feature but the finest, '
@@ -199,11 +204,18 @@ class KMaXTransformerDecoder(BaseModule):
                     drop_path_rate,
                     norm_cfg,
                     remask=stage_remask,
-                    relax_assignment=relax_assignment))
+                    relax_assignment=relax_assignment,
+                    mask_prior=mask_prior))
         self.class_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.mask_embedding = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
-        self.predictor = MaskPredictor(in_channels[-1], channels, num_classes, channels, embedding_channels,
-                                       norm_cfg)
+        self.predictor = MaskPredictor(
+            in_channels[-1],
+            channels,
+            num_classes,
+            channels,
+            embedding_channels,
+            norm_cfg,
+            mask_prior=mask_prior)
 
     def forward(self, features: Sequence[Tensor], sem_seg: Optional[Tensor] = None) -> List[MaskPrediction]:
         """

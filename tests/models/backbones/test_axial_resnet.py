@@ -11,8 +11,8 @@ from tests.random_statistics import randomize_norms
 SMALL = dict(num_blocks=(1, 1, 2, 2), channels=(8, 16, 24, 32))
 
 
-def test_axial_resnet__parameters_and_sizes_of_the_reference():
-    # deeplab2's count of MaX-S without its memory path; its own test has 65 -> 5 at stride 16.
+def test_axial_resnet__parameters_and_sizes_of_deeplab2():
+    # deeplab2 counts MaX-S without the memory path; its test has size 5 at stride 16 for size 65.
     with torch.device('meta'):
         backbone = AxialResNet()
         features = backbone.eval()(torch.rand(1, 3, 65, 97))
@@ -21,7 +21,7 @@ def test_axial_resnet__parameters_and_sizes_of_the_reference():
     assert [tuple(f.shape) for f in features] == [(1, w, *s) for w, s in zip((256, 512, 1024, 2048), sizes)]
 
 
-def test_axial_resnet__attends_where_the_input_has_stride_16():
+def test_axial_resnet__block_types():
     with torch.device('meta'):
         stages = AxialResNet().stages
     kinds = [[type(block) for block in stage] for stage in stages]
@@ -40,8 +40,8 @@ def test_axial_resnet__any_size(size):
     assert [tuple(f.shape) for f in features] == [(2, w, *s) for w, s in zip((32, 64, 96, 128), expected)]
 
 
-def test_axial_resnet__is_its_layers_in_a_row():
-    """The forward written out with functions, by the order of operations of MaX-DeepLab's blocks."""
+def test_axial_resnet__forward_by_hand():
+    """The forward pass written with functions, in the order of operations of deeplab2's blocks."""
     backbone = randomize_norms(AxialResNet(**SMALL)).eval().double()
     image = torch.randn(1, 3, 33, 33, dtype=torch.float64)
 
@@ -85,11 +85,11 @@ def test_axial_resnet__features_are_not_activated():
 
 @pytest.mark.parametrize('stride, rate', [(2, 0.), (4, 0.), (8, 0.), (16, 0.15), (32, 0.2)])
 def test_drop_path_rate_at(stride, rate):
-    # deeplab2: linear over four stages, stage log2(stride) - 1, but nothing below stride 16.
+    # deeplab2: linear over four stages, with stage log2(stride) - 1, and 0 below stride 16.
     assert drop_path_rate_at(stride, 0.2) == pytest.approx(rate)
 
 
-def test_axial_resnet__drop_path_follows_the_stride_of_the_input():
+def test_axial_resnet__drop_path_rates():
     with torch.device('meta'):
         stages = AxialResNet(drop_path_rate=0.2).stages
     rates = [[block.drop_path.drop_prob for block in stage] for stage in stages]
@@ -98,15 +98,8 @@ def test_axial_resnet__drop_path_follows_the_stride_of_the_input():
     assert rates[3] == pytest.approx([0.15, 0.2, 0.2])
 
 
-def test_axial_resnet__returns_what_is_asked_for():
-    every, some = AxialResNet(**SMALL).eval(), AxialResNet(**SMALL, out_indices=(0, 2)).eval()
-    some.load_state_dict(every.state_dict())
-    image = torch.rand(1, 3, 33, 33)
-    assert all(torch.equal(a, b) for a, b in zip(some(image), every(image)[::2]))
-
-
-def test_axial_resnet__stem_comes_first():
-    """At stride 2 with 128 channels, as stage 1 of deeplab2's encoder: the last norm, not activated."""
+def test_axial_resnet__with_stem():
+    """The output of the stem: 128 channels at stride 2, not activated, like stage 1 of deeplab2's encoder."""
     plain, with_stem = AxialResNet(**SMALL).eval(), AxialResNet(**SMALL, with_stem=True).eval()
     with_stem.load_state_dict(plain.state_dict())
     image = torch.randn(1, 3, 33, 65)
@@ -117,20 +110,20 @@ def test_axial_resnet__stem_comes_first():
     assert len(others) == 4 and all(torch.equal(a, b) for a, b in zip(others, expected))
 
 
-def test_axial_resnet__norms_are_those_asked_for():
+def test_axial_resnet__norm_cfg():
     norms = [m for m in AxialResNet(**SMALL).modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert norms and all(norm.eps == 1e-3 and norm.momentum == 0.01 for norm in norms)
     grouped = AxialResNet(**SMALL, norm_cfg=dict(type='GN', num_groups=32))
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in grouped.modules())
 
 
-def test_axial_resnet__every_parameter_learns():
+def test_axial_resnet__every_parameter_gets_a_gradient():
     backbone = randomize_norms(AxialResNet(**SMALL, drop_path_rate=0.1)).train()
     sum(feature.square().mean() for feature in backbone(torch.rand(3, 3, 65, 65))).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in backbone.parameters())
 
 
-def test_axial_resnet__loads_its_own_checkpoint(tmp_path):
+def test_axial_resnet__loads_a_checkpoint(tmp_path):
     trained = randomize_norms(AxialResNet(**SMALL))
     torch.save(
         dict(state_dict={
@@ -148,8 +141,7 @@ def test_axial_resnet__loads_its_own_checkpoint(tmp_path):
     dict(num_blocks=(1, 1, 1)),
     dict(channels=(8, 8, 8, 8, 8)),
     dict(num_blocks=(1, 1, 0, 1)),
-    dict(out_indices=(0, 4))
 ])
-def test_axial_resnet__says_what_is_wrong(wrong):
-    with pytest.raises(ValueError, match='Expected `.*` of AxialResNet .* but got'):
+def test_axial_resnet__invalid_stages(wrong):
+    with pytest.raises(ValueError, match='Expected `.*` of AxialResNet for 4 stages .* but got'):
         AxialResNet(**{**SMALL, **wrong})

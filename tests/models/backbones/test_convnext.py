@@ -20,13 +20,13 @@ def backbone():
 
 
 @pytest.mark.parametrize('arch', PARAMETERS)
-def test_convnext__parameters_of_the_reference(arch):
+def test_convnext__parameters_of_deeplab2(arch):
     with torch.device('meta'):
         model = KMaXConvNeXt(arch)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[arch]
 
 
-def test_convnext__is_the_reference(backbone, reference_dir):
+def test_convnext__reference_numbers(backbone, reference_dir):
     weights = backbone.state_dict()
     model = _empty().eval()
     names = {key: f'backbone.{key}' for key in weights}
@@ -35,7 +35,7 @@ def test_convnext__is_the_reference(backbone, reference_dir):
     with torch.no_grad():
         features = model(torch.from_numpy(reference['image']))
     for name, feature in zip(('res2', 'res3', 'res4', 'res5'), features):
-        # The reference's own float32 error is 1.2e-6.
+        # The float32 rounding error of the reference is 1.2e-6.
         torch.testing.assert_close(feature, torch.from_numpy(reference[name]), rtol=1e-5, atol=5e-6)
 
 
@@ -61,22 +61,22 @@ def test_convnext__block_by_hand():
     torch.testing.assert_close(block(x), x + branch.transpose(1, 2).reshape(x.shape))
 
 
-def test_convnext__starts_with_small_branches(backbone):
+def test_convnext__initialization(backbone):
     block = backbone.stages[2][4]
     assert torch.equal(block.gamma, torch.full((384, ), 1e-6))
-    assert block.pwconv1.weight.std().item() == pytest.approx(
-        0.02 * 0.8796, rel=0.02)  # cut at two deviations
+    # 0.8796 is the std of a standard normal distribution truncated at 2.
+    assert block.pwconv1.weight.std().item() == pytest.approx(0.02 * 0.8796, rel=0.02)
     assert not block.pwconv1.bias.any()
 
 
-def test_convnext__drop_path_grows_linearly():
+def test_convnext__drop_path_rates():
     with torch.device('meta'):
         model = KMaXConvNeXt('tiny', drop_path_rate=0.3)
     rates = [block.drop_path.drop_prob for stage in model.stages for block in stage]
     assert rates == pytest.approx([0.3 * i / 17 for i in range(18)])
 
 
-def test_convnext__drop_path_drops_the_branch_only():
+def test_convnext_block__drop_path_keeps_the_shortcut():
     block = ConvNeXtBlock(16, drop_path_rate=1 - 1e-6).train()
     torch.nn.init.ones_(block.gamma)
     x = torch.randn(2, 16, 3, 3)
@@ -84,24 +84,15 @@ def test_convnext__drop_path_drops_the_branch_only():
     assert not torch.equal(block.eval()(x), x)
 
 
-def test_convnext__returns_what_is_asked_for(backbone):
-    model = _empty(out_indices=(1, 3)).eval()
-    model.load_state_dict(backbone.state_dict())
-    image = torch.rand(1, 3, 33, 33)
-    with torch.no_grad():
-        every, some = backbone(image), model(image)
-    assert torch.equal(some[0], every[1]) and torch.equal(some[1], every[3]) and len(some) == 2
-
-
-def test_convnext__stem_comes_first(backbone):
-    model = _empty(out_indices=(0, 3), with_stem=True).eval()
+def test_convnext__with_stem(backbone):
+    model = _empty(with_stem=True).eval()
     model.load_state_dict(backbone.state_dict())
     image = torch.rand(1, 3, 33, 65)
     with torch.no_grad():
-        every, (stem, first, last) = backbone(image), model(image)
-    assert torch.equal(first, every[0]) and torch.equal(last, every[3])
+        without_stem, (stem, *others) = backbone(image), model(image)
+    assert len(others) == 4 and all(torch.equal(a, b) for a, b in zip(others, without_stem))
 
-    # Patches of 4x4 pixels, from one pixel outside the image on, and the norm of each.
+    # A linear map of patches of 4x4 pixels, the first one with one row and column of padding, and a norm.
     conv, norm = model.downsample_layers[0]
     pixels = F.conv2d(F.pad(image, (1, 2, 1, 2)), conv.weight, conv.bias, stride=4).permute(0, 2, 3, 1)
     expected = F.layer_norm(pixels, (96, ), norm.weight, norm.bias, 1e-6).permute(0, 3, 1, 2)
@@ -109,65 +100,64 @@ def test_convnext__stem_comes_first(backbone):
     torch.testing.assert_close(stem, expected)
 
 
-def test_convnext__every_parameter_learns():
+def test_convnext__every_parameter_gets_a_gradient():
     model = KMaXConvNeXt('tiny', drop_path_rate=0.1).train()
     sum(feature.square().mean() for feature in model(torch.rand(2, 3, 33, 33))).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-@pytest.mark.parametrize('wrong, what', [(dict(arch='huge'), 'arch'),
-                                         (dict(arch='tiny', out_indices=(1, 4)), 'out_indices')])
-def test_convnext__says_what_is_wrong(wrong, what):
-    with pytest.raises(ValueError, match=f'Expected `{what}` of KMaXConvNeXt to be .* but got'):
-        KMaXConvNeXt(**wrong)
+def test_convnext__unknown_arch():
+    with pytest.raises(ValueError, match="Expected `arch` of KMaXConvNeXt to be .*'tiny'.* but got 'huge'"):
+        KMaXConvNeXt('huge')
 
 
-def test_rename_imagenet_weights__names_every_weight_once(release, backbone):
+def test_rename_imagenet_weights__all_names(release, backbone):
     renamed = rename_imagenet_weights(release)
     own = backbone.state_dict()
     assert {key: value.shape for key, value in renamed.items()} == {key: v.shape for key, v in own.items()}
-    # A number of the layer, written into its weights, must arrive where the forward uses it.
+    # The values tell which layer each weight belongs to.
     for key, value in renamed.items():
-        assert value.flatten()[0] == _mark(key), key
+        assert value.flatten()[0] == _number(key), key
 
 
-def test_convnext__initializes_from_a_file(release, tmp_path):
-    # facebookresearch/ConvNeXt saves the weights under `model`, the others at the top.
+def test_convnext__loads_imagenet_weights(release, tmp_path):
+    # Only files of facebookresearch/ConvNeXt have the weights in an entry `model`.
     nested = 'head.weight' in release and 'norm.weight' in release
     torch.save(dict(model=release) if nested else release, tmp_path / 'convnext.pth')
     model = _empty(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'convnext.pth')))
     model.init_weights()
     for key, value in model.state_dict().items():
-        assert value.flatten()[0] == _mark(key), key
+        assert value.flatten()[0] == _number(key), key
 
 
-def test_convnext__loads_its_own_weights_inside_a_larger_model(backbone, release):
+def test_convnext__loads_weights_with_a_prefix(backbone, release):
     outer = torch.nn.ModuleDict(dict(backbone=_empty()))
     outer.load_state_dict({f'backbone.{key}': value for key, value in backbone.state_dict().items()})
     for ours, theirs in zip(outer.parameters(), backbone.parameters()):
         assert torch.equal(ours, theirs)
 
     outer.load_state_dict({f'backbone.{key}': value for key, value in release.items()})
-    assert outer['backbone'].stages[2][8].gamma[0] == _mark('stages.2.8.gamma')
+    assert outer['backbone'].stages[2][8].gamma[0] == _number('stages.2.8.gamma')
 
 
-def test_convnext__rejects_another_architecture(release, tmp_path):
+def test_convnext__weights_of_another_arch(release, tmp_path):
     torch.save(release, tmp_path / 'tiny.pth')
     with torch.device('meta'):
         model = KMaXConvNeXt('small')
-    with pytest.raises(ValueError, match="ConvNeXt of arch='small', but 162 of them do not fit.*is missing"):
+    with pytest.raises(
+            ValueError, match="ConvNeXt with arch='small', but 162 of them do not fit.*is missing"):
         load_checkpoint(model, str(tmp_path / 'tiny.pth'))
 
     stem = next(iter(release))
-    torch.save({**release, stem: release[stem][:1]}, tmp_path / 'misshapen.pth')
+    torch.save({**release, stem: release[stem][:1]}, tmp_path / 'wrong_shape.pth')
     with torch.device('meta'):
         model = KMaXConvNeXt('tiny')
     with pytest.raises(
-            ValueError, match=r'1 of them do not fit, .*\(1, 3, 4, 4\) instead of \(96, 3, 4, 4\)'):
-        load_checkpoint(model, str(tmp_path / 'misshapen.pth'))
+            ValueError, match=r'1 of them do not fit, .*shape \(1, 3, 4, 4\) instead of \(96, 3, 4, 4\)'):
+        load_checkpoint(model, str(tmp_path / 'wrong_shape.pth'))
 
 
-def test_convnext__rejects_another_network():
+def test_convnext__weights_of_another_network():
     with torch.device('meta'):
         model = KMaXConvNeXt('tiny')
     with pytest.raises(ValueError, match='do not fit'):
@@ -175,29 +165,29 @@ def test_convnext__rejects_another_network():
 
 
 def _empty(**kwargs):
-    """ConvNeXt-T without the time that its initialization takes."""
+    """ConvNeXt-T with uninitialized weights, which saves time."""
     with torch.device('meta'):
         model = MODELS.build(dict(type='KMaXConvNeXt', arch='tiny', **kwargs))
     return model.to_empty(device='cpu')
 
 
-def _mark(key):
-    """A number for a parameter here, by its place in the network."""
+def _number(key):
+    """A number that identifies a parameter by its position in the network."""
     parts = key.split('.')
     kinds = ('dwconv', 'norm', 'pwconv1', 'pwconv2', 'gamma')
     if parts[0] == 'stages':
-        place = 1000 + 100 * int(parts[1]) + int(parts[2]) + 0.125 * kinds.index(parts[3])
+        position = 1000 + 100 * int(parts[1]) + int(parts[2]) + 0.125 * kinds.index(parts[3])
     else:
-        place = 10 * int(parts[1]) + int(parts[2])
-    return place + (0.0625 if parts[-1] == 'bias' else 0)
+        position = 10 * int(parts[1]) + int(parts[2])
+    return position + (0.0625 if parts[-1] == 'bias' else 0)
 
 
 def _filled(shape, key):
-    return torch.full(shape, _mark(key))
+    return torch.full(shape, _number(key))
 
 
 def _blocks():
-    """Place of each block, its layers with their shapes by the names of facebookresearch/ConvNeXt."""
+    """Stage, index, weight shapes (with names of facebookresearch/ConvNeXt) and channels of each block."""
     for stage, (depth, width) in enumerate(zip(DEPTHS, CHANNELS)):
         layers = dict(
             dwconv=(width, 1, 7, 7), norm=(width, ), pwconv1=(4 * width, width), pwconv2=(width, 4 * width))
@@ -212,7 +202,7 @@ def _layer(name, shape, key):
 
 
 def _downsampling(name):
-    """Stem and downsampling layers, ``name(i)`` being what the i-th is called."""
+    """Weights of the stem and of the downsampling layers; ``name(i)`` is the name of the i-th layer."""
     weights = {
         **_layer(f'{name(0)}.0', (96, 3, 4, 4), 'downsample_layers.0.0'),
         **_layer(f'{name(0)}.1', (96, ), 'downsample_layers.0.1')
@@ -240,7 +230,7 @@ def _torchvision_weights():
     for stage, block, layers, width in _blocks():
         name, ours = f'features.{2 * stage + 1}.{block}', f'stages.{stage}.{block}'
         weights[f'{name}.layer_scale'] = _filled((width, 1, 1), f'{ours}.gamma')
-        # The numbers between are a permutation and a GELU.
+        # 1 is a permutation, 4 a GELU.
         for number, (layer, shape) in zip((0, 2, 3, 5), layers.items()):
             weights.update(_layer(f'{name}.block.{number}', shape, f'{ours}.{layer}'))
     weights.update({f'classifier.0.{part}': torch.zeros(768) for part in ('weight', 'bias')})
@@ -261,5 +251,5 @@ def _timm_weights():
 
 @pytest.fixture(scope='module', params=[_facebook_weights, _torchvision_weights, _timm_weights])
 def release(request):
-    """Weights of ConvNeXt-T by the names and shapes of three public releases."""
+    """Weights of ConvNeXt-T with the names and shapes of each of three public releases."""
     return request.param()

@@ -11,7 +11,7 @@ from remax_mm.models.backbones.dual_path_axial_resnet import DualPathAxialResNet
 from remax_mm.models.layers import AxialBlock, BasicBlock, BottleneckBlock, ConvNormAct
 from tests.random_statistics import randomize_norms
 
-# Where MaX-DeepLab-L differs from S (deeplab2 axial_resnet_instances.py).
+# Options of MaX-DeepLab-L (deeplab2, axial_resnet_instances.py); the defaults are those of S.
 LARGE = dict(
     num_blocks=(3, 3, 6, 3, 3),
     channels=(32, 64, 128, 256, 512),
@@ -25,14 +25,14 @@ LARGE = dict(
     decoder_strides=(8, 4, 8, 16, 8, 4),
     decoder_blocks=3,
     drop_path_stride=4)
-THIN = dict(num_slots=5, memory_channels=6, dual_path_channels=16, ffn_channels=10, num_heads=4)
-SMALL = dict(num_blocks=(1, 1, 2, 2), channels=(4, 6, 8, 16), stem_channels=(4, 4, 6), **THIN)
+NARROW = dict(num_slots=5, memory_channels=6, dual_path_channels=32, ffn_channels=10)
+SMALL = dict(num_blocks=(1, 1, 2, 2), channels=(4, 6, 8, 16), stem_channels=(4, 4, 6), **NARROW)
 SMALL_LARGE = {
     **LARGE, 'num_blocks': (1, 1, 2, 2, 2),
     'channels': (3, 4, 6, 8, 16),
     'stem_channels': (4, ),
     'decoder_blocks': 2,
-    **THIN
+    **NARROW
 }
 MODEL = dict(s=dict(), l=LARGE)
 SMALL_MODEL = dict(s=SMALL, l=SMALL_LARGE)
@@ -45,7 +45,7 @@ def _meta(**options):
 
 
 def _groups(backbone):
-    """All block groups, in the order in which they run."""
+    """All block groups, in the order of the forward pass."""
     return [
         *backbone.stages, *(step.blocks for step in backbone.inner_decoder), backbone.stage5_extra,
         *(step.blocks for step in backbone.decoder)
@@ -53,7 +53,7 @@ def _groups(backbone):
 
 
 def _shapes(features):
-    """Without the batch axis: of the mask feature, of the semantic features, of the slots' embeddings."""
+    """Shapes of the mask feature, the semantic features and the slot embeddings, without the batch axis."""
     assert features.class_embedding.shape == features.mask_embedding.shape
     return (tuple(features.panoptic.shape[1:]), [tuple(feature.shape[1:]) for feature in features.semantic],
             tuple(features.mask_embedding.shape[1:]))
@@ -62,7 +62,7 @@ def _shapes(features):
 @pytest.mark.parametrize('size, parameters, pretrained', [('s', 61_726_624, 41_343_424),
                                                           ('l', 450_523_232, 175_115_392)])
 def test_dual_path_axial_resnet__parameters_of_deeplab2(size, parameters, pretrained):
-    # axial_resnet_instances_test.py: of the encoder, and of the backbone that is trained on ImageNet.
+    # axial_resnet_instances_test.py: the whole encoder, and the part that is pretrained on ImageNet.
     backbone = _meta(**MODEL[size])
     assert sum(p.numel() for p in backbone.parameters()) == parameters
     parts = [getattr(backbone, name) for name in PRETRAINED]
@@ -78,8 +78,8 @@ def test_dual_path_axial_resnet__shapes_of_deeplab2(size, semantic, slots):
 
 
 @pytest.mark.parametrize('size, semantic', [('s', (64, 5, 5)), ('l', (16, 17, 17))])
-def test_dual_path_axial_resnet__shapes_of_a_small_one(size, semantic):
-    # As in deeplab2: 4 times the base channels (4, 6, 8, 16); the last semantic feature of L is at stride 4.
+def test_dual_path_axial_resnet__shapes_of_small_models(size, semantic):
+    # Channels are 4 times the base channels (4, 6, 8, 16). The last semantic feature of L has stride 4.
     features = _meta(**SMALL_MODEL[size]).eval()(torch.rand(1, 3, 65, 65, device='meta'))
     assert _shapes(features) == ((16, 17, 17), [(16, 17, 17), (24, 9, 9), (32, 5, 5), semantic], (6, 5))
 
@@ -94,11 +94,11 @@ def test_dual_path_axial_resnet__blocks_of_s():
             for step in backbone.decoder] == [(8, [BottleneckBlock]), (4, [BottleneckBlock])]
     assert [step.blocks[0].reduce.conv.out_channels for step in backbone.decoder] == [128, 64]
 
-    # A layer after each block of the last stage and after the extra block, 256 wide; none elsewhere.
+    # Dual-path layers of width 256 follow the blocks of the last stage and the extra block, and no others.
     assert [len(group.dual_path_layers) for group in _groups(backbone)] == [0, 0, 0, 3, 1, 0, 0]
     assert [layer.pixel_projection.split_sizes
             for layer in backbone.dual_path_layers] == [(128, 128, 256)] * 4
-    assert backbone.stages[3][0].attention.stride == 1  # the last stage keeps stride 16
+    assert backbone.stages[3][0].attention.stride == 1  # the last stage has stride 16
     assert backbone.memory.shape == (256, 128)
 
 
@@ -109,11 +109,11 @@ def test_dual_path_axial_resnet__blocks_of_l():
                      [AxialBlock] * 3]
     assert [block.second.conv.out_channels for stage in backbone.stages[:3]
             for block in stage] == [128] * 3 + [256] * 3 + [512] * 6
-    # Axial blocks [1024, 256, 1024] and [2048, 512, 2048], keys of twice the base, values of four times.
+    # The key channels are twice the base channels (256 and 512), the value channels four times.
     assert backbone.stages[3][1].attention.height_axis.split_sizes == (512, 512, 1024)
     assert backbone.stages[4][0].attention.height_axis.split_sizes == (1024, 1024, 2048)
 
-    # 13 layers: 3 of half the width in the stage before the last, then 3, 1, 3 and 3.
+    # 13 layers: 3 of half the width in the stage before the last one, then 3, 1, 3 and 3.
     widths = [layer.pixel_projection.split_sizes[2] for layer in backbone.dual_path_layers]
     assert widths == [256] * 3 + [512] * 10
     steps = [(step.stride, len(step.blocks), len(step.blocks.dual_path_layers))
@@ -125,7 +125,7 @@ def test_dual_path_axial_resnet__blocks_of_l():
 
 @pytest.mark.parametrize('size', SMALL_MODEL)
 def test_dual_path_axial_resnet__groups_use_the_registered_layers(size):
-    # Also after a deep copy, as hooks that average weights make it.
+    # Also in a deep copy, which hooks that average weights make.
     backbone = _meta(**SMALL_MODEL[size])
     for model in (backbone, copy.deepcopy(backbone)):
         used = [layer for group in _groups(model) for layer in group.dual_path_layers]
@@ -139,8 +139,8 @@ def test_dual_path_axial_resnet__groups_use_the_registered_layers(size):
            ], [.1, .05, .1, .2, .1, .05, .1, .2, .1, .05]),
 ])
 def test_dual_path_axial_resnet__drop_path_rates(size, stages, decoders):
-    # 0.2 * stage / 4 with stage log2(stride of the block's input) - 1, from stride 16 (S) or 4 (L) on. The
-    # output of the last stage has stride 16, but for these rates the 32 of a ResNet.
+    # deeplab2: 0.2 * stage / 4 with stage = log2(input stride of the block) - 1, from stride 16 (S) or 4 (L).
+    # For these rates the output of the last stage counts as stride 32, as in a ResNet.
     backbone = _meta(**MODEL[size], drop_path_rate=0.2)
     rates = [[block.drop_path.drop_prob for block in stage] for stage in backbone.stages]
     assert rates == [pytest.approx(expected) for expected in stages]
@@ -149,7 +149,7 @@ def test_dual_path_axial_resnet__drop_path_rates(size, stages, decoders):
                 for block in step.blocks] == pytest.approx([rate] * len(step.blocks))
     assert {block.drop_path.drop_prob for block in backbone.stage5_extra} == {0.2}
 
-    # A layer has the rate of the block before it.
+    # Dual-path layers have the rate of the block before them.
     layers = [layer.drop_path.drop_prob for layer in backbone.dual_path_layers]
     expected = sum((rates for rates, group in zip(stages, backbone.stages) if group.dual_path_layers), [])
     assert layers == pytest.approx(expected + [.2] * (len(layers) - len(expected)))
@@ -170,7 +170,7 @@ def _run_both(group, x, memory, layers):
 
 
 def _to(x, step, *earlier):
-    """A fusion written out: half the resolution by a strided convolution, twice by interpolation."""
+    """Fusion by hand: downsampling by a strided convolution, upsampling by interpolation."""
     activation, project = step.fuse.project
     if step.stride > 8 or x.shape[-1] > earlier[0].shape[-1]:
         assert project.conv.stride == (2, 2)
@@ -207,18 +207,18 @@ def test_dual_path_axial_resnet__forward_of_s_by_hand():
 
 @torch.no_grad()
 def test_dual_path_axial_resnet__forward_of_l_by_hand():
-    """Each step adds up to two features of its stride, the last two (deeplab2 call_stacked_decoder)."""
+    """Each step adds the latest features of its stride, at most two (deeplab2, call_stacked_decoder)."""
     backbone = randomize_norms(DualPathAxialResNet(**SMALL_LARGE)).eval().double()
     image = torch.randn(1, 3, 33, 33, dtype=torch.float64)
     layers, memory = list(backbone.dual_path_layers), backbone.memory[None]
     first = _run(backbone.stages[0], backbone.stem(image))
-    assert first.shape[-1] == 17  # stride 2 still
+    assert first.shape[-1] == 17  # stride 2
     res2 = _run(backbone.stages[1], first)
     res3 = _run(backbone.stages[2], res2)
     res4, memory = _run_both(backbone.stages[3], res3, memory, layers)
     res5, memory = _run_both(backbone.stages[4], res4, memory, layers)
 
-    # 16 -> 8 -> 4 -> 8 -> 16, pretrained, and the blocks at stride 16 that are not
+    # Pretrained decoder, strides 16 -> 8 -> 4 -> 8 -> 16, and blocks at stride 16 that are not pretrained
     step = list(backbone.inner_decoder)
     a8 = _run(step[0].blocks, _to(res5, step[0], res3))
     a4 = _run(step[1].blocks, _to(a8, step[1], res2))
@@ -226,7 +226,7 @@ def test_dual_path_axial_resnet__forward_of_l_by_hand():
     x, memory = _run_both(step[3].blocks, _to(b8, step[3], res5), memory, layers)
     b16, memory = _run_both(backbone.stage5_extra, x, memory, layers)
 
-    # -> 8 -> 4 -> 8 -> 16 -> 8 -> 4
+    # Decoder, strides 16 -> 8 -> 4 -> 8 -> 16 -> 8 -> 4
     step = list(backbone.decoder)
     c8 = _run(step[0].blocks, _to(b16, step[0], a8, b8))
     c4 = _run(step[1].blocks, _to(c8, step[1], res2, a4))
@@ -239,18 +239,18 @@ def test_dual_path_axial_resnet__forward_of_l_by_hand():
 
 
 @torch.no_grad()
-def test_stacked_fusion__downsampling_takes_every_second_pixel():
-    fusion = randomize_norms(StackedFusion(3, 4, True, dict(type='BN'), dict(type='ReLU'))).eval()
+def test_stacked_fusion__downsampling_uses_every_second_pixel():
+    fusion = randomize_norms(StackedFusion(3, 4, 2, dict(type='BN'), dict(type='ReLU'))).eval()
     x, earlier = torch.randn(1, 3, 9, 5), torch.randn(1, 4, 5, 3)
-    every = ConvNormAct(3, 4, norm_cfg=dict(type='BN'), act=False).eval()
-    every.load_state_dict(fusion.project[1].state_dict())
-    expected = every(x.clamp(min=0))[..., ::2, ::2] + earlier
+    project = ConvNormAct(3, 4, norm_cfg=dict(type='BN'), act=False).eval()
+    project.load_state_dict(fusion.project[1].state_dict())
+    expected = project(x.clamp(min=0))[..., ::2, ::2] + earlier
     torch.testing.assert_close(fusion(x, [earlier]), expected)
 
 
 @torch.no_grad()
 def test_stacked_fusion__equal_channels_are_only_resized():
-    fusion = StackedFusion(3, 3, False, dict(type='BN'), dict(type='ReLU'))
+    fusion = StackedFusion(3, 3, 1, dict(type='BN'), dict(type='ReLU'))
     assert not list(fusion.parameters())
     x, earlier = torch.randn(1, 3, 3, 5), torch.randn(1, 3, 5, 9)
     expected = F.interpolate(x, (5, 9), mode='bilinear', align_corners=True) + 2 * earlier
@@ -259,7 +259,7 @@ def test_stacked_fusion__equal_channels_are_only_resized():
 
 @torch.no_grad()
 @pytest.mark.parametrize('size', SMALL_MODEL)
-def test_dual_path_axial_resnet__slots_are_a_set(size):
+def test_dual_path_axial_resnet__permuted_slots(size):
     backbone = randomize_norms(DualPathAxialResNet(**SMALL_MODEL[size])).eval().double()
     image = torch.randn(1, 3, 33, 33, dtype=torch.float64)
     before = backbone(image)
@@ -280,7 +280,7 @@ def test_dual_path_axial_resnet__any_size(size, shape):
 
 
 @pytest.mark.parametrize('size', SMALL_MODEL)
-def test_dual_path_axial_resnet__both_paths_learn(size):
+def test_dual_path_axial_resnet__gradients_of_both_paths(size):
     backbone = randomize_norms(DualPathAxialResNet(**SMALL_MODEL[size])).train()
     features = backbone(torch.rand(3, 3, 33, 33))
     parts = (features.panoptic, features.semantic[-1], features.class_embedding, features.mask_embedding)
@@ -298,13 +298,13 @@ def test_dual_path_axial_resnet__both_paths_learn(size):
     assert image.grad.any()
 
 
-def test_dual_path_axial_resnet__memory_is_truncated_normal():
+def test_dual_path_axial_resnet__initialization_of_the_memory():
     memory = DualPathAxialResNet(**{**SMALL, 'memory_channels': 256, 'num_slots': 128}).memory
     assert memory.abs().max() <= 2
-    assert abs(memory.std().item() - 0.8796) < 0.01  # of a standard normal distribution cut at 2
+    assert abs(memory.std().item() - 0.8796) < 0.01  # of a standard normal distribution truncated at 2
 
 
-def test_dual_path_axial_resnet__takes_the_weights_of_an_axial_resnet(tmp_path):
+def test_dual_path_axial_resnet__loads_weights_of_an_axial_resnet(tmp_path):
     trained = randomize_norms(AxialResNet(num_blocks=(1, 1, 2, 2), channels=(8, 8, 8, 16)))
     torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'a.pth')
     backbone = MODELS.build(
@@ -313,8 +313,7 @@ def test_dual_path_axial_resnet__takes_the_weights_of_an_axial_resnet(tmp_path):
             init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth')),
             **{
                 **SMALL, 'channels': (8, 8, 8, 16),
-                'stem_channels': (64, 64, 128),
-                'num_heads': 8
+                'stem_channels': (64, 64, 128)
             }))
     backbone.init_weights()
     ours = {
@@ -327,7 +326,7 @@ def test_dual_path_axial_resnet__takes_the_weights_of_an_axial_resnet(tmp_path):
 
 
 @pytest.mark.parametrize('size', SMALL_MODEL)
-def test_dual_path_axial_resnet__activations_and_norms_are_those_asked_for(size):
+def test_dual_path_axial_resnet__norm_cfg_and_act_cfg(size):
     modules = list(
         DualPathAxialResNet(**SMALL_MODEL[size], norm_cfg=dict(type='GN', num_groups=32)).modules())
     assert any(isinstance(module, nn.ReLU) for module in modules)
@@ -344,9 +343,9 @@ def test_dual_path_axial_resnet__activations_and_norms_are_those_asked_for(size)
     (dict(decoder_strides=(4, )), r'`decoder_strides` .* factors of 2'),
     (dict(decoder_strides=(8, 4, 2, 4)), '`decoder_strides` .* between 4 and 16'),
     (dict(inner_decoder_strides=(8, 4)), r'`inner_decoder_strides` .* to 16, .* but got \(8, 4\)'),
-    (dict(dual_path_channels=20), 'multiple of 8, twice its heads, but got 20'),
+    (dict(dual_path_channels=20), 'multiple of twice its number of heads, 16, but got 20'),
     (dict(first_dual_path_stage=16), '`first_dual_path_stage` .* at most 5, but got 16'),
 ])
-def test_dual_path_axial_resnet__says_what_is_wrong(wrong, message):
+def test_dual_path_axial_resnet__invalid_arguments(wrong, message):
     with pytest.raises(ValueError, match=message):
         DualPathAxialResNet(**{**SMALL, **wrong})

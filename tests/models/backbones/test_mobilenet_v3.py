@@ -3,12 +3,12 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from mmdet.registry import MODELS
 
 from remax_mm.models.backbones.mobilenet_v3 import KMaXMobileNetV3, rename_torchvision_weights
 
-# torchvision's tables: in, kernel, expanded, out, squeeze-and-excitation, activation, stride.
+# Tables of torchvision: input channels, kernel size, expanded channels, output channels,
+# squeeze-and-excitation, activation, stride
 TORCHVISION_BLOCKS = dict(
     small=[(16, 3, 16, 16, True, 'RE', 2), (16, 3, 72, 24, False, 'RE', 2), (24, 3, 88, 24, False, 'RE', 1),
            (24, 5, 96, 40, True, 'HS', 2), (40, 5, 240, 40, True, 'HS', 1), (40, 5, 240, 40, True, 'HS', 1),
@@ -22,13 +22,13 @@ TORCHVISION_BLOCKS = dict(
            (112, 5, 672, 160, True, 'HS', 2), (160, 5, 960, 160, True, 'HS', 1),
            (160, 5, 960, 160, True, 'HS', 1)])
 SQUEEZED = {16: 8, 72: 24, 96: 24, 120: 32, 144: 40, 240: 64, 288: 72, 480: 120, 576: 144, 672: 168, 960: 240}
-# The blocks (counted from 1) whose depthwise outputs are the features; 0 is the stem.
-TAPS = dict(small=(0, 1, 3, 8), large=(1, 3, 6, 12))
+# Blocks, numbered from 1, whose depthwise outputs are the features; 0 is the stem.
+FEATURE_BLOCKS = dict(small=(0, 1, 3, 8), large=(1, 3, 6, 12))
 
 
 @pytest.mark.parametrize('arch, parameters, channels', [('small', 927_008, (16, 16, 88, 144, 576)),
                                                         ('large', 2_971_952, (16, 72, 120, 672, 960))])
-def test_mobilenet_v3__sizes_of_the_reference(arch, parameters, channels):
+def test_mobilenet_v3__parameters_and_sizes_of_deeplab2(arch, parameters, channels):
     backbone = KMaXMobileNetV3(arch, out_indices=range(5)).eval()
     assert sum(p.numel() for p in backbone.parameters()) == parameters
     with torch.no_grad():
@@ -40,7 +40,7 @@ def test_mobilenet_v3__sizes_of_the_reference(arch, parameters, channels):
 @pytest.mark.parametrize('gate', ['hard_sigmoid', 'sigmoid'])
 @pytest.mark.parametrize('arch', ['small', 'large'])
 @pytest.mark.parametrize('size', [65, 64])
-def test_mobilenet_v3__is_the_network_of_torchvision(arch, gate, size):
+def test_mobilenet_v3__forward_of_torchvision(arch, gate, size):
     weights = _torchvision_weights(arch)
     backbone = KMaXMobileNetV3(arch, out_indices=range(5), gate=gate).eval()
     with warnings.catch_warnings():
@@ -57,7 +57,7 @@ def test_mobilenet_v3__is_the_network_of_torchvision(arch, gate, size):
         torch.testing.assert_close(feature, reference, rtol=1e-4, atol=1e-5)
 
 
-def test_mobilenet_v3__initializes_from_a_file_of_torchvision(tmp_path):
+def test_mobilenet_v3__loads_weights_of_torchvision(tmp_path):
     weights = _torchvision_weights('small')
     torch.save(weights, tmp_path / 'mobilenet_v3_small.pth')
     backbone = MODELS.build(
@@ -72,7 +72,7 @@ def test_mobilenet_v3__initializes_from_a_file_of_torchvision(tmp_path):
     torch.testing.assert_close(backbone.last_conv.bn.running_var, weights['features.12.1.running_var'])
 
 
-def test_mobilenet_v3__loads_its_own_weights_inside_a_larger_model():
+def test_mobilenet_v3__loads_weights_with_a_prefix():
     model, other = torch.nn.ModuleDict(), torch.nn.ModuleDict()
     model['backbone'], other['backbone'] = KMaXMobileNetV3('small'), KMaXMobileNetV3('small')
     other.load_state_dict(model.state_dict())
@@ -85,7 +85,7 @@ def test_mobilenet_v3__loads_its_own_weights_inside_a_larger_model():
     assert torch.equal(other['backbone'].stem.conv.weight, torchvision['backbone.features.0.0.weight'])
 
 
-def test_rename_torchvision_weights__names_every_weight_once():
+def test_rename_torchvision_weights__all_names():
     weights = _torchvision_weights('large')
     weights['classifier.3.bias'] = torch.zeros(1000)
     renamed = rename_torchvision_weights(weights, 'large')
@@ -95,12 +95,12 @@ def test_rename_torchvision_weights__names_every_weight_once():
 
 
 @pytest.mark.parametrize('arch, other', [('small', 'large'), ('large', 'small')])
-def test_rename_torchvision_weights__rejects_the_other_architecture(arch, other):
+def test_rename_torchvision_weights__another_arch(arch, other):
     with pytest.raises(ValueError, match=f'mobilenet_v3_{arch}, but got .features'):
         rename_torchvision_weights(_torchvision_weights(other), arch)
 
 
-def test_mobilenet_v3__returns_what_is_asked_for():
+def test_mobilenet_v3__out_indices():
     backbone = KMaXMobileNetV3('small', out_indices=range(5)).eval()
     image = torch.rand(1, 3, 33, 33)
     with torch.no_grad():
@@ -114,62 +114,26 @@ def test_mobilenet_v3__returns_what_is_asked_for():
     dict(arch='medium'),
     dict(arch='small', gate='tanh'),
     dict(arch='small', out_indices=(1, 5)),
-    dict(arch='small', frozen_stages=6)
 ])
-def test_mobilenet_v3__says_what_is_wrong(wrong):
+def test_mobilenet_v3__invalid_arguments(wrong):
     with pytest.raises(ValueError, match='Expected `.*` of KMaXMobileNetV3 to be one of .* but got'):
         KMaXMobileNetV3(**wrong)
 
 
-def test_mobilenet_v3__norms_are_those_of_kmax():
+def test_mobilenet_v3__norms_of_kmax():
     norms = [m for m in KMaXMobileNetV3('small').modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert len(norms) == 34
     assert all(norm.eps == 1e-3 and norm.momentum == 0.01 for norm in norms)
 
 
-def test_mobilenet_v3__drop_path_grows_linearly():
-    backbone = KMaXMobileNetV3('small', drop_path_rate=0.2)
-    rates = [b.drop_path.drop_prob if isinstance(b.drop_path, DropPath) else 0.0 for b in backbone.blocks]
-    assert rates == pytest.approx([0.02 * i for i in range(11)])
-
-
-def test_mobilenet_v3__drop_path_drops_the_branch_only():
-    backbone = KMaXMobileNetV3('small', drop_path_rate=0.9)
-    block = backbone.blocks[-1].train()
-    block.drop_path.drop_prob = 1 - 1e-6
-    x = torch.randn(2, 96, 3, 3)
-    assert torch.equal(block(x)[1], x)
-    assert not torch.equal(block.eval()(x)[1], x)
-
-
-def test_mobilenet_v3__frozen_stages():
-    backbone = KMaXMobileNetV3('small', frozen_stages=2).train()
-    for module, frozen in [(backbone.stem, True), (backbone.blocks[0], True), (backbone.blocks[1], False),
-                           (backbone.last_conv, False)]:
-        assert all(p.requires_grad != frozen for p in module.parameters())
-        assert module.training != frozen
-    last = KMaXMobileNetV3('large', frozen_stages=5).train()
-    assert not any(p.requires_grad for p in last.parameters())
-    large = KMaXMobileNetV3('large', frozen_stages=1)
-    assert [any(p.requires_grad for p in block.parameters()) for block in large.blocks[:2]] == [False, True]
-
-
-def test_mobilenet_v3__norm_eval():
-    backbone = KMaXMobileNetV3('small', norm_eval=True).train()
-    assert backbone.blocks[0].training and not backbone.stem.bn.training
-    before = backbone.stem.bn.running_mean.clone()
-    backbone(torch.rand(2, 3, 33, 33))
-    assert torch.equal(backbone.stem.bn.running_mean, before)
-
-
-def test_mobilenet_v3__every_parameter_learns():
-    backbone = KMaXMobileNetV3('small', drop_path_rate=0.1).train()
+def test_mobilenet_v3__every_parameter_gets_a_gradient():
+    backbone = KMaXMobileNetV3('small').train()
     sum(feature.square().mean() for feature in backbone(torch.rand(2, 3, 65, 65))).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in backbone.parameters())
 
 
 def _conv_names(arch):
-    """(name, weight shape, groups) of torchvision's convolutions that have a norm, and of its gates."""
+    """Names and weight shapes of torchvision's convolutions with a norm; names and channels of its gates."""
     convs, gates = [('features.0', (16, 3, 3, 3))], []
     for i, (width, kernel, expanded, out, squeeze, _, _) in enumerate(TORCHVISION_BLOCKS[arch], start=1):
         layers = [(expanded, width, 1, 1)] if expanded != width else []
@@ -208,7 +172,7 @@ def _torchvision_weights(arch):
 
 
 def _reference_features(x, weights, arch, gate):
-    """The network written out by torchvision's names, keeping the depthwise outputs."""
+    """Features of torchvision's network, written with functions."""
 
     def conv_norm(x, name, stride=1, groups=1):
         weight = weights[f'{name}.0.weight']
@@ -235,4 +199,4 @@ def _reference_features(x, weights, arch, gate):
         y = conv_norm(y, f'{block}.{j}')
         x = x + y if stride == 1 and width == out else y
     last = activations['HS'](conv_norm(x, f'features.{i + 1}'))
-    return [depthwise[i] for i in TAPS[arch]] + [last]
+    return [depthwise[i] for i in FEATURE_BLOCKS[arch]] + [last]

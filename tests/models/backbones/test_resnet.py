@@ -1,4 +1,4 @@
-"""mmdet's own ResNet is kMaX-DeepLab's pixel encoder R50; these tests pin the config that makes it so."""
+"""The config with which mmdet's ResNet is the backbone R50 of kMaX-DeepLab."""
 import json
 
 import numpy as np
@@ -19,7 +19,7 @@ KMAX_R50 = dict(
     style='pytorch')
 
 
-def test_resnet__is_the_reference(reference_dir):
+def test_resnet__reference_numbers(reference_dir):
     backbone = MODELS.build(KMAX_R50)
     backbone.eval()
     weights = backbone.state_dict()
@@ -31,11 +31,11 @@ def test_resnet__is_the_reference(reference_dir):
     with torch.no_grad():
         features = backbone(torch.from_numpy(reference['image']))
     for name, feature in zip(('res2', 'res3', 'res4', 'res5'), features):
-        # The reference's own float32 error is 1.3e-4 at values up to 108.
+        # The float32 rounding error of the reference is 1.3e-4 for values up to 108.
         torch.testing.assert_close(feature, torch.from_numpy(reference[name]), rtol=1e-5, atol=3e-4)
 
 
-def test_resnet__is_trained_with_its_norms():
+def test_resnet__trains_norms():
     backbone = MODELS.build(KMAX_R50)
     backbone.train()
     norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]

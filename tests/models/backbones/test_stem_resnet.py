@@ -10,13 +10,13 @@ STRIDES = dict(stem=2, pooled_stem=4, res2=4, res3=8, res4=16, res5=32)
 
 
 def _backbone(**options):
-    # Depth 18 is ResNet too and takes a tenth of the time.
+    # Depth 18 instead of 50 saves time.
     backbone = randomize_norms(StemResNet(18, **options))
-    backbone.eval()  # returns nothing in mmdet's class
+    backbone.eval()  # mmdet's ResNet.train returns None
     return backbone
 
 
-def test_stem_resnet__is_resnet_with_its_stem():
+def test_stem_resnet__stages_of_resnet_and_stem_by_hand():
     ours = _backbone(out_features=FEATURES)
     theirs = MODELS.build(dict(type='ResNet', depth=18))
     theirs.eval()
@@ -28,7 +28,7 @@ def test_stem_resnet__is_resnet_with_its_stem():
     for a, b in zip(stages, expected):
         assert torch.equal(a, b)
 
-    # The stem by hand: 7x7 convolution, batch norm, ReLU; then the largest of each 3x3 window.
+    # Stem: 7x7 convolution, batch norm and ReLU; then the maximum of each 3x3 window.
     norm, x = ours.bn1, F.conv2d(image, ours.conv1.weight, stride=2, padding=3)
     x = (x - norm.running_mean[:, None, None]) / (norm.running_var + norm.eps)[:, None, None].sqrt()
     x = (x * norm.weight[:, None, None] + norm.bias[:, None, None]).clamp(min=0)
@@ -49,7 +49,7 @@ def test_stem_resnet__strides(size):
 
 @pytest.mark.parametrize('names', [('stem', 'res2', 'res3', 'res4', 'res5'),
                                    ('res2', 'pooled_stem', 'res3', 'res4', 'res5'), ('res5', 'stem')])
-def test_stem_resnet__features_in_the_order_asked_for(names):
+def test_stem_resnet__order_of_out_features(names):
     every, some = _backbone(out_features=FEATURES), _backbone(out_features=names)
     some.load_state_dict(every.state_dict())
     image = torch.randn(1, 3, 33, 33)
@@ -67,10 +67,10 @@ def test_stem_resnet__deep_stem():
         assert torch.equal(backbone(image)[0], backbone.stem(image))
 
 
-def test_stem_resnet__trains_as_resnet_does():
+def test_stem_resnet__options_of_resnet():
     with torch.device('meta'):
         backbone = MODELS.build(dict(type='StemResNet', depth=50, norm_eval=False, frozen_stages=0))
-    # deeplab2's count of ResNet-50
+    # Parameters of ResNet-50 in deeplab2
     assert sum(parameter.numel() for parameter in backbone.parameters()) == 23_508_032
     backbone.train()
     assert not backbone.bn1.training and backbone.layer1[0].bn1.training

@@ -8,10 +8,10 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
-from remax_mm.analysis import count_parameters
+from remax_mm.analysis.complexity import count_parameters
+from remax_mm.model_converters import convert_kmax
 from remax_mm.models.inference_copy import inference_copy
 from tests.conftest import REPOSITORY
-from tests.reference_names import convert_file
 from tests.reference_weights import reference_weight
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ def model(reference_dir, tmp_path_factory):
     shapes = json.loads((reference_dir / 'keys_r50_coco.json').read_text())
     weights = {key: reference_weight(key, shape, rule='C') for key, shape in shapes.items()}
     torch.save(dict(model=weights), folder / 'theirs.pth')
-    convert_file(folder / 'theirs.pth', folder / 'ours.pth')
+    convert_kmax(folder / 'theirs.pth', folder / 'ours.pth', REPOSITORY / 'configs')
 
     model = MODELS.build(Config.fromfile(REPOSITORY / 'configs' / '_base_' / 'models' / 'kmax_r50.py').model)
     load_checkpoint(model, str(folder / 'ours.pth'), map_location='cpu', strict=True)

@@ -1,3 +1,4 @@
+"""Mask-wise fusion, and the removal of small segments."""
 import json
 
 import numpy as np
@@ -6,33 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from remax_mm.models.heads.panoptic_fusion_head import Segment, drop_small_segments, fuse_panoptic
-
-SURE = 20.0
-"""A logit that leaves nothing to the other columns, to five digits."""
-
-
-def _masks(*rows):
-    """Mask logits of slots drawn as letters: a, b, c are slots 0, 1, 2 and a dot belongs to none of them.
-
-    One slot more than are drawn takes the dots; its class is for the caller to make void.
-    """
-    letters = sorted(set(''.join(rows)) - {'.'})
-    owner = torch.tensor([[letters.index(pixel) if pixel != '.' else len(letters) for pixel in row]
-                          for row in rows])
-    return SURE * F.one_hot(owner, len(letters) + 1).permute(2, 0, 1).float()
-
-
-def _classes(*columns, num_classes=4):
-    """Class logits of slots that are sure of ``columns``; the last slot says void."""
-    return SURE * F.one_hot(torch.tensor([*columns, num_classes]), num_classes + 1).float()
-
-
-def _draw(segment_map):
-    return [''.join('.abcdefgh'[value] for value in row) for row in segment_map.tolist()]
+from tests.models.heads.drawn_masks import LOGIT, draw, drawn_classes, drawn_masks
 
 
 def _reference_fusion(class_logits, mask_logits, num_things, options):
-    """The mask-wise merging of kMaX-DeepLab, one pixel after the other."""
+    """The mask-wise fusion of kMaX-DeepLab in loops over pixels."""
     num_slots, height, width = mask_logits.shape
     classes = class_logits.softmax(-1)[:, :-1].tolist()
     masks = mask_logits.softmax(0).tolist()
@@ -65,7 +44,7 @@ def _reference_fusion(class_logits, mask_logits, num_things, options):
 
 
 @pytest.mark.parametrize('name', ['coco', 'cityscapes', 'ade20k'])
-def test_fuse_panoptic__is_the_reference(reference_dir, name):
+def test_fuse_panoptic__equals_the_reference(reference_dir, name):
     data = np.load(reference_dir / 'panoptic_inference.npz')
     expected = json.loads((reference_dir / 'panoptic_inference.json').read_text())[name]
     thresholds = expected['thresholds']
@@ -85,7 +64,7 @@ def test_fuse_panoptic__is_the_reference(reference_dir, name):
     assert torch.bincount(segment_map.flatten())[1:].tolist() == expected['areas']
 
 
-def test_fuse_panoptic__case_of_deeplab2():
+def test_fuse_panoptic__example_of_deeplab2():
     # max_deeplab_test.py of google-research/deeplab2; its id is 10 * class id + rank of the slot.
     mask_logits = -10 * torch.ones(3, 5, 5)
     slots = ['aaaaa', 'abbaa', 'cbbcc', 'cbbcc', 'ccccc']
@@ -105,7 +84,7 @@ def test_fuse_panoptic__case_of_deeplab2():
         mask_order_weight=0,
         thing_area=3,
         stuff_area=3)
-    assert _draw(segment_map) == slots
+    assert draw(segment_map) == slots
     assert [(s.id, s.category) for s in segments] == [(1, 0), (2, 0), (3, 1)]
 
 
@@ -117,7 +96,7 @@ def test_fuse_panoptic__case_of_deeplab2():
     dict(class_order_weight=0.0),
     dict(mask_order_weight=0.0, thing_threshold=0.3, stuff_threshold=0.6)
 ])
-def test_fuse_panoptic__naive_loops(seed, options):
+def test_fuse_panoptic__loops(seed, options):
     defaults = dict(
         thing_threshold=0.45,
         stuff_threshold=0.35,
@@ -148,48 +127,49 @@ def test_fuse_panoptic__naive_loops(seed, options):
 
 
 def test_fuse_panoptic__stuff_of_one_class_is_one_segment():
-    mask_logits = _masks('aab.', 'cbb.', 'cdd.')
-    segment_map, segments = fuse_panoptic(_classes(2, 0, 2, 3), mask_logits, num_things=2)
-    assert _draw(segment_map) == ['aab.', 'abb.', 'acc.']
+    mask_logits = drawn_masks('aab.', 'cbb.', 'cdd.')
+    segment_map, segments = fuse_panoptic(drawn_classes(2, 0, 2, 3), mask_logits, num_things=2)
+    assert draw(segment_map) == ['aab.', 'abb.', 'acc.']
     assert [s[:3] for s in segments] == [(1, 2, False), (2, 0, True), (3, 3, False)]
 
 
-def test_fuse_panoptic__things_of_one_class_stay_apart():
-    segment_map, segments = fuse_panoptic(_classes(1, 1), _masks('aab.', 'abb.'), num_things=2)
-    assert _draw(segment_map) == ['aab.', 'abb.']
+def test_fuse_panoptic__things_of_one_class_are_separate_segments():
+    segment_map, segments = fuse_panoptic(drawn_classes(1, 1), drawn_masks('aab.', 'abb.'), num_things=2)
+    assert draw(segment_map) == ['aab.', 'abb.']
     assert [s[:3] for s in segments] == [(1, 1, True), (2, 1, True)]
 
 
 @pytest.mark.parametrize('num_things, is_thing', [(4, True), (0, False)])
-def test_fuse_panoptic__things_or_stuff_alone(num_things, is_thing):
-    segment_map, segments = fuse_panoptic(_classes(3, 3, 0), _masks('aab', 'cbb'), num_things=num_things)
-    assert _draw(segment_map) == (['aab', 'cbb'] if is_thing else ['aaa', 'baa'])
+def test_fuse_panoptic__things_or_stuff_only(num_things, is_thing):
+    segment_map, segments = fuse_panoptic(
+        drawn_classes(3, 3, 0), drawn_masks('aab', 'cbb'), num_things=num_things)
+    assert draw(segment_map) == (['aab', 'cbb'] if is_thing else ['aaa', 'baa'])
     assert {s.is_thing for s in segments} == {is_thing}
 
 
 def test_fuse_panoptic__nothing_found():
-    for class_logits in (_classes(4, 4), torch.zeros(3, 5)):
-        segment_map, segments = fuse_panoptic(class_logits, _masks('aab', 'bbb'), num_things=2)
+    for class_logits in (drawn_classes(4, 4), torch.zeros(3, 5)):
+        segment_map, segments = fuse_panoptic(class_logits, drawn_masks('aab', 'bbb'), num_things=2)
         assert segment_map.shape == (2, 3) and segment_map.dtype == torch.int32
         assert not segment_map.any() and segments == []
 
 
 def test_fuse_panoptic__equal_scores_keep_the_order_of_the_slots():
-    # 40 equally sure slots claim the same pixels with 0.49 each of every pair.
+    # 20 pixels with two slots each that have equal masks and classes.
     mask_logits = torch.zeros(40, 1, 20)
     for pair in range(20):
-        mask_logits[2 * pair:2 * pair + 2, 0, pair] = SURE
-    class_logits = SURE * F.one_hot(torch.zeros(40, dtype=torch.long), 3).float()
+        mask_logits[2 * pair:2 * pair + 2, 0, pair] = LOGIT
+    class_logits = LOGIT * F.one_hot(torch.zeros(40, dtype=torch.long), 3).float()
     segment_map, segments = fuse_panoptic(class_logits, mask_logits, num_things=2, overlap_threshold=0.5)
     assert segment_map.tolist() == [list(range(1, 21))]
     assert [s.id for s in segments] == list(range(1, 21))
 
 
 def test_fuse_panoptic__rejected_slots_occupy_no_pixels():
-    # Both slots hold all four pixels; the surer one has a class score below its threshold.
+    # Both slots have all four pixels; the one with the higher score is below its threshold.
     mask_logits = torch.zeros(3, 1, 4)
-    mask_logits[2] = -SURE
-    class_logits = torch.tensor([[SURE, 0., 0., 0.], [1., 0., 0., 0.], [0., 0., 0., SURE]])
+    mask_logits[2] = -LOGIT
+    class_logits = torch.tensor([[LOGIT, 0., 0., 0.], [1., 0., 0., 0.], [0., 0., 0., LOGIT]])
     segment_map, segments = fuse_panoptic(
         class_logits, mask_logits, num_things=0, stuff_threshold=0.999, thing_threshold=0.1)
     assert [s.category for s in segments] == [0] and segment_map.tolist() == [[1] * 4]
@@ -206,25 +186,25 @@ def test_fuse_panoptic__thresholds_are_strict():
     assert fuse_panoptic(class_logits, mask_logits, **{**half, 'thing_threshold': 0.5})[1] == []
     assert fuse_panoptic(class_logits, mask_logits, **{**half, 'pixel_threshold': 0.5})[1] == []
 
-    # Slot 1 finds two of its four pixels taken: exactly the share 0.5 is free.
-    mask_logits = torch.tensor([[0., 0., -SURE, -SURE], [0., 0., SURE, SURE]])[:, None]
-    class_logits = torch.tensor([[SURE, 0.], [2., 0.]])
+    # Two of the four pixels of slot 1 are occupied: exactly half of them are free.
+    mask_logits = torch.tensor([[0., 0., -LOGIT, -LOGIT], [0., 0., LOGIT, LOGIT]])[:, None]
+    class_logits = torch.tensor([[LOGIT, 0.], [2., 0.]])
     options = dict(num_things=1, pixel_threshold=0.4, mask_order_weight=0.0)
     assert len(fuse_panoptic(class_logits, mask_logits, overlap_threshold=0.5, **options)[1]) == 1
     assert len(fuse_panoptic(class_logits, mask_logits, overlap_threshold=0.49, **options)[1]) == 2
 
 
 def test_fuse_panoptic__score_is_class_times_mask_probability():
-    mask_logits = torch.tensor([[2., -SURE], [0., SURE]])[:, None]  # slot 0 has one pixel, with sigmoid(2)
-    class_logits = torch.tensor([[3., 0.], [0., SURE]])
+    mask_logits = torch.tensor([[2., -LOGIT], [0., LOGIT]])[:, None]  # slot 0 has one pixel, with sigmoid(2)
+    class_logits = torch.tensor([[3., 0.], [0., LOGIT]])
     _, segments = fuse_panoptic(class_logits, mask_logits, num_things=1)
     assert len(segments) == 1
     expected = torch.tensor([2., 3.], dtype=torch.float64).sigmoid().prod().item()
     assert segments[0].score == pytest.approx(expected)
 
 
-def test_drop_small_segments__case_of_deeplab2():
-    # filter_by_count with limit 3: ids 2 (two pixels) and 4 (one) vanish, 5 (three) stays.
+def test_drop_small_segments__example_of_deeplab2():
+    # filter_by_count with limit 3 removes ids 2 (two pixels) and 4 (one) and keeps 5 (three).
     segment_map = torch.tensor([[1, 1, 1, 1], [1, 2, 2, 1], [3, 3, 3, 3], [4, 5, 5, 5]], dtype=torch.int32)
     segments = [Segment(index, 0, True, 0.5) for index in range(1, 6)]
     kept_map, kept = drop_small_segments(segment_map, segments, thing_area=3, stuff_area=100)
@@ -235,6 +215,7 @@ def test_drop_small_segments__case_of_deeplab2():
 def test_fuse_panoptic__area_limits_count_merged_stuff():
     # Two pieces of stuff of two pixels each reach the limit together; a thing of two pixels does not.
     options = dict(num_things=2, thing_area=3, stuff_area=4)
-    segment_map, segments = fuse_panoptic(_classes(2, 0, 2, 1), _masks('aabb', 'ccdd', '..d.'), **options)
-    assert _draw(segment_map) == ['aa..', 'aabb', '..b.']
+    segment_map, segments = fuse_panoptic(
+        drawn_classes(2, 0, 2, 1), drawn_masks('aabb', 'ccdd', '..d.'), **options)
+    assert draw(segment_map) == ['aa..', 'aabb', '..b.']
     assert [s[:3] for s in segments] == [(1, 2, False), (2, 1, True)]

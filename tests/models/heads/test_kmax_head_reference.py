@@ -1,4 +1,4 @@
-"""The head against numbers measured on the public kMaX-DeepLab PyTorch code, with the same weights."""
+"""The head of kMaX-DeepLab against numbers of the public PyTorch code, with the same weights."""
 import copy
 import json
 
@@ -16,7 +16,7 @@ from tests.reference_weights import reference_state_dict
 IN_CHANNELS = (256, 512, 1024, 2048)
 NUM_CLASSES = 7
 OUTPUTS = ('aux0', 'aux1', 'aux2', 'final')
-# Loss here -> loss of the reference and its weight.
+# Our loss -> loss of the reference and its weight.
 LOSSES = dict(
     loss_cls=('loss_ce', 3.0),
     loss_mask_id=('loss_mask', 0.3),
@@ -27,34 +27,35 @@ LOSSES = dict(
 
 @pytest.fixture(scope='module')
 def listed(reference_dir):
-    """What is known of each weight, by its name in the reference."""
+    """Shape and first values of each weight, by its name in the reference."""
     return json.loads((reference_dir / 'head_weights_spec.json').read_text())
 
 
 @pytest.fixture(scope='module')
 def reference_head(listed):
-    """The head that the numbers were measured on, in float32 and eval mode; not to be changed."""
-    head = MODELS.build(
-        dict(
-            type='KMaXHead',
-            num_things_classes=4,
-            num_stuff_classes=3,
-            in_channels=IN_CHANNELS,
-            pixel_decoder=dict(type='KMaXPixelDecoder', num_blocks=[1, 1, 1, 1]),
-            transformer_decoder=dict(type='KMaXTransformerDecoder', num_slots=12, num_layers=[1, 1, 1]),
-            semantic_head=dict(type='ASPPSemanticHead', num_classes=NUM_CLASSES + 1),
-            criterion=dict(
-                type='PanopticCriterion',
-                assigner=dict(type='PQSimilarityAssigner'),
-                loss_cls=dict(type='PQClassLoss', loss_weight=3.0),
-                loss_dice=dict(type='PQMaskLoss', loss_weight=3.0),
-                loss_mask_id=dict(type='SoftmaxMaskIDLoss', loss_weight=0.3),
-                loss_insdis=dict(
-                    type='InstanceDiscriminationLoss', num_samples=289, sampling_temperature=1.5),
-                loss_sem=dict(type='SemanticLoss', num_samples=289, sampling_temperature=2.0))))
+    """The head with the reference's weights in float32 and eval mode, which is not to be changed."""
+    with torch.device('meta'):
+        head = MODELS.build(
+            dict(
+                type='KMaXHead',
+                num_things_classes=4,
+                num_stuff_classes=3,
+                in_channels=IN_CHANNELS,
+                pixel_decoder=dict(type='KMaXPixelDecoder', num_blocks=[1, 1, 1, 1]),
+                transformer_decoder=dict(type='KMaXTransformerDecoder', num_slots=12, num_layers=[1, 1, 1]),
+                semantic_head=dict(type='ASPPSemanticHead', num_classes=NUM_CLASSES + 1),
+                criterion=dict(
+                    type='PanopticCriterion',
+                    assigner=dict(type='PQSimilarityAssigner'),
+                    loss_cls=dict(type='PQClassLoss', loss_weight=3.0),
+                    loss_dice=dict(type='PQMaskLoss', loss_weight=3.0),
+                    loss_mask_id=dict(type='SoftmaxMaskIDLoss', loss_weight=0.3),
+                    loss_insdis=dict(
+                        type='InstanceDiscriminationLoss', num_samples=289, sampling_temperature=1.5),
+                    loss_sem=dict(type='SemanticLoss', num_samples=289, sampling_temperature=2.0))))
     weights = head.state_dict()
     names = reference_names(weights, listed, prefix='panoptic_head.')
-    head.load_state_dict(reference_state_dict(names, weights))
+    head.to_empty(device='cpu').load_state_dict(reference_state_dict(names, weights))
     return head.eval()
 
 
@@ -66,7 +67,7 @@ def features(reference_dir):
 
 @pytest.fixture(scope='module')
 def predictions(features, reference_head):
-    """In float32, by the names of the reference's outputs."""
+    """Predictions in float32, by the names of the reference's outputs."""
     with torch.no_grad():
         return dict(zip(OUTPUTS, reference_head(features)))
 
@@ -145,7 +146,7 @@ def expected_step(reference_dir):
     return json.loads((reference_dir / 'head_train_step.json').read_text())
 
 
-def test_kmax_head__predicts_in_training_as_the_reference(reference_dir, training_step):
+def test_kmax_head__predictions_of_the_reference_in_training(reference_dir, training_step):
     _, _, predictions, sem_logits, _ = training_step
     expected = np.load(reference_dir / 'head_train_preds.npz')
     outputs = dict(

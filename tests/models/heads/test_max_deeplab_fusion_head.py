@@ -1,3 +1,4 @@
+"""The pixel-wise fusion of MaX-DeepLab."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,37 +6,31 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
 from remax_mm.models.heads.max_deeplab_fusion_head import MaXFusionHead, fuse_panoptic_pixelwise
-
-SURE = 20.0
-"""A logit that leaves nothing to the other columns, to five digits."""
+from tests.models.heads.drawn_masks import LOGIT, draw, drawn_classes
 
 
-def _owners(rows, num_slots, logit=SURE):
-    """Mask logits of slots a, b, c, ...: ``logit`` where a slot's letter is, 0 elsewhere."""
+def _owners(rows, num_slots, logit=LOGIT):
+    """Mask logits of slots a, b, c, ...: ``logit`` at the letter of a slot, 0 elsewhere."""
     owner = torch.tensor([['abcdefgh'.index(letter) for letter in row] for row in rows])
     return logit * F.one_hot(owner, num_slots).permute(2, 0, 1).float()
 
 
-def _classes(*columns, num_classes=4):
-    return SURE * F.one_hot(torch.tensor(columns), num_classes + 1).float()
-
-
-def _draw(segment_map):
-    return [''.join('.abcdefgh'[value] for value in row) for row in segment_map.tolist()]
+def _classes(*labels):
+    return drawn_classes(*labels, void_slot=False)
 
 
 def _reference_fusion(class_logits, mask_logits, num_things, options):
-    """MaX-DeepLab's merging, one pixel after the other: what each shows, (class, slot of a thing) or None."""
+    """The fusion of MaX-DeepLab in loops: (class, slot of a thing) of each pixel, or None."""
     classes = class_logits.softmax(-1)[:, :-1].tolist()
-    survivors = [slot for slot, row in enumerate(classes) if max(row) >= options['class_threshold']]
+    accepted = [slot for slot, row in enumerate(classes) if max(row) >= options['class_threshold']]
     height, width = mask_logits.shape[1:]
     painted = [[None] * width for _ in range(height)]
     for row in range(height):
         for column in range(width):
             logits = mask_logits[:, row, column].tolist()
             slot = logits.index(max(logits))
-            if slot in survivors:
-                share = mask_logits[survivors, row, column].softmax(0)[survivors.index(slot)]
+            if slot in accepted:
+                share = mask_logits[accepted, row, column].softmax(0)[accepted.index(slot)]
                 if share > options['pixel_threshold']:
                     category = classes[slot].index(max(classes[slot]))
                     painted[row][column] = (category, slot if category < num_things else None)
@@ -43,10 +38,10 @@ def _reference_fusion(class_logits, mask_logits, num_things, options):
     pixels = [pixel for row in painted for pixel in row]
     for row in range(height):
         for column in range(width):
-            shown = painted[row][column]
-            if shown is not None:
-                limit = options['thing_area' if shown[0] < num_things else 'stuff_area']
-                if pixels.count(shown) < limit:
+            pixel = painted[row][column]
+            if pixel is not None:
+                limit = options['thing_area' if pixel[0] < num_things else 'stuff_area']
+                if pixels.count(pixel) < limit:
                     painted[row][column] = None
     return painted
 
@@ -58,7 +53,7 @@ def _reference_fusion(class_logits, mask_logits, num_things, options):
     dict(pixel_threshold=0.6),
     dict(thing_area=4, stuff_area=7),
 ])
-def test_fuse_panoptic_pixelwise__naive_loops(seed, options):
+def test_fuse_panoptic_pixelwise__loops(seed, options):
     options = {**dict(class_threshold=0.4, pixel_threshold=0.4, thing_area=0, stuff_area=0), **options}
     generator = torch.Generator().manual_seed(seed)
     class_logits = 2 * torch.randn(9, 5, generator=generator)
@@ -80,7 +75,7 @@ def test_fuse_panoptic_pixelwise__naive_loops(seed, options):
     assert [s.id for s in segments] == list(range(1, len(segments) + 1))
 
 
-def test_fuse_panoptic_pixelwise__case_of_deeplab2():
+def test_fuse_panoptic_pixelwise__example_of_deeplab2():
     # max_deeplab_test.py of google-research/deeplab2; its id is 10 * class id + rank of the slot.
     rows = ['aaaaa', 'abbaa', 'cbbcc', 'cbbcc', 'ccccc']
     class_logits = -10 * torch.ones(3, 3)
@@ -93,7 +88,7 @@ def test_fuse_panoptic_pixelwise__case_of_deeplab2():
         pixel_threshold=0.4,
         thing_area=3,
         stuff_area=3)
-    assert _draw(segment_map) == rows
+    assert draw(segment_map) == rows
     assert [(s.id, s.category) for s in segments] == [(1, 0), (2, 0), (3, 1)]
 
 
@@ -107,7 +102,7 @@ def test_fuse_panoptic_pixelwise__area_limits_of_deeplab2():
         mask_logits[:, row, column] = 0
     segment_map, segments = fuse_panoptic_pixelwise(
         _classes(2, 3, 0, 0, 0, 1), mask_logits, num_things=2, thing_area=2, stuff_area=3)
-    assert _draw(segment_map) == ['aaa.', 'a..a', 'bbcc', '..dd']
+    assert draw(segment_map) == ['aaa.', 'a..a', 'bbcc', '..dd']
     assert [(s.category, s.is_thing) for s in segments] == [(2, False), (0, True), (0, True), (1, True)]
 
 
@@ -119,17 +114,17 @@ def test_fuse_panoptic_pixelwise__nothing_found():
         assert not segment_map.any() and segments == []
 
 
-def test_fuse_panoptic_pixelwise__pixels_of_slots_that_fall_out_stay_void():
-    # Slot b has no class; its pixels do not go to their second choice, though that is sure of them by then.
+def test_fuse_panoptic_pixelwise__pixels_of_rejected_slots_are_void():
+    # Slot b has no class. Its pixels do not go to slot a, which has all of their probability without b.
     segment_map, segments = fuse_panoptic_pixelwise(
         _classes(0, 4), _owners(['aabb', 'abbb'], 2, logit=1.0), num_things=2)
-    assert _draw(segment_map) == ['aa..', 'a...']
+    assert draw(segment_map) == ['aa..', 'a...']
     assert len(segments) == 1
 
 
-def test_fuse_panoptic_pixelwise__softmax_over_the_survivors_alone():
-    # a and b are level at 0 with nothing else alive, 0.5 each; c would take most of the softmax, but it is
-    # neither best here (-0.1) nor alive.
+def test_fuse_panoptic_pixelwise__softmax_over_accepted_slots_only():
+    # Slots 0 and 1 are accepted and share the probability almost equally. The others are rejected, and would
+    # take more than half of it.
     mask_logits = torch.tensor([0., -0.05, -0.1, -0.1, -0.1]).view(5, 1, 1)
     class_logits = _classes(0, 1, 4, 4, 4)
     segment_map, segments = fuse_panoptic_pixelwise(class_logits, mask_logits, num_things=2)
@@ -150,25 +145,25 @@ def test_fuse_panoptic_pixelwise__thresholds():
 def test_fuse_panoptic_pixelwise__stuff_of_one_class_is_one_segment():
     segment_map, segments = fuse_panoptic_pixelwise(
         _classes(2, 0, 2, 3), _owners(['aabb', 'cbbb', 'cdda'], 4), num_things=2)
-    assert _draw(segment_map) == ['aabb', 'abbb', 'acca']
+    assert draw(segment_map) == ['aabb', 'abbb', 'acca']
     assert [s[:3] for s in segments] == [(1, 2, False), (2, 0, True), (3, 3, False)]
 
 
 def test_fuse_panoptic_pixelwise__score_is_the_mean_of_class_times_mask_probability():
     # Slot a has two pixels, of probability sigmoid(2) and sigmoid(1), and the class probability sigmoid(3).
-    mask_logits = torch.tensor([[2., 1., 0.], [0., 0., SURE]])[:, None]
+    mask_logits = torch.tensor([[2., 1., 0.], [0., 0., LOGIT]])[:, None]
     class_logits = torch.tensor([[3., 0.], [2., 0.]])
     _, segments = fuse_panoptic_pixelwise(class_logits, mask_logits, num_things=1)
     two, one, three = torch.tensor([2., 1., 3.], dtype=torch.float64).sigmoid().tolist()
     assert segments[0].score == pytest.approx(three * (two + one) / 2)
 
-    # As merged stuff, with another slot's pixel among them.
+    # As merged stuff, with a pixel of another slot.
     _, segments = fuse_panoptic_pixelwise(class_logits, mask_logits, num_things=0)
     assert len(segments) == 1
     assert segments[0].score == pytest.approx((three * (two + one) + two) / 3)
 
 
-def test_max_fusion_head__merges_pixel_by_pixel():
+def test_max_fusion_head__passes_its_options_to_the_fusion():
     options = dict(class_threshold=0.3, pixel_threshold=0.35, thing_area=2, stuff_area=3)
     head = MODELS.build(
         dict(type='MaXFusionHead', num_things_classes=2, num_stuff_classes=2, test_cfg=dict(options)))
@@ -181,7 +176,7 @@ def test_max_fusion_head__merges_pixel_by_pixel():
     assert [info['score'] for info in result.metainfo['segments_info']] == [s.score for s in segments]
 
 
-def test_max_fusion_head__gives_all_three_results():
+def test_max_fusion_head__returns_all_three_results():
     head = MaXFusionHead(2, 2, test_cfg=dict(instance_on=True, semantic_on=True))
     sample = DetDataSample(metainfo=dict(batch_input_shape=(17, 33), img_shape=(15, 20), ori_shape=(30, 40)))
     result, = head.predict(3 * torch.randn(1, 6, 5), 3 * torch.randn(1, 6, 5, 9), [sample], rescale=True)

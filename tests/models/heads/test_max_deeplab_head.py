@@ -1,20 +1,16 @@
+"""The head of MaX-DeepLab, plain and with the relaxations of ReMaX."""
 import copy
 
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData, PixelData
-from torch import nn
 
 from remax_mm.models.relaxations import relax_mask_logits
 from remax_mm.models.task_modules import build_panoptic_targets
 from remax_mm.structures import DualPathFeatures
+from tests.models.heads.head_inputs import (IN_CHANNELS, NUM_CLASSES, NUM_SLOTS, crowded_data_samples,
+                                            data_samples, without_dropout)
 from tests.random_statistics import randomize_norms
-
-NUM_CLASSES = 5
-WIDTHS = (4, 6, 8, 10)
-"""Of the semantic features."""
 
 
 def _config(relaxed=False, semantic_head='ASPPSemanticHead', **options):
@@ -39,7 +35,7 @@ def _config(relaxed=False, semantic_head='ASPPSemanticHead', **options):
             loss_mask_id=dict(type='SigmoidMaskIDLoss'),
             reclass=dict(type='ReClass'))
     semantic = dict(
-        type=semantic_head, in_channels=WIDTHS, num_classes=NUM_CLASSES, act_cfg=dict(type='ReLU'))
+        type=semantic_head, in_channels=IN_CHANNELS, num_classes=NUM_CLASSES, act_cfg=dict(type='ReLU'))
     semantic.update(dict(aspp_channels=8) if semantic_head == 'ASPPSemanticHead' else dict(channels=8))
     return dict(
         type='MaXDeepLabHead',
@@ -60,36 +56,21 @@ def _head(**options):
 
 def _features(height=33, width=65, dtype=torch.float32):
     sizes = [((height - 1) // stride + 1, (width - 1) // stride + 1) for stride in (4, 8, 16, 16)]
-    semantic = tuple(torch.rand(2, channels, *size, dtype=dtype) for channels, size in zip(WIDTHS, sizes))
+    semantic = tuple(
+        torch.rand(2, channels, *size, dtype=dtype) for channels, size in zip(IN_CHANNELS, sizes))
     embeddings = torch.randn(2, 2, 7, 6, dtype=dtype)
     return DualPathFeatures(torch.rand(2, 4, *sizes[0], dtype=dtype), semantic, *embeddings)
 
 
-def _data_samples(height=33, width=65):
-    """Two images of two things and one stuff segment, with a stripe of void."""
-    samples = []
-    for split in (20, 40):
-        segment_map = torch.ones(1, height, width, dtype=torch.uint8)
-        segment_map[..., split:] = 2
-        segment_map[:, height // 2:] = 3
-        segment_map[..., :4] = 0
-        sample = DetDataSample()
-        sample.gt_panoptic_seg = PixelData(segment_map=segment_map)
-        sample.gt_segments = InstanceData(
-            labels=torch.tensor([0, 2, 4]), is_thing=torch.tensor([True, True, False]))
-        samples.append(sample)
-    return samples
-
-
 def _pair():
-    """A relaxed head and its plain sibling with the same weights."""
+    """A relaxed head and a plain one with the same weights."""
     relaxed, plain = randomize_norms(_head(relaxed=True)), _head()
     keys = plain.load_state_dict(relaxed.state_dict(), strict=False)
     assert not keys.missing_keys and all(key.startswith('remask.') for key in keys.unexpected_keys)
     return relaxed, plain
 
 
-def test_max_deeplab_head__one_output_from_embeddings_and_panoptic_feature():
+def test_max_deeplab_head__predicts_from_embeddings_and_panoptic_feature():
     head = randomize_norms(_head()).eval()
     features = _features()
     prediction, = head(features)
@@ -104,7 +85,7 @@ def test_max_deeplab_head__one_output_from_embeddings_and_panoptic_feature():
 
 def test_max_deeplab_head__permuting_slots_permutes_the_outputs():
     head = randomize_norms(_head()).double().eval()
-    features, order = _features(dtype=torch.float64), torch.randperm(6)
+    features, order = _features(dtype=torch.float64), torch.randperm(NUM_SLOTS)
     permuted = features._replace(
         class_embedding=features.class_embedding[..., order],
         mask_embedding=features.mask_embedding[..., order])
@@ -116,13 +97,10 @@ def test_max_deeplab_head__permuting_slots_permutes_the_outputs():
 
 @pytest.mark.parametrize('relaxed', [False, True])
 def test_max_deeplab_head__losses_are_those_of_its_criterion(relaxed):
-    head = _head(relaxed=relaxed)
-    for module in head.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    features, samples = _features(), _data_samples()
+    head = without_dropout(_head(relaxed=relaxed))
+    features, samples = _features(), data_samples()
     losses = head.loss(features, samples)
-    targets = build_panoptic_targets(samples, num_classes=NUM_CLASSES, size=(9, 17), num_slots=6)
+    targets = build_panoptic_targets(samples, num_classes=NUM_CLASSES, size=(9, 17), num_slots=NUM_SLOTS)
     expected = head.criterion(head(features), targets, head.semantic_head(features.semantic))
     assert losses.keys() == expected.keys()
     assert losses.keys() == {
@@ -140,30 +118,25 @@ def test_max_deeplab_head__losses_are_those_of_its_criterion(relaxed):
 ])
 def test_max_deeplab_head__trains_every_parameter(options):
     head = randomize_norms(_head(**options))
-    losses = head.loss(_features(), _data_samples())
+    losses = head.loss(_features(), data_samples())
     assert all(loss.isfinite() and loss.ndim == 0 for loss in losses.values())
     sum(losses.values()).backward()
     assert not [name for name, p in head.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
 
 
-def test_max_deeplab_head__drops_segments_that_find_no_slot():
-    # Eight stripes for six slots; the two narrowest turn into void.
-    head, samples, handed = _head(), _data_samples(), []
-    columns = torch.arange(1, 9).repeat_interleave(torch.tensor([12, 10, 10, 10, 9, 8, 4, 2]))
-    for sample in samples:
-        sample.gt_panoptic_seg = PixelData(segment_map=columns.to(torch.uint8).expand(1, 33, 65).contiguous())
-        sample.gt_segments = InstanceData(labels=torch.zeros(8).long(), is_thing=torch.ones(8).bool())
-    head.criterion.register_forward_hook(lambda module, args, result: handed.append(args[1]))
-    assert all(loss.isfinite() for loss in head.loss(_features(), samples).values())
-    assert handed[0].masks.shape == (2, 6, 9, 17)
-    assert handed[0].void[..., -2:].all() and not handed[0].void[..., :-2].any()
+def test_max_deeplab_head__drops_the_smallest_segments_if_slots_are_missing():
+    head, criterion_inputs = _head(), []
+    head.criterion.register_forward_hook(lambda module, args, result: criterion_inputs.append(args))
+    assert all(loss.isfinite() for loss in head.loss(_features(), crowded_data_samples()).values())
+    (_, targets, _), = criterion_inputs
+    assert targets.masks.shape == (2, NUM_SLOTS, 9, 17)
+    # The two smallest segments, at the right, are void.
+    assert targets.void[..., -2:].all() and not targets.void[..., :-2].any()
 
 
 def test_max_deeplab_head__remask_relaxes_the_output_in_training():
     relaxed, plain = _pair()
-    for module in relaxed.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+    without_dropout(relaxed)
     features = _features()
     (ours, ), (theirs, ) = relaxed.train()(features), plain.train()(features)
     assert torch.equal(ours.mask_logits, theirs.mask_logits)
@@ -174,28 +147,29 @@ def test_max_deeplab_head__remask_relaxes_the_output_in_training():
     assert ours.supervised_mask_logits is ours.relaxed_mask_logits
 
 
-def test_max_deeplab_head__panoptic_losses_teach_the_stage_head_nothing():
+def test_max_deeplab_head__panoptic_losses_give_the_stage_head_no_gradient():
     head = randomize_norms(_head(relaxed=True))
-    losses = head.loss(_features(), _data_samples())
+    losses = head.loss(_features(), data_samples())
     sum(loss for name, loss in losses.items() if name != 'loss_stage_sem').backward(retain_graph=True)
     assert all(parameter.grad is None for parameter in head.remask.parameters())
     losses['loss_stage_sem'].backward()
     assert all(parameter.grad.isfinite().all() for parameter in head.remask.parameters())
 
 
-def test_max_deeplab_head__ground_truth_remask_sees_the_truth():
+def test_max_deeplab_head__ground_truth_remask_gets_the_ground_truth():
     head = MODELS.build(dict(_config(relaxed=True), remask=dict(type='GroundTruthReMask')))
-    samples, features = _data_samples(), _features()
-    targets = build_panoptic_targets(samples, num_classes=NUM_CLASSES, size=(9, 17), num_slots=6)
+    samples, features = data_samples(), _features()
+    targets = build_panoptic_targets(samples, num_classes=NUM_CLASSES, size=(9, 17), num_slots=NUM_SLOTS)
     prediction, = head.predict_masks(features, targets.sem_seg)
     gate = prediction.relaxed_mask_logits / prediction.mask_logits - 1
-    classes = prediction.class_logits.sigmoid()  # void has the gate 0
-    seen = torch.cat([classes[..., :-1], torch.zeros_like(classes[..., -1:])], dim=-1)
-    expected = torch.stack([seen[image][:, targets.sem_seg[image]] for image in range(2)])
+    classes = prediction.class_logits.sigmoid()
+    classes = torch.cat([classes[..., :-1], torch.zeros_like(classes[..., -1:])],
+                        dim=-1)  # the gate of void is 0
+    expected = torch.stack([classes[image][:, targets.sem_seg[image]] for image in range(2)])
     torch.testing.assert_close(gate, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_max_deeplab_head__relaxed_is_its_plain_sibling_in_eval():
+def test_max_deeplab_head__relaxed_equals_plain_in_eval():
     relaxed, plain = _pair()
     features = _features()
     (ours, ), (theirs, ) = relaxed.eval()(features), plain.eval()(features)
@@ -216,10 +190,10 @@ def test_drop_training_parts__leaves_a_plain_max_deeplab_head():
     graphs = [[(name, type(module)) for name, module in head.named_modules()] for head in (relaxed, plain)]
     assert graphs[0] == graphs[1]
     with pytest.raises(RuntimeError, match='Expected a `criterion`'):
-        plain.loss(features, _data_samples())
+        plain.loss(features, data_samples())
 
 
-def test_drop_training_parts__keeps_a_remask_for_the_test():
+def test_drop_training_parts__keeps_remask_at_test():
     config = _config(relaxed=True)
     config['remask']['type'] = 'ReMaskAtTest'
     head = MODELS.build(config)
@@ -227,7 +201,7 @@ def test_drop_training_parts__keeps_a_remask_for_the_test():
     assert head.eval()(_features())[0].relaxed_mask_logits is not None
 
 
-def test_max_deeplab_head__weights_survive_the_runners_initialization():
+def test_max_deeplab_head__init_weights_keeps_the_initial_weights():
     head = _head(relaxed=True)
     before = copy.deepcopy(head.state_dict())
     head.init_weights()
@@ -237,7 +211,7 @@ def test_max_deeplab_head__weights_survive_the_runners_initialization():
 def test_max_deeplab_head__mixed_precision_ends_in_float32():
     head = randomize_norms(_head(relaxed=True))
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        losses = head.loss(_features(), _data_samples())
+        losses = head.loss(_features(), data_samples())
         predicted = head.eval().predict(_features(), None)
     assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
     assert all(part.isfinite().all() and part.dtype == torch.float32 for part in predicted)

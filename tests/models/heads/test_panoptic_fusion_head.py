@@ -1,3 +1,4 @@
+"""Instances, semantics and original image sizes of kMaX-DeepLab's fusion head."""
 import json
 
 import numpy as np
@@ -9,37 +10,19 @@ from mmdet.structures import DetDataSample
 
 from remax_mm.models.heads.panoptic_fusion_head import (KMaXFusionHead, fuse_instances, fuse_panoptic,
                                                         fuse_semantic, restore_size)
-
-SURE = 20.0
-"""A logit that leaves nothing to the other columns, to five digits."""
+from tests.models.heads.drawn_masks import drawn_classes, drawn_masks
 
 
-def _masks(*rows):
-    """Mask logits of slots drawn as letters: a, b, c are slots 0, 1, 2 and a dot belongs to none of them.
-
-    One slot more than are drawn takes the dots; its class is for the caller to make void.
-    """
-    letters = sorted(set(''.join(rows)) - {'.'})
-    owner = torch.tensor([[letters.index(pixel) if pixel != '.' else len(letters) for pixel in row]
-                          for row in rows])
-    return SURE * F.one_hot(owner, len(letters) + 1).permute(2, 0, 1).float()
-
-
-def _classes(*columns, num_classes=4):
-    """Class logits of slots that are sure of ``columns``; the last slot says void."""
-    return SURE * F.one_hot(torch.tensor([*columns, num_classes]), num_classes + 1).float()
-
-
-def test_fuse_semantic__is_the_reference(reference_dir):
+def test_fuse_semantic__equals_the_reference(reference_dir):
     data = np.load(reference_dir / 'panoptic_inference.npz')
     semantic = fuse_semantic(torch.from_numpy(data['class_logits']), torch.from_numpy(data['mask_logits']))
     assert (semantic.numpy() == data['semantic_inference_argmax']).all()
 
 
-def test_restore_size__is_the_reference(reference_dir):
+def test_restore_size__equals_the_reference(reference_dir):
     data = np.load(reference_dir / 'eval_postprocess.npz')
     expected = json.loads((reference_dir / 'eval_postprocess.json').read_text())
-    # The reference takes the image to have round(37 * 65 / 50) = 48 of the input's rows.
+    # In the reference, the image has round(37 * 65 / 50) = 48 of the rows of the input.
     mask_logits = restore_size(
         torch.from_numpy(data['mask_logits_os4']), expected['input_size'], (48, 65), expected['output'])
     torch.testing.assert_close(
@@ -51,7 +34,7 @@ def test_restore_size__is_the_reference(reference_dir):
             for s in segments] == expected['segments_info']
 
 
-def test_restore_size__keeps_the_image_where_nothing_is_asked_for():
+def test_restore_size__crops_to_the_image_without_an_output_size():
     mask_logits = torch.randn(3, 3, 5)
     enlarged = F.interpolate(mask_logits[None], (9, 17), mode='bilinear', align_corners=True)[0]
     assert torch.equal(restore_size(mask_logits, (9, 17), (7, 11), None), enlarged[:, :7, :11])
@@ -71,7 +54,7 @@ def _reference_instances(class_logits, mask_logits, num_things, max_per_image):
 
 
 @pytest.mark.parametrize('max_per_image', [1, 5, 100])
-def test_fuse_instances__naive_loops(max_per_image):
+def test_fuse_instances__loops(max_per_image):
     class_logits, mask_logits = torch.randn(6, 5), 3 * torch.randn(6, 4, 5)
     instances = fuse_instances(class_logits, mask_logits, num_things=2, max_per_image=max_per_image)
     expected = _reference_instances(class_logits, mask_logits, 2, max_per_image)
@@ -86,12 +69,12 @@ def test_fuse_instances__naive_loops(max_per_image):
 
 
 def test_fuse_instances__nothing_found():
-    instances = fuse_instances(_classes(2, 3), _masks('ab'), num_things=0)
+    instances = fuse_instances(drawn_classes(2, 3), drawn_masks('ab'), num_things=0)
     assert len(instances) == 0
     assert instances.masks.shape == (0, 1, 2) and instances.bboxes.shape == (0, 4)
 
 
-def test_fuse_semantic__naive_loops():
+def test_fuse_semantic__loops():
     class_logits, mask_logits = torch.randn(6, 5), torch.randn(6, 3, 4)
     classes, masks = class_logits.softmax(-1), mask_logits.softmax(0)
     semantic = fuse_semantic(class_logits, mask_logits)
@@ -109,9 +92,9 @@ def _sample(batch_input_shape, img_shape, ori_shape):
         metainfo=dict(batch_input_shape=batch_input_shape, img_shape=img_shape, ori_shape=ori_shape))
 
 
-def test_kmax_fusion_head__encodes_as_mmdet():
+def test_kmax_fusion_head__ids_as_in_mmdet():
     head = KMaXFusionHead(2, 2)
-    result = head.panoptic_postprocess(_classes(1, 3, 1), _masks('aab.', 'cbb.'))
+    result = head.panoptic_postprocess(drawn_classes(1, 3, 1), drawn_masks('aab.', 'cbb.'))
     # label + 1000 * instance for things, the label alone for stuff, K for void
     assert result.sem_seg.dtype == torch.int32
     assert result.sem_seg.tolist() == [[[1001, 1001, 3, 4], [3001, 3, 3, 4]]]
@@ -122,11 +105,11 @@ def test_kmax_fusion_head__encodes_as_mmdet():
 
 
 def test_kmax_fusion_head__void_is_the_number_of_classes():
-    result = KMaXFusionHead(80, 53).panoptic_postprocess(torch.zeros(3, 134), _masks('ab'))
+    result = KMaXFusionHead(80, 53).panoptic_postprocess(torch.zeros(3, 134), drawn_masks('ab'))
     assert (result.sem_seg == 133).all() and result.metainfo['segments_info'] == []
 
 
-def test_kmax_fusion_head__options_reach_the_fusion():
+def test_kmax_fusion_head__passes_its_options_to_the_fusion():
     class_logits, mask_logits = 2 * torch.randn(6, 5), 4 * torch.randn(6, 5, 7)
     options = dict(
         thing_threshold=0.3,
@@ -156,7 +139,7 @@ def test_kmax_fusion_head__is_registered():
 
 @pytest.mark.parametrize('rescale', [True, False])
 def test_kmax_fusion_head__sizes(rescale):
-    # Two images in an input of 17x33: one fills it, the other leaves padding on two sides.
+    # Two images in an input of 17x33: one of the same size, the other with padding on two sides.
     head = KMaXFusionHead(2, 2, test_cfg=dict(instance_on=True, semantic_on=True))
     samples = [_sample((17, 33), (17, 33), (40, 80)), _sample((17, 33), (15, 20, 3), (30, 40, 3))]
     class_logits, mask_logits = 3 * torch.randn(2, 6, 5), 3 * torch.randn(2, 6, 5, 9)
@@ -179,7 +162,7 @@ def test_kmax_fusion_head__sizes(rescale):
 @pytest.mark.parametrize('test_cfg, keys', [(None, ['pan_results']),
                                             (dict(panoptic_on=False, semantic_on=True), ['sem_results']),
                                             (dict(panoptic_on=False, instance_on=True), ['ins_results'])])
-def test_kmax_fusion_head__results_that_are_asked_for(test_cfg, keys):
+def test_kmax_fusion_head__returns_the_requested_results(test_cfg, keys):
     head = KMaXFusionHead(2, 2, test_cfg=test_cfg)
     results = head.predict(torch.randn(1, 3, 5), torch.randn(1, 3, 3, 3), [_sample((9, 9), (9, 9), (9, 9))])
     assert [list(result) for result in results] == [keys]

@@ -1,3 +1,5 @@
+"""The auxiliary semantic heads: against the public kMaX-DeepLab code, and their initial weights."""
+import copy
 import json
 import math
 
@@ -14,7 +16,7 @@ from tests.reference_weights import reference_state_dict
 
 PREFIX = 'sem_seg_head.predictor._auxiliary_semantic_predictor.'
 IN_CHANNELS = (256, 512, 1024, 2048)
-# Modules here -> modules of the reference. Each has a convolution and, but for the last, a norm.
+# Our modules -> modules of the reference. Each has a convolution and, except the last one, a norm.
 ASPP_NAMES = {
     'aspp.branches.0': '_aspp._aspp_conv0',
     'aspp.branches.1': '_aspp._aspp_conv1',
@@ -42,9 +44,10 @@ def _name_in_reference(key, modules):
 
 
 def _load_reference(head, modules):
+    """Load the reference's weights into a head on the meta device, and return our key for each of theirs."""
     weights = head.state_dict()
     names = {key: _name_in_reference(key, modules) for key in weights}
-    head.load_state_dict(reference_state_dict(names, weights))
+    head.to_empty(device='cpu').load_state_dict(reference_state_dict(names, weights))
     return {theirs: ours for ours, theirs in names.items()}
 
 
@@ -54,9 +57,16 @@ def features(reference_dir):
     return [torch.from_numpy(inputs[name]) for name in ('res2', 'res3', 'res4', 'res5')]
 
 
-def test_aspp_semantic_head__is_the_reference(reference_dir, features):
-    head = ASPPSemanticHead(IN_CHANNELS, num_classes=8).eval()
-    names = _load_reference(head, ASPP_NAMES)
+@pytest.fixture(scope='module')
+def reference_head():
+    """A head with the reference's weights, which is not to be changed, and our key for each of theirs."""
+    with torch.device('meta'):
+        head = ASPPSemanticHead(IN_CHANNELS, num_classes=8).eval()
+    return head, _load_reference(head, ASPP_NAMES)
+
+
+def test_aspp_semantic_head__is_the_reference(reference_dir, features, reference_head):
+    head, names = reference_head
     listed = json.loads((reference_dir / 'head_weights_spec.json').read_text())
     assert set(names) == {key for key in listed if key.startswith(PREFIX)}
 
@@ -66,10 +76,9 @@ def test_aspp_semantic_head__is_the_reference(reference_dir, features):
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
-def test_aspp_semantic_head__trains_as_the_reference(reference_dir, features):
-    head = ASPPSemanticHead(IN_CHANNELS, num_classes=8).train()
+def test_aspp_semantic_head__trains_as_the_reference(reference_dir, features, reference_head):
+    head, names = copy.deepcopy(reference_head[0]).train(), reference_head[1]
     head.aspp.dropout.p = 0.0
-    names = _load_reference(head, ASPP_NAMES)
     step = json.loads((reference_dir / 'head_train_step.json').read_text())
     truth = np.load(reference_dir / 'loss_inputs.npz')
     target = torch.stack([_class_map(truth, image) for image in range(2)])
@@ -89,7 +98,8 @@ def test_aspp_semantic_head__trains_as_the_reference(reference_dir, features):
 
 
 def test_simple_semantic_head__is_the_reference(reference_dir, features):
-    head = SimpleSemanticHead(IN_CHANNELS, num_classes=7).eval()
+    with torch.device('meta'):
+        head = SimpleSemanticHead(IN_CHANNELS, num_classes=7).eval()
     _load_reference(head, SIMPLE_NAMES)
     with torch.no_grad():
         logits = head(features)
@@ -97,16 +107,16 @@ def test_simple_semantic_head__is_the_reference(reference_dir, features):
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
-# Millions of parameters of ASPP and a 1x1 convolution to 133 classes, counted apart from this code.
+# Millions of parameters of ASPP and a 1x1 convolution to 133 classes, counted independently of this code.
 @pytest.mark.parametrize('in_channels, millions', [(2048, 15.57), (1024, 7.97), (512, 4.17), (256, 2.27),
                                                    (128, 1.32)])
-def test_stage_semantic_head__has_the_size_of_the_paper(in_channels, millions):
+def test_stage_semantic_head__parameters(in_channels, millions):
     with torch.device('meta'):
         head = StageSemanticHead(in_channels, num_classes=133)
     assert sum(p.numel() for p in head.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
 
 
-def test_stage_semantic_head__starts_with_sigmoids_that_sum_to_one():
+def test_stage_semantic_head__initial_sigmoids_sum_to_one():
     head = StageSemanticHead(4, num_classes=133, aspp_channels=8, dilations=(1, 2, 3)).eval()
     logits = head(torch.zeros(1, 4, 3, 3))
     assert uniform_bias(133) == pytest.approx(-math.log(132))
@@ -116,7 +126,7 @@ def test_stage_semantic_head__starts_with_sigmoids_that_sum_to_one():
     torch.testing.assert_close(logits.sigmoid().sum(dim=1), torch.ones(1, 3, 3), rtol=0, atol=0.05)
 
 
-def test_stage_semantic_head__calibration_is_invisible_to_the_softmax():
+def test_stage_semantic_head__calibration_does_not_change_the_softmax():
     torch.manual_seed(1)
     calibrated = StageSemanticHead(4, 5, aspp_channels=8, dilations=(1, 2, 3)).eval()
     torch.manual_seed(1)
@@ -130,7 +140,7 @@ def test_uniform_bias__one_class():
     assert uniform_bias(1) == 0
 
 
-def test_normalize_single_value__batch_of_one_takes_running_statistics():
+def test_normalize_single_value__running_statistics_for_a_batch_of_one():
     norm = torch.nn.BatchNorm2d(2, eps=0.0).train()
     norm.running_mean.copy_(torch.tensor([1.0, 2.0]))
     norm.running_var.copy_(torch.tensor([4.0, 9.0]))
@@ -143,7 +153,7 @@ def test_normalize_single_value__batch_of_one_takes_running_statistics():
     assert norm.weight.grad.tolist() == pytest.approx([2.0, 2.0])
 
 
-def test_normalize_single_value__larger_batch_takes_its_own_statistics():
+def test_normalize_single_value__batch_statistics_for_a_larger_batch():
     norm = torch.nn.BatchNorm2d(1, eps=1e-12, momentum=0.5).train()
     value = normalize_single_value(norm, torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
     assert value.flatten().tolist() == pytest.approx([-1.0, 1.0])
@@ -168,7 +178,7 @@ def test_aspp__initial_weights():
         weight = branch.conv.weight
         std = math.sqrt(2 / 50)
         assert weight.abs().max() <= 2 * std
-        # A normal distribution cut at two standard deviations keeps 0.8796 of its own.
+        # A normal distribution truncated at two standard deviations has 0.8796 of its standard deviation.
         assert weight.std().item() == pytest.approx(0.8796 * std, rel=0.05)
 
 
@@ -191,14 +201,14 @@ def test_semantic_heads__are_registered_and_reject_unknown_keys():
     (dict(type='StageSemanticHead', in_channels=6, aspp_channels=4), 6),
 ])
 def test_semantic_heads__activation_of_the_config(cfg, number):
-    # ASPP has 6 activations, each fusion with a low-level feature 3, a depthwise separable convolution 2.
+    # Activations: ASPP 6, each fusion with a low-level feature 3, each depthwise separable convolution 2.
     for act_cfg, kind in ((dict(type='GELU'), nn.GELU), (dict(type='ReLU'), nn.ReLU)):
         head = MODELS.build(dict(num_classes=2, act_cfg=act_cfg, **cfg))
         activations = [module for module in head.modules() if isinstance(module, (nn.GELU, nn.ReLU))]
         assert [type(module) for module in activations] == [kind] * number
 
 
-def test_aspp_semantic_head__says_what_is_wrong():
+def test_aspp_semantic_head__wrong_number_of_features():
     with pytest.raises(ValueError, match='res2 to res5.*but got .1, 2, 3.'):
         ASPPSemanticHead([1, 2, 3], num_classes=2)
 

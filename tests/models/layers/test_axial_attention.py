@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from remax_mm.models.layers import AxialAttention1d, AxialAttention2d, RelativePosition
+from remax_mm.models.layers.axial_attention import AxialAttention1d, AxialAttention2d, RelativePosition
 from tests.random_statistics import randomize_norms
 
 
-def _reference_attention_1d(attention, x, channel_norms=True):
-    """Axial-DeepLab Eq. 3 for one sequence at a time, position by position; norms in eval or left out."""
+def _reference_attention_1d(attention, x):
+    """Axial-DeepLab, Eq. 3, one sequence and one pair of positions at a time; norms in eval mode or none."""
     heads = attention.num_heads
     key_channels, _, value_channels = attention.split_sizes
     depth, value_depth = key_channels // heads, value_channels // heads
@@ -28,10 +28,10 @@ def _reference_attention_1d(attention, x, channel_norms=True):
                                                               key_channels], sequence[2 * key_channels:]
         for head in range(heads):
             rows = slice(head * depth, (head + 1) * depth)
-            for here in range(x.shape[-1]):
+            for i in range(x.shape[-1]):
                 similarities = []
-                for there in range(x.shape[-1]):
-                    q, k, distance = query[rows, here], key[rows, there], there - here + middle
+                for j in range(x.shape[-1]):
+                    q, k, distance = query[rows, i], key[rows, j], j - i + middle
                     kinds = (q @ k, q @ tables[0][distance], k @ tables[1][distance])
                     similarities.append(
                         sum(similarity_norm(kind, index * heads + head) for index, kind in enumerate(kinds)))
@@ -39,12 +39,12 @@ def _reference_attention_1d(attention, x, channel_norms=True):
                 for channel in range(value_depth):
                     row = head * value_depth + channel
                     content = position = 0
-                    for there, exponential in enumerate(exponentials):
+                    for j, exponential in enumerate(exponentials):
                         weight = exponential / sum(exponentials)
-                        content += weight * value[row, there]
-                        position += weight * tables[2][there - here + middle, channel]
-                    output[image, row,
-                           here] = output_norm(content, row) + output_norm(position, value_channels + row)
+                        content += weight * value[row, j]
+                        position += weight * tables[2][j - i + middle, channel]
+                    output[image, row, i] = (
+                        output_norm(content, row) + output_norm(position, value_channels + row))
     return output
 
 
@@ -87,13 +87,13 @@ def test_axial_attention_2d__any_size_in_training(size):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in attention.parameters())
 
 
-def test_axial_attention_1d__training_uses_statistics_of_the_batch():
+def test_axial_attention_1d__batch_statistics_in_training():
     attention = AxialAttention1d(6, key_channels=4, value_channels=8, num_heads=2).double()
     normalized = []
     attention.output_norm.register_forward_hook(lambda module, args, result: normalized.append(result))
     output = attention(torch.randn(4, 6, 5, dtype=torch.float64))
 
-    # Contents and positions are normalized apart from each other, then summed.
+    # Values and positions are normalized separately, then summed.
     torch.testing.assert_close(normalized[0].mean((0, 2)), torch.zeros(16, dtype=torch.float64))
     torch.testing.assert_close(normalized[0][:, :8] + normalized[0][:, 8:], output)
 
@@ -105,7 +105,7 @@ def test_axial_attention_2d__gradients(norms):
         for axis in (attention.height_axis, attention.width_axis):
             axis.qkv.norm = axis.similarity_norm = axis.output_norm = nn.Identity()
     for axis in (attention.height_axis, attention.width_axis):
-        axis.query_relative_position.table.requires_grad_(False)  # 509 rows each; their gradient comes below
+        axis.query_relative_position.table.requires_grad_(False)  # 509 rows each, tested below
         axis.key_relative_position.table.requires_grad_(False)
         axis.value_relative_position.table.requires_grad_(False)
     x = torch.randn(2, 2, 3, 2, dtype=torch.float64, requires_grad=True)
@@ -113,11 +113,12 @@ def test_axial_attention_2d__gradients(norms):
     assert torch.autograd.gradcheck(lambda x, weight: attention(x), (x, weight))
 
 
-def test_relative_position__gradient_reaches_the_distances_that_occur():
-    position = RelativePosition(3, max_length=4).double()
+def test_relative_position__gradient():
+    position = RelativePosition(3).double()
     position(3).sum().backward()
-    # Length 3 has distances -2 to 2, of which |d| occurs 3 - |d| times; the table covers -3 to 3.
-    counts = torch.tensor([0, 1, 2, 3, 2, 1, 0], dtype=torch.float64)
+    # Length 3 has distances d from -2 to 2, each 3 - |d| times. The table has distances from -254 to 254.
+    counts = torch.zeros(509, dtype=torch.float64)
+    counts[252:257] = torch.tensor([1, 2, 3, 2, 1])
     torch.testing.assert_close(position.table.grad, counts[:, None].expand(-1, 3))
 
 
@@ -130,26 +131,24 @@ def test_relative_position__row_is_key_minus_query_plus_254():
         for key in range(9):
             assert vectors[query, key] == key - query + 254
 
-    # The longest axis reaches both ends of the table.
+    # The maximum length uses both ends of the table.
     assert position(255)[254, 0] == 0 and position(255)[0, 254] == 508
 
 
 def test_relative_position__axis_too_long():
     with pytest.raises(ValueError, match='at most 255 positions, but got 256'):
         RelativePosition(1)(256)
-    with pytest.raises(ValueError, match='at most 4 positions, but got 5'):
-        RelativePosition(1, max_length=4)(5)
 
 
 def test_relative_position__initialization():
     table = RelativePosition(64).table
     assert table.shape == (509, 64)
     assert table.abs().max() <= 2
-    # A standard normal distribution cut at 2 has the standard deviation 0.8796.
+    # 0.8796 is the standard deviation of a standard normal distribution truncated at 2.
     assert abs(table.std().item() - 0.8796) < 0.02
 
 
-def test_axial_attention_1d__heads_must_divide_channels():
+def test_axial_attention_1d__invalid_channels():
     with pytest.raises(ValueError, match='multiples of 8 heads, but got 12 and 16'):
         AxialAttention1d(4, 12, 16)
 
@@ -163,6 +162,6 @@ def test_axial_attention_1d__initialization():
 
 
 def test_axial_attention__shapes_of_deeplab2():
-    # axial_layers_test.py of google-research/deeplab2, with its defaults of 512 key and 1024 value channels
+    # axial_layers_test.py; the defaults of deeplab2 are 512 key channels and 1024 value channels.
     assert AxialAttention1d(32, 512, 1024)(torch.randn(10, 32, 5)).shape == (10, 1024, 5)
     assert AxialAttention2d(32, 64, 64)(torch.randn(2, 32, 5, 4)).shape == (2, 64, 5, 4)

@@ -3,9 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from remax_mm.models.layers import attend
 from remax_mm.models.layers.dual_path_attention import (DualPathLayer, PathAttention, PathProjection,
                                                         Projection)
 from tests.random_statistics import randomize_norms
@@ -28,33 +26,33 @@ def _paths(batch_size=2, dtype=torch.float64):
 
 
 def _affine(norm, value, channel):
-    """A batch norm in eval, for one value."""
+    """Batch norm in eval mode of a single value."""
     value = (value - norm.running_mean[channel]) / (norm.running_var[channel] + norm.eps).sqrt()
     return value * norm.weight[channel] + norm.bias[channel]
 
 
-def _reference_attention(attention, reader, sources):
-    """One query after the other, over the positions of all sources in a row."""
-    images, heads, value_depth, length = (reader.query.shape[0], *sources[0].value.shape[1:3],
-                                          reader.query.shape[3])
-    retrieved = torch.zeros(images, heads * value_depth, length, dtype=reader.query.dtype)
+def _reference_attention(attention, target, sources):
+    """Attention of one query at a time to the keys of all sources."""
+    images, heads, value_depth, length = (target.query.shape[0], *sources[0].value.shape[1:3],
+                                          target.query.shape[3])
+    retrieved = torch.zeros(images, heads * value_depth, length, dtype=target.query.dtype)
     for image in range(images):
         for head in range(heads):
-            offers = [(source.key[image, head, :, there], source.value[image, head, :, there])
-                      for source in sources for there in range(source.key.shape[3])]
-            for here in range(length):
-                query = reader.query[image, head, :, here]
-                logits = [_affine(attention.similarity_norm, query @ key, head).item() for key, _ in offers]
+            pairs = [(source.key[image, head, :, position], source.value[image, head, :, position])
+                     for source in sources for position in range(source.key.shape[3])]
+            for position in range(length):
+                query = target.query[image, head, :, position]
+                logits = [_affine(attention.similarity_norm, query @ key, head).item() for key, _ in pairs]
                 total = sum(math.exp(logit) for logit in logits)
                 for channel in range(value_depth):
                     row = head * value_depth + channel
                     mean = sum(
-                        math.exp(logit) / total * value[channel] for logit, (_, value) in zip(logits, offers))
-                    retrieved[image, row, here] = _affine(attention.value_norm, mean, row)
+                        math.exp(logit) / total * value[channel] for logit, (_, value) in zip(logits, pairs))
+                    retrieved[image, row, position] = _affine(attention.value_norm, mean, row)
     return attention.project(retrieved.clamp(min=0))
 
 
-# Of memory (5 slots) and pixels (12 of them), by name: who reads, and from whom.
+# Kinds of attention: the path of the queries, and the paths of the keys and values.
 KINDS = {
     'memory to pixel': ('memory', ['pixel']),
     'memory to memory': ('memory', ['memory']),
@@ -67,52 +65,21 @@ KINDS = {
 @pytest.mark.parametrize('kind', KINDS)
 def test_path_attention__naive_loops(kind):
     paths = dict(memory=_projection(5), pixel=_projection(12))
-    reader, sources = paths[KINDS[kind][0]], [paths[name] for name in KINDS[kind][1]]
+    target, sources = paths[KINDS[kind][0]], [paths[name] for name in KINDS[kind][1]]
     attention = randomize_norms(PathAttention(8, 3, 2, act_cfg=RELU)).double().eval()
-    output = attention(reader, *sources)
-    assert output.shape == (2, 3, reader.query.shape[3])
-    torch.testing.assert_close(output, _reference_attention(attention, reader, sources))
+    output = attention(target, *sources)
+    assert output.shape == (2, 3, target.query.shape[3])
+    torch.testing.assert_close(output, _reference_attention(attention, target, sources))
 
 
 def test_path_attention__one_softmax_over_both_sources():
-    # With all similarities equal, each of 12 pixels and 5 slots weighs 1 / 17.
+    # With equal similarities the weight of each of 12 pixels and 5 slots is 1 / 17.
     memory, pixel = _projection(5), _projection(12)
     attention = PathAttention(8, 8, 2).double().eval()
     attention.value_norm = attention.act = attention.project = nn.Identity()
-    read = attention(memory._replace(query=torch.zeros_like(memory.query)), pixel, memory)
+    retrieved = attention(memory._replace(query=torch.zeros_like(memory.query)), pixel, memory)
     mean = (pixel.value.sum(-1) + memory.value.sum(-1)).flatten(1) / 17
-    torch.testing.assert_close(read, mean[..., None].expand(-1, -1, 5))
-
-
-def test_attend__gradients():
-    similarity_norm, value_norm = nn.BatchNorm2d(2).double(), nn.BatchNorm1d(8).double()
-    query, key, value = (part[..., :length].clone().requires_grad_()
-                         for part, length in zip(_projection(4), (3, 4, 4)))
-    assert torch.autograd.gradcheck(lambda *parts: attend(*parts, similarity_norm, value_norm),
-                                    (query, key, value))
-
-
-def test_attend__shapes_of_deeplab2():
-    # dual_path_transformer_test.py: 4225 queries, 422 keys, 8 heads of 127 and 128.
-    query, key = torch.zeros(2, 8, 127, 4225), torch.zeros(2, 8, 127, 422)
-    output = attend(query, key, torch.zeros(2, 8, 128, 422), nn.Identity(), nn.Identity())
-    assert output.shape == (2, 1024, 4225)
-
-
-def test_attend__softmax_in_float32():
-    seen = []
-
-    class Watch(TorchDispatchMode):
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            if 'softmax' in function.__name__:
-                seen.append(args[0].dtype)
-            return function(*args, **(kwargs or {}))
-
-    query, key, value = _projection(4, dtype=torch.bfloat16)
-    with Watch():
-        output = attend(query, key, value, nn.Identity(), nn.Identity())
-    assert seen == [torch.float32] and output.dtype == torch.bfloat16
+    torch.testing.assert_close(retrieved, mean[..., None].expand(-1, -1, 5))
 
 
 @pytest.mark.parametrize('dim', [1, 2])
@@ -127,28 +94,28 @@ def test_path_projection__reduce_then_split(dim):
 
 
 @torch.no_grad()
-def test_dual_path_layer__both_paths_read_what_was_before():
+def test_dual_path_layer__forward_by_hand():
     layer = randomize_norms(_layer()).double().eval()
     pixel, memory = _paths()
     new_pixel, new_memory = layer(pixel, memory)
 
-    # Pixels are activated to be looked at, the memory is not: it already is but for its first layer.
+    # The pixels are activated before the projection; the memory is not, because layers return it activated.
     from_pixel, from_memory = layer.pixel_projection(pixel.clamp(min=0)), layer.memory_projection(memory)
-    read = _reference_attention(layer.memory_attention, from_memory, [from_pixel, from_memory])
-    middle = (memory + read).clamp(min=0)
+    retrieved = _reference_attention(layer.memory_attention, from_memory, [from_pixel, from_memory])
+    middle = (memory + retrieved).clamp(min=0)
     expected_memory = (middle + layer.ffn(middle)).clamp(min=0)
     torch.testing.assert_close(new_memory, expected_memory)
 
-    # The feedback to the pixels is made from the memory that came in, and is not activated.
-    feedback = _reference_attention(layer.pixel_attention, from_pixel, [from_memory])
-    torch.testing.assert_close(new_pixel, pixel + feedback.view(2, 6, 3, 4))
+    # The update of the pixels uses the memory before the layer. Its sum with the pixels is not activated.
+    update = _reference_attention(layer.pixel_attention, from_pixel, [from_memory])
+    torch.testing.assert_close(new_pixel, pixel + update.view(2, 6, 3, 4))
     assert (new_pixel < 0).any()
-    late = _reference_attention(layer.pixel_attention, from_pixel, [layer.memory_projection(new_memory)])
-    assert not torch.allclose(feedback, late)
+    wrong = _reference_attention(layer.pixel_attention, from_pixel, [layer.memory_projection(new_memory)])
+    assert not torch.allclose(update, wrong)
 
 
-def test_dual_path_layer__starts_by_leaving_the_pixels_alone():
-    layer = _layer()  # training mode: the zeros are the weights of each branch's last norm
+def test_dual_path_layer__initial_updates_are_zero():
+    layer = _layer()  # in training mode, where zero weights of the last norms give zeros
     last = (layer.pixel_attention.project, layer.memory_attention.project, layer.ffn[1])
     assert all((conv.norm.weight == 0).all() and isinstance(conv.act, nn.Identity) for conv in last)
     pixel, memory = _paths(dtype=torch.float32)
@@ -177,56 +144,57 @@ def test_dual_path_layer__initialization():
         assert abs(weight.std().item() * 16 - 0.8796) < 0.01
 
 
-def test_dual_path_layer__keeps_any_shape():
-    # dual_path_transformer_test.py of deeplab2: pixels 25 x 35 of 126 channels, 127 slots of 128
+def test_dual_path_layer__shapes_of_deeplab2():
+    # dual_path_transformer_test.py: 25 x 35 pixels with 126 channels, 127 slots with 128
     layer = DualPathLayer(126, 128)
     pixel, memory = layer(torch.randn(2, 126, 25, 35), torch.randn(2, 128, 127))
     assert pixel.shape == (2, 126, 25, 35) and memory.shape == (2, 128, 127)
 
 
 @torch.no_grad()
-def test_dual_path_layer__slots_are_a_set():
+def test_dual_path_layer__permuted_slots():
     layer = randomize_norms(_layer()).double().eval()
     pixel, memory = _paths()
     order = torch.randperm(7)
-    (plain_pixel, plain_memory), (pixel, memory) = layer(pixel, memory), layer(pixel, memory[..., order])
-    torch.testing.assert_close(pixel, plain_pixel)
-    torch.testing.assert_close(memory, plain_memory[..., order])
+    expected_pixel, expected_memory = layer(pixel, memory)
+    new_pixel, new_memory = layer(pixel, memory[..., order])
+    torch.testing.assert_close(new_pixel, expected_pixel)
+    torch.testing.assert_close(new_memory, expected_memory[..., order])
 
 
 def test_dual_path_layer__gradients():
-    layer = randomize_norms(_layer(act_cfg=dict(type='GELU'))).double()  # no kinks in the way of differences
+    layer = randomize_norms(_layer(act_cfg=dict(type='GELU'))).double()  # differentiable everywhere
     pixel, memory = _paths()
     pixel, memory = pixel[..., :2, :2].clone().requires_grad_(), memory[..., :3].clone().requires_grad_()
     assert torch.autograd.gradcheck(layer, (pixel, memory))
 
 
-def test_dual_path_layer__trains_every_parameter():
+def test_dual_path_layer__every_parameter_gets_a_gradient():
     layer = randomize_norms(_layer())
     pixel, memory = layer(*_paths(dtype=torch.float32))
     (pixel.square().mean() + memory.square().mean()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in layer.parameters())
 
 
-def test_dual_path_layer__drop_path_on_each_update_by_itself():
+def test_dual_path_layer__drop_path_of_each_update():
     layer = randomize_norms(_layer(drop_path_rate=0.5)).eval()
     pixel, memory = _paths(batch_size=256, dtype=torch.float32)
     dropped = []
 
-    def watch(module, args, result):
+    def record(module, args, result):
         dropped.append((result == 0).flatten(1).all(1))
 
-    layer.drop_path.train().register_forward_hook(watch)
+    layer.drop_path.train().register_forward_hook(record)
     with torch.no_grad():
         layer(pixel, memory)
     assert len(dropped) == 3
     patterns = torch.stack(dropped).long()
-    # Each of the eight patterns in about an eighth of the images.
+    # About an eighth of the images has each of the eight patterns.
     counts = torch.bincount(patterns[0] * 4 + patterns[1] * 2 + patterns[2], minlength=8)
     assert counts.min() > 14 and counts.max() < 54
 
 
-def test_dual_path_layer__mixed_precision_is_close():
+def test_dual_path_layer__mixed_precision():
     layer = randomize_norms(_layer())
     pixel, memory = _paths(dtype=torch.float32)
     exact = layer(pixel, memory)
@@ -237,6 +205,6 @@ def test_dual_path_layer__mixed_precision_is_close():
         torch.testing.assert_close(output.float(), expected, atol=0.15, rtol=0.1)
 
 
-def test_dual_path_layer__heads_must_divide_the_keys():
-    with pytest.raises(ValueError, match='multiple of 16, twice its heads, but got 24'):
+def test_dual_path_layer__invalid_width():
+    with pytest.raises(ValueError, match='multiple of twice its number of heads, 16, but got 24'):
         DualPathLayer(4, 4, channels=24)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from remax_mm.models.layers import MaskPredictor, add_void_prior
+from remax_mm.models.layers.mask_predictor import MaskPredictor, add_void_prior, prior_logit
 from tests.random_statistics import randomize_norms
 
 
@@ -64,7 +64,7 @@ def test_mask_predictor__one_scale_for_all_slots_and_pixels():
     predictor.mask_norm.register_forward_hook(lambda module, args, result: products.append(args[0]))
     mask_logits = predictor(*_inputs()).mask_logits
 
-    # Training: the norm takes the statistics of the whole batch, and its weight starts at 0.1.
+    # In training the norm uses the statistics of the whole batch. Its initial weight is 0.1.
     product = products[0].reshape(2, 7, 3, 4)
     expected = 0.1 * (product - product.mean()) / (product.var(unbiased=False) + 1e-3).sqrt()
     torch.testing.assert_close(mask_logits, expected)
@@ -80,12 +80,12 @@ def test_mask_predictor__initialization():
     assert (predictor.class_head.conv.bias == 0).all()
     assert predictor.mask_kernel.conv.bias is None
 
-    # What a slot says before training: void with nine in ten.
+    # Before training the probability of void is 0.9.
     prediction = predictor.eval()(torch.zeros(1, 64, 2), torch.zeros(1, 64, 2), torch.randn(1, 64, 3, 3))
     torch.testing.assert_close(prediction.class_logits.softmax(-1)[..., -1], torch.full((1, 2), 0.9))
 
 
-def test_mask_predictor__mixed_precision_ends_in_float32():
+def test_mask_predictor__float32_output_in_mixed_precision():
     predictor = randomize_norms(_predictor()).eval()
     inputs = _inputs()
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -103,11 +103,49 @@ def test_mask_predictor__group_norm():
     assert predictor(*_inputs()).mask_logits.shape == (2, 7, 3, 4)
 
 
-def test_mask_predictor__activation_of_the_config():
-    # Both convolutions of the pixel head have one, nothing else has.
+def test_mask_predictor__act_cfg():
+    # The only activations are those of the two convolutions in the pixel head.
     for act_cfg, kind in ((dict(type='GELU'), nn.GELU), (dict(type='ReLU'), nn.ReLU)):
         activations = [
             module for module in _predictor(act_cfg=act_cfg).modules()
             if isinstance(module, (nn.GELU, nn.ReLU))
         ]
         assert [type(module) for module in activations] == [kind] * 2
+
+
+@pytest.mark.parametrize('num_slots', [2, 24, 128])
+def test_prior_logit__balances_the_sigmoid_over_slots(num_slots):
+    """Each pixel has one slot: the gradient of the binary cross entropy by a common shift vanishes."""
+    logit = torch.tensor(prior_logit(1 / num_slots), dtype=torch.float64, requires_grad=True)
+    assert logit.item() == pytest.approx(-math.log(num_slots - 1))
+    target = F.one_hot(torch.tensor(0), num_slots).double()
+    false_positives, false_negatives = ((
+        weight * F.binary_cross_entropy_with_logits(logit.expand(num_slots), target, reduction='none')).sum()
+                                        for weight in (1 - target, target))
+    assert false_positives.item() == pytest.approx((num_slots - 1) * math.log(num_slots / (num_slots - 1)))
+    assert false_negatives.item() == pytest.approx(math.log(num_slots))
+    gradient, = torch.autograd.grad(false_positives + false_negatives, logit)
+    assert gradient.item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize('probability', [0.0, 1.0, -0.1, 2.0])
+def test_prior_logit__out_of_range(probability):
+    with pytest.raises(ValueError, match=f'between 0 and 1, but got {probability}'):
+        prior_logit(probability)
+
+
+@pytest.mark.parametrize('norm_cfg', [dict(type='BN'), dict(type='GN', num_groups=1)])
+def test_mask_predictor__mask_prior_is_the_initial_probability(norm_cfg):
+    torch.manual_seed(0)
+    plain = _predictor(norm_cfg=norm_cfg)
+    torch.manual_seed(0)
+    predictor = _predictor(norm_cfg=norm_cfg, mask_prior=0.05)
+    assert predictor.mask_norm.bias.sigmoid().item() == pytest.approx(0.05)
+
+    # Nothing else differs, and a checkpoint decides.
+    differing = [
+        key for key, value in predictor.state_dict().items() if not value.equal(plain.state_dict()[key])
+    ]
+    assert differing == ['mask_norm.bias']
+    predictor.load_state_dict(plain.state_dict())
+    assert predictor.mask_norm.bias.item() == 0

@@ -1,3 +1,4 @@
+"""ReClass: coverage of the classes, relaxed class targets, and the class loss with them."""
 import itertools
 import math
 
@@ -41,7 +42,7 @@ def test_class_coverage__loops():
 
 
 def test_class_coverage__softmax_over_slots():
-    # With softmax the slots share each pixel, so a class that is there is covered once in sum.
+    # With a softmax, the slots' probabilities at a pixel sum to 1, and so does the coverage of a class.
     prediction, targets = random_prediction(), random_targets()
     coverage = class_coverage(prediction.mask_logits, targets.sem_seg, 4, 'softmax')
     present = torch.stack([(targets.sem_seg == k).flatten(1).any(1) for k in range(4)], dim=1).double()
@@ -83,7 +84,7 @@ def test_relax_class_targets__loops():
 
 
 def _relax(slot_targets, prediction):
-    """Slot targets with the class targets that ReClass makes in training."""
+    """Slot targets with the class targets of ReClass in training."""
     class_targets = ReClass().train()(slot_targets.class_targets, prediction.mask_logits,
                                       slot_targets.sem_seg)
     return slot_targets._replace(class_targets=class_targets)
@@ -94,7 +95,7 @@ def test_reclass__class_loss_of_the_worked_example():
     relaxed = _relax(slot_targets, prediction)
     assert PQClassLoss()(prediction, relaxed).item() == pytest.approx(.644983, abs=6e-7)
 
-    # Cross entropy of each slot, times alpha and the class weights
+    # Cross entropy of each slot, times alpha and the class weight
     terms = [.334273 * .75 * .721303, .646941 * .75 * .769719, .680922 * .25 * .532676]
     assert terms == pytest.approx([.180834, .373472, .090678], abs=1e-6)
     assert PQClassLoss(loss_weight=1.)(prediction, relaxed).item() == pytest.approx(sum(terms) / 3, abs=1e-6)
@@ -114,7 +115,7 @@ def test_reclass__gradient_of_the_class_loss(tf_gradient, first_row):
     torch.testing.assert_close(logits.grad[0, 0], expected, rtol=0, atol=1e-6)
 
 
-def test_reclass__raises_class_targets_and_leaves_its_input_alone():
+def test_reclass__increases_class_targets_and_does_not_change_its_input():
     prediction = random_prediction()
     slot_targets = random_slot_targets(prediction, random_targets())
     before = slot_targets.class_targets.clone()
@@ -135,11 +136,11 @@ def test_reclass__identity(module):
 def test_reclass__permuted_slots():
     prediction, targets = random_prediction(), random_targets()
     order = torch.randperm(6)
-    straight = _relax(random_slot_targets(prediction, targets), prediction)
+    unpermuted = _relax(random_slot_targets(prediction, targets), prediction)
     permuted = prediction._replace(
         class_logits=prediction.class_logits[:, order], mask_logits=prediction.mask_logits[:, order])
-    crossed = _relax(random_slot_targets(permuted, targets), permuted)
-    torch.testing.assert_close(crossed.class_targets, straight.class_targets[:, order])
+    relaxed = _relax(random_slot_targets(permuted, targets), permuted)
+    torch.testing.assert_close(relaxed.class_targets, unpermuted.class_targets[:, order])
 
 
 @pytest.mark.parametrize('settings', [dict(smoothing=-.1), dict(smoothing=1.1), dict(activation='tanh')])

@@ -1,15 +1,15 @@
-import math
-
+"""The equations of ReMask, with gradients and options, and the module."""
 import pytest
 import torch
 from mmdet.registry import MODELS
 
 from remax_mm.models.relaxations import ReMask, relax_mask_logits, semantic_gate
 from remax_mm.structures import MaskPrediction, StageContext
+from tests.remask_reference import reference_gate
 
 HEAD = dict(type='Conv2d', in_channels=4, out_channels=3, kernel_size=1)
 
-# Worked by hand: three pixels in one row, three slots, two classes and void.
+# An example computed by hand: three pixels in one row, three slots, two classes and void.
 MASK_LOGITS = [[2, 0, -1], [1, 1, 0], [-1, 2, 0]]  # by pixel
 CLASS_LOGITS = [[2, 0, 0], [0, 1, 0], [0, 0, 1]]  # by slot
 SEM_LOGITS = [[1, -2], [0, 0], [-3, 4]]  # by pixel
@@ -38,41 +38,28 @@ def _random_case(dtype=torch.float64):
 
 
 def _prediction(requires_grad=False):
-    mask_logits, class_logits, feature = torch.randn(2, 5, 2, 3), torch.randn(2, 5,
-                                                                              4), torch.randn(2, 4, 2, 3)
     return MaskPrediction(
-        class_logits.requires_grad_(requires_grad), mask_logits.requires_grad_(requires_grad), feature)
+        torch.randn(2, 5, 4, requires_grad=requires_grad),
+        torch.randn(2, 5, 2, 3, requires_grad=requires_grad), torch.randn(2, 4, 2, 3))
 
 
-def _reference_gate(sem_logits, class_logits):
-    """Eq. 1 pixel by pixel, slot by slot, class by class."""
-    batch_size, num_classes, height, width = sem_logits.shape
-    gate = torch.zeros(batch_size, class_logits.shape[1], height, width, dtype=sem_logits.dtype)
-    for image, slot, row, column in torch.cartesian_prod(*(torch.arange(size)
-                                                           for size in gate.shape)).tolist():
-        for label in range(num_classes):
-            semantic = 1 / (1 + math.exp(-sem_logits[image, label, row, column]))
-            gate[image, slot, row, column] += semantic / (1 + math.exp(-class_logits[image, slot, label]))
-    return gate
-
-
-def test_semantic_gate__by_hand():
+def test_semantic_gate__worked_example():
     _, class_logits, sem_logits = _hand_case()
     torch.testing.assert_close(semantic_gate(sem_logits, class_logits), _maps(SIGMOID_GATE), **DIGITS)
     torch.testing.assert_close(
         semantic_gate(sem_logits, class_logits, 'softmax'), _maps(SOFTMAX_GATE), **DIGITS)
 
 
-def test_relax_mask_logits__by_hand():
+def test_relax_mask_logits__worked_example():
     relaxed = relax_mask_logits(*_hand_case())
     torch.testing.assert_close(relaxed, _maps(SIGMOID_RELAXED), **DIGITS)
     relaxed = relax_mask_logits(*_hand_case(), activation='softmax')
     torch.testing.assert_close(relaxed[..., :1], _maps([SOFTMAX_RELAXED_FIRST_PIXEL]), **DIGITS)
 
 
-def test_relax_mask_logits__naive_loops():
+def test_relax_mask_logits__loops():
     mask_logits, class_logits, sem_logits = (part.detach() for part in _random_case())
-    gate = _reference_gate(sem_logits, class_logits)
+    gate = reference_gate(sem_logits, class_logits)
     torch.testing.assert_close(semantic_gate(sem_logits, class_logits), gate)
     torch.testing.assert_close(
         relax_mask_logits(mask_logits, class_logits, sem_logits), mask_logits + gate * mask_logits)
@@ -93,7 +80,7 @@ def test_semantic_gate__columns_beyond_the_classes():
     background = torch.randn_like(sem_logits[:, :1])
     more = torch.cat([sem_logits, background], dim=1)
     torch.testing.assert_close(semantic_gate(more, class_logits), semantic_gate(sem_logits, class_logits))
-    # Under a softmax background takes its part, and then drops out.
+    # A softmax includes the background, whose column is then removed.
     share = sem_logits.exp() / (sem_logits.exp().sum(1, keepdim=True) + background.exp())
     classes = class_logits.softmax(-1)[..., :-1]
     torch.testing.assert_close(
@@ -111,7 +98,7 @@ def test_relax_mask_logits__keeps_signs_and_zero(activation):
     assert (relaxed.abs() >= mask_logits.abs()).all()
 
 
-def test_relax_mask_logits__void_column_takes_no_part_with_sigmoids():
+def test_relax_mask_logits__ignores_the_void_column_with_sigmoids():
     mask_logits, class_logits, sem_logits = (part.detach() for part in _random_case())
     relaxed = relax_mask_logits(mask_logits, class_logits, sem_logits)
     class_logits[..., -1] += 7
@@ -119,7 +106,7 @@ def test_relax_mask_logits__void_column_takes_no_part_with_sigmoids():
 
 
 def test_relax_mask_logits__moves_a_pixel_to_the_slot_of_its_class():
-    # One pixel that shows class 1. Slot 0 (class 0) leads by a little until the semantics have spoken.
+    # One pixel of class 1. Without the semantics, slot 0 (class 0) has the larger logit.
     mask_logits = torch.tensor([1.1, 1.0]).view(1, 2, 1, 1)
     class_logits = torch.tensor([[[9., -9., 0.], [-9., 9., 0.]]])
     sem_logits = torch.tensor([-9., 9.]).view(1, 2, 1, 1)
@@ -153,7 +140,7 @@ def test_relax_mask_logits__gradients(activation, identity):
 
 @pytest.mark.parametrize('stop_gradient', [True, False])
 @pytest.mark.parametrize('detach_class', [True, False])
-def test_relax_mask_logits__where_gradients_stop(stop_gradient, detach_class):
+def test_relax_mask_logits__options_that_stop_gradients(stop_gradient, detach_class):
     mask_logits, class_logits, sem_logits = _random_case()
     relaxed = relax_mask_logits(
         mask_logits, class_logits, sem_logits, stop_gradient=stop_gradient, detach_class=detach_class)
@@ -161,7 +148,7 @@ def test_relax_mask_logits__where_gradients_stop(stop_gradient, detach_class):
     assert (sem_logits.grad is None) == stop_gradient
     assert (class_logits.grad is None) == detach_class
 
-    # Into the masks it always flows, through the factor 1 + gate.
+    # The masks always get a gradient, with the factor 1 + gate.
     gate = semantic_gate(sem_logits, class_logits)
     torch.testing.assert_close(mask_logits.grad, 2 * mask_logits * (1 + gate)**2)
 
@@ -176,7 +163,7 @@ def test_relax_mask_logits__full_precision_under_mixed_precision():
     torch.testing.assert_close(relaxed, exact)
 
 
-def test_remask__identity_in_eval():
+def test_remask__changes_nothing_in_eval():
     remask = ReMask(HEAD).eval()
     prediction = _prediction()
     assert remask(prediction, StageContext(torch.randn(2, 4, 2, 3))) is prediction
@@ -190,13 +177,13 @@ def test_remask__training():
     sem_logits = remask.semantic_head(feature).detach()
     torch.testing.assert_close(relaxed.sem_logits.detach(), sem_logits)
     expected = prediction.mask_logits * (
-        1 + _reference_gate(sem_logits.double(), prediction.class_logits.double()))
+        1 + reference_gate(sem_logits.double(), prediction.class_logits.double()))
     torch.testing.assert_close(relaxed.relaxed_mask_logits.detach(), expected.float())
     assert relaxed.supervised_mask_logits is relaxed.relaxed_mask_logits
     assert all(new is old for new, old in zip(relaxed[:3], prediction[:3]))
 
 
-def test_remask__relaxed_masks_teach_the_semantic_head_nothing():
+def test_remask__relaxed_masks_give_the_semantic_head_no_gradient():
     remask = ReMask(HEAD)
     prediction, feature = _prediction(requires_grad=True), torch.randn(2, 4, 2, 3, requires_grad=True)
     relaxed = remask(prediction, StageContext(feature))
@@ -205,7 +192,7 @@ def test_remask__relaxed_masks_teach_the_semantic_head_nothing():
     assert feature.grad is None and prediction.class_logits.grad is None
     assert prediction.mask_logits.grad.abs().min() > 0
 
-    # Its own loss does, and reaches the pixel feature as well.
+    # The semantic logits do, and also give one to the pixel feature.
     relaxed.sem_logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in remask.parameters()) and feature.grad is not None
 
@@ -219,6 +206,24 @@ def test_remask__options_reach_the_equation():
     relaxed.relaxed_mask_logits.sum().backward()
     assert prediction.class_logits.grad is not None
     assert all(parameter.grad is not None for parameter in remask.parameters())
+
+
+@pytest.mark.parametrize('source, channels', [('pixel_space', 5), ('pixel_decoder', 7), ('embedding', 4)])
+def test_remask__source(source, channels):
+    remask = ReMask(dict(HEAD, in_channels=channels), source=source)
+    prediction, context = _prediction(), StageContext(torch.randn(2, 5, 2, 3), torch.randn(2, 7, 2, 3))
+    feature = dict(
+        pixel_space=context.pixel_space,
+        pixel_decoder=context.pixel_decoder,
+        embedding=prediction.pixel_feature)[source]
+    assert torch.equal(remask(prediction, context).sem_logits, remask.semantic_head(feature))
+
+
+def test_remask__bad_source():
+    with pytest.raises(ValueError, match="source of ReMask among .*but got 'backbone'"):
+        ReMask(HEAD, source='backbone')
+    with pytest.raises(ValueError, match="to hold 'pixel_decoder', but got None"):
+        ReMask(HEAD, source='pixel_decoder')(_prediction(), StageContext(torch.randn(1)))
 
 
 def test_remask__unknown_activation():

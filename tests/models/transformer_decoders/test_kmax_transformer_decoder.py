@@ -1,3 +1,4 @@
+"""The transformer decoder of kMaX-DeepLab: k-means update, self-attention, layers, ReMask in its layers."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ REMASK = dict(type='ReMask', semantic_head=dict(type='StageSemanticHead', aspp_c
 
 
 class FixedMasks(nn.Module):
-    """Stands for ReMask: relaxes to given masks, whatever is predicted."""
+    """A ReMask whose relaxed masks are fixed."""
 
     def __init__(self, relaxed):
         super().__init__()
@@ -44,14 +45,14 @@ def _reference_kmeans_update(mask_logits, pixel_value):
     return sums
 
 
-def test_kmeans_update__naive_loops():
+def test_kmeans_update__loops():
     mask_logits = torch.randn(2, 5, 3, 4, dtype=torch.float64)
     pixel_value = torch.randn(2, 6, 3, 4, dtype=torch.float64)
     torch.testing.assert_close(
         kmeans_update(mask_logits, pixel_value), _reference_kmeans_update(mask_logits, pixel_value))
 
 
-def test_kmeans_update__by_hand():
+def test_kmeans_update__worked_example():
     # Three pixels, of which slot 0 has the first and the last, slot 1 the second and slot 2 none.
     mask_logits = torch.tensor([[3., -1., 9.], [2., 0., 1.], [1., -5., 8.]]).view(1, 3, 1, 3)
     pixel_value = torch.tensor([[1., 2., 4.], [10., 20., 40.]]).view(1, 2, 1, 3)
@@ -70,7 +71,7 @@ def test_kmeans_update__gradients():
 
 
 def test_kmeans_update__sums_in_float32_under_mixed_precision():
-    # 600 values of 1 in one slot: bfloat16 counts to 256 only.
+    # 600 values of 1 in one slot: bfloat16 cannot count beyond 256.
     mask_logits, pixel_value = torch.zeros(1, 2, 20, 30), torch.ones(1, 1, 20, 30, dtype=torch.bfloat16)
     mask_logits[:, 1] = -1
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -78,7 +79,7 @@ def test_kmeans_update__sums_in_float32_under_mixed_precision():
     assert sums.dtype == torch.float32 and sums.tolist() == [[[600, 0]]]
 
 
-def test_slot_self_attention__naive_loops():
+def test_slot_self_attention__loops():
     attention = randomize_norms(SlotSelfAttention(8, num_heads=2)).double().eval()
     slots = torch.randn(2, 8, 5, dtype=torch.float64)
     query, key, value = attention.qkv(slots).split([4, 4, 8], dim=1)
@@ -102,7 +103,7 @@ def test_slot_self_attention__naive_loops():
     torch.testing.assert_close(attention(slots), expected)
 
 
-def test_kmax_decoder_layer__both_updates_start_from_the_input():
+def test_kmax_decoder_layer__kmeans_and_self_attention_are_parallel():
     layer = randomize_norms(KMaXDecoderLayer(10, 3, **SMALL)).double().eval()
     slots = torch.randn(2, 16, 5, dtype=torch.float64)
     feature = torch.randn(2, 10, 3, 4, dtype=torch.float64)
@@ -120,7 +121,7 @@ def test_kmax_decoder_layer__both_updates_start_from_the_input():
     torch.testing.assert_close(updated, F.gelu(middle + layer.ffn(middle)))
 
 
-def test_kmax_decoder_layer__starts_by_activating_its_slots():
+def test_kmax_decoder_layer__initially_only_activates_its_slots():
     layer = KMaXDecoderLayer(10, 3, **SMALL)
     last_norms = (layer.update.norm, layer.self_attention.project.norm, layer.ffn[1].norm)
     assert all((norm.weight == 0).all() for norm in last_norms)
@@ -130,8 +131,8 @@ def test_kmax_decoder_layer__starts_by_activating_its_slots():
 
 
 @pytest.mark.parametrize('relax_assignment', [True, False])
-def test_kmax_decoder_layer__relaxed_masks_assign_pixels_where_asked_for(relax_assignment):
-    # Slot 4 owns everything once relaxed; without relaxation the slots share the pixels.
+def test_kmax_decoder_layer__relaxed_masks_assign_pixels(relax_assignment):
+    # With relaxed masks, slot 4 gets all pixels; with un-relaxed masks, several slots get some.
     relaxed = torch.zeros(2, 5, 3, 4)
     relaxed[:, 4] = 1
     layer = KMaXDecoderLayer(10, 3, **SMALL, remask=FixedMasks(relaxed), relax_assignment=relax_assignment)
@@ -158,7 +159,7 @@ def test_kmax_decoder_layer__drop_path_on_all_three_updates():
     torch.testing.assert_close(updated, F.gelu(F.gelu(slots)))
 
 
-def test_kmax_transformer_decoder__layers_at_their_features():
+def test_kmax_transformer_decoder__resolution_of_each_prediction():
     decoder = _decoder().eval()
     predictions = decoder(_features())
     assert [tuple(p.mask_logits.shape) for p in predictions] == [(2, 5, 2, 3), (2, 5, 2, 3), (2, 5, 3, 5),
@@ -168,7 +169,7 @@ def test_kmax_transformer_decoder__layers_at_their_features():
     assert {tuple(p.class_logits.shape) for p in predictions} == {(2, 5, 4)}
 
 
-def test_kmax_transformer_decoder__slots_pass_from_layer_to_layer():
+def test_kmax_transformer_decoder__each_layer_gets_the_slots_of_the_last_one():
     decoder = randomize_norms(_decoder()).double().eval()
     features = _features(dtype=torch.float64)
     slots = decoder.cluster_centers[None].repeat(2, 1, 1)
@@ -187,7 +188,7 @@ def test_kmax_transformer_decoder__cluster_centers_are_truncated_normal():
     centers = _decoder(channels=256, num_slots=128, num_heads=8).cluster_centers
     assert centers.shape == (256, 128)
     assert centers.abs().max() <= 2
-    assert abs(centers.std().item() - 0.8796) < 0.01  # of a standard normal distribution cut at 2
+    assert abs(centers.std().item() - 0.8796) < 0.01  # of a standard normal distribution truncated at 2
 
 
 def test_kmax_transformer_decoder__trains_every_parameter():
@@ -207,7 +208,7 @@ def test_kmax_transformer_decoder__first_layers_are_relaxed(num_relaxed):
     assert relaxed == [index < num_relaxed for index in range(4)]
     assert [p.sem_logits is not None for p in decoder(_features())] == relaxed
 
-    # Each has a semantic head of its own.
+    # Each layer has its own semantic head.
     heads = [layer.remask.semantic_head for layer in decoder.layers if layer.remask is not None]
     assert len({id(head) for head in heads}) == num_relaxed
 
@@ -223,7 +224,7 @@ def test_kmax_transformer_decoder__semantic_heads_fit_their_stage(source, widths
     assert all(head.aspp.project.norm.eps == 0.5 for head in heads)
 
 
-def test_kmax_transformer_decoder__config_of_a_semantic_head_decides():
+def test_kmax_transformer_decoder__config_of_the_semantic_head_has_priority():
     head = dict(REMASK['semantic_head'], num_classes=4, norm_cfg=dict(type='GN', num_groups=2))
     built = _decoder(remask=dict(REMASK, semantic_head=head)).layers[0].remask.semantic_head
     assert built.classifier.conv.out_channels == 4
@@ -236,7 +237,7 @@ def test_kmax_transformer_decoder__relaxes_two_thirds_of_its_layers(num_layers, 
     assert sum(layer.remask is not None for layer in decoder.layers) == expected
 
 
-def test_kmax_transformer_decoder__shows_each_remask_its_stage():
+def test_kmax_transformer_decoder__context_of_each_remask():
     decoder = _decoder(num_relaxed=3, remask=REMASK)
     contexts, pixel_spaces = [], []
     for layer in decoder.layers:

@@ -1,0 +1,125 @@
+"""What the command lines of several tools share: parser, groups of arguments, and errors as exit codes."""
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Optional, Sequence
+
+from mmengine.config import Config, DictAction
+
+from .run_config import use_tiles, use_tta
+
+
+def make_parser(description: Optional[str]) -> ArgumentParser:
+    """A parser that prints the description, the docstring of a tool, with its line breaks."""
+    return ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+
+
+def add_cfg_options(parser: ArgumentParser, example: str = 'model.test_cfg.thing_threshold=0.5') -> None:
+    """Add ``--cfg-options``, a dict of overrides by dotted keys."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help=f'overrides of the config, such as {example} a.list="[1,2]"')
+
+
+def add_launch_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments that the scripts for several processes set."""
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes were started (default: %(default)s)')
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='number of the process on its machine, set by the launcher (default: %(default)s)')
+
+
+def add_test_time_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of test-time augmentation and tiled inference."""
+    methods = parser.add_mutually_exclusive_group()
+    methods.add_argument(
+        '--tta',
+        action='store_true',
+        help='merge several views of each image: those of `tta_pipeline` in the config, or the image and its '
+        'mirror image')
+    methods.add_argument(
+        '--tile',
+        nargs='+',
+        type=int,
+        metavar='SIDE',
+        help='segment images in tiles of this side, or height and width: the crop size of the training')
+    parser.add_argument(
+        '--overlap', type=int, default=128, help='overlap of the tiles in pixels (default: %(default)s)')
+
+
+def apply_test_time_arguments(args: Namespace, config: Config) -> Config:
+    """The config, changed for ``--tta`` or ``--tile`` if one of them is given."""
+    if args.tta:
+        return use_tta(config)
+    if args.tile:
+        return use_tiles(config, args.tile, args.overlap)
+    return config
+
+
+def add_processes(parser: ArgumentParser) -> None:
+    """Add ``--processes``."""
+    parser.add_argument('--processes', type=int, default=1, help='number of processes (default: %(default)s)')
+
+
+def add_overwrite(parser: ArgumentParser) -> None:
+    """Add ``--overwrite`` of the dataset converters."""
+    parser.add_argument('--overwrite', action='store_true', help='replace existing files that differ')
+
+
+def add_panoptic_file_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of :func:`read_panoptic_files`, and how to compare the files."""
+    folder = 'folder of its PNGs (default: the JSON file without its suffix)'
+    parser.add_argument('--gt-json', required=True, type=Path, help='JSON file of the annotations')
+    parser.add_argument('--gt-folder', type=Path, help=folder)
+    parser.add_argument('--pred-json', required=True, type=Path, help='JSON file of the predictions')
+    parser.add_argument('--pred-folder', type=Path, help=folder)
+    add_processes(parser)
+    parser.add_argument(
+        '--allow-unlisted-ids',
+        action='store_true',
+        help='accept annotated ids that are only in the PNG or only in the JSON file, and count them as '
+        'panopticapi does: pixels of an unlisted id as wrong, a segment without pixels as missed')
+
+
+def parse_checkpoint_arguments(parser: ArgumentParser, source: str,
+                               arguments: Optional[Sequence[str]]) -> Namespace:
+    """Arguments of a checkpoint converter: ``source``, ``target``, ``config`` and ``force``.
+
+    Args:
+        parser: Parser of the tool.
+        source: Description of the file to read.
+        arguments: Command line, that of the process if None.
+
+    Raises:
+        SystemExit: the target exists and may not be overwritten.
+    """
+    parser.add_argument('source', type=Path, metavar='SRC', help=source)
+    parser.add_argument('target', type=Path, metavar='DST', help='checkpoint to write')
+    parser.add_argument(
+        '--config',
+        type=Path,
+        help='config that the checkpoint must fit; its text is stored in the checkpoint')
+    parser.add_argument('--force', action='store_true', help='overwrite DST')
+    args = parser.parse_args(arguments)
+    if args.target.exists() and not args.force:
+        raise SystemExit(f'error: {args.target} exists; --force overwrites it')
+    return args
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Print bad input, a ValueError or an OSError, as one line without a traceback and exit with code 1."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise SystemExit(f'error: {error}') from error

@@ -1,0 +1,102 @@
+"""Pictures of the images with the worst panoptic predictions."""
+from pathlib import Path
+from typing import Optional, Sequence
+
+import mmcv
+import numpy as np
+from mmdet.registry import DATASETS
+
+from remax_mm.evaluation import ImageErrors, worst_images
+from remax_mm.evaluation.panoptic_error_report import summarize_image
+from remax_mm.panoptic_format import PanopticFiles, PanopticPair, annotated_panoptic_map, read_segment_ids
+from remax_mm.visualization import draw_panoptic, label_panels
+
+
+def write_worst_images(files: PanopticFiles,
+                       images: Sequence[ImageErrors],
+                       out_dir: Path,
+                       number: int,
+                       gt_json: Path,
+                       img_folder: Optional[Path] = None,
+                       dataset_type: str = 'PanopticMapDataset') -> None:
+    """Write ``<rank>_<PNG name>.png`` with input, ground truth and prediction of the images of lowest PQ.
+
+    Args:
+        files: The dataset and its predictions.
+        images: Errors of each image.
+        out_dir: Folder, created if it does not exist.
+        number: Number of images.
+        gt_json: JSON file of the annotations.
+        img_folder: Folder of photos. None draws on gray.
+        dataset_type: Dataset class that knows the file names of photos.
+
+    Raises:
+        FileNotFoundError: a photo does not exist.
+        ValueError: a photo is not in the annotations, or has another size than its annotation.
+    """
+    dataset = DATASETS.get(dataset_type)(ann_file=str(gt_json), data_prefix=dict(img=''), lazy_init=True)
+    pair_of = {pair.image_id: pair for pair in files.pairs}
+    for rank, (quality, image) in enumerate(worst_images(images, files.is_thing)[:number], start=1):
+        pair = pair_of[image.image_id]
+        photo = None
+        if img_folder is not None:
+            photo = read_photo(pair, img_folder / dataset.photo_name(photo_info(files, pair)))
+        drawn = draw_image(files, pair, image, quality, photo)
+        mmcv.imwrite(drawn[..., ::-1], str(out_dir / f'{rank:03d}_{Path(pair.gt_png).stem}.png'))
+
+
+def photo_info(files: PanopticFiles, pair: PanopticPair) -> dict:
+    """Entry of an image in the ``images`` of the annotations.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if pair.image_id not in files.images:
+        raise ValueError(
+            f'Expected the file of the image {pair.image_id!r}, whose annotation is {pair.gt_png}, '
+            'among the `images` of the annotations, but it is not there; leave out --img-folder')
+    return files.images[pair.image_id]
+
+
+def read_photo(pair: PanopticPair, path: Path) -> np.ndarray:
+    """The photo (H, W, 3) of an annotated image, in RGB.
+
+    Raises:
+        FileNotFoundError: there is no such photo.
+        ValueError: it has another size than its annotation.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'Expected the image {pair.image_id!r} at {path}, but there is none.')
+    photo, size = mmcv.imread(str(path), channel_order='rgb'), read_segment_ids(pair.gt_png).shape
+    if photo.shape[:2] != size:
+        raise ValueError(
+            f'Expected {path} to have the size {size} of {pair.gt_png}, but it has {photo.shape[:2]}')
+    return photo
+
+
+def draw_image(files: PanopticFiles,
+               pair: PanopticPair,
+               image: ImageErrors,
+               quality: float,
+               photo: Optional[np.ndarray] = None) -> np.ndarray:
+    """Input (gray without a photo), ground truth and prediction with their numbers of errors, in RGB.
+
+    Args:
+        quality: PQ of the image in percent.
+    """
+    annotated, predicted = read_segment_ids(pair.gt_png), read_segment_ids(pair.pred_png)
+    if photo is None:
+        photo = np.full((*annotated.shape, 3), 128, dtype=np.uint8)
+
+    gt_segments = [dict(s, is_thing=files.is_thing[s['category']]) for s in pair.gt_segments]
+    pred_segments = [
+        dict(id=segment_id, category=label, is_thing=files.is_thing[label])
+        for segment_id, label in pair.pred_labels.items()
+    ]
+    panels = [(f'PQ {quality:.1f}', photo)]
+    for title, ids, segments, is_annotated in (('ground truth', annotated, gt_segments, True),
+                                               ('prediction', predicted, pred_segments, False)):
+        panoptic_map = annotated_panoptic_map(ids, segments, len(files.classes))
+        drawn = draw_panoptic(photo, panoptic_map, files.classes)
+        panels.append((f'{title}: {summarize_image(image, is_annotated)}', drawn))
+    return label_panels(panels)

@@ -1,0 +1,52 @@
+"""The command lines of the benchmarks; tests/benchmarks has what they measure."""
+import json
+import runpy
+
+import numpy as np
+import pytest
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+
+from remax_mm.benchmarks.coco_like_images import draw_coco_like
+from tests.benchmarks.conftest import mmdet_metric  # noqa: F401
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture(autouse=True)
+def _mmdet_scope():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
+def _run(tool, *arguments):
+    path = REPOSITORY / 'tools' / 'analysis_tools' / f'{tool}.py'
+    runpy.run_path(str(path))['main']([str(argument) for argument in arguments])
+
+
+def test_benchmark_pipeline__numbers_and_ratios(tmp_path, capsys):
+    draw_coco_like(tmp_path, 'drawn', 2, (10, 20))
+    _run('benchmark_pipeline', '--data', tmp_path, '--split', 'drawn', '--num-images', 2, '--crops', 641,
+         '--repeats', 1, '--json', tmp_path / 'speed.json', '--color-policy')
+    speed = json.loads((tmp_path / 'speed.json').read_text())['641']
+    assert speed['ratio'] == pytest.approx(speed['ours'] / speed['mmdet'])
+    assert f'({speed["ratio"]:.2f})' in capsys.readouterr().out
+
+
+def test_benchmark_panoptic_quality__numbers(mmdet_metric, tmp_path, capsys):  # noqa: F811
+    try:
+        _run('benchmark_panoptic_quality', '--sizes', '180x240', '--images', 3, '--repeats', 2, '--json',
+             tmp_path / 'out.json')
+    finally:
+        MMLogger.get_instance('benchmark_panoptic_quality').setLevel('INFO')  # it stays the current logger
+    numbers = json.loads((tmp_path / 'out.json').read_text())['180x240']
+    assert len(numbers['ours']) == len(numbers['mmdet']) == 2
+    assert numbers['ratio'] == pytest.approx(np.median(numbers['mmdet']) / np.median(numbers['ours']))
+    assert '180x240' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_benchmark_targets__numbers(tmp_path, capsys):
+    _run('benchmark_targets', '--json', tmp_path / 'memory.json')
+    memory = json.loads((tmp_path / 'memory.json').read_text())
+    ratio = memory['mmdet']['targets'] / memory['ours']['targets']
+    assert f'MMDetection takes {ratio:.1f} times as much for the targets' in capsys.readouterr().out
