@@ -121,11 +121,14 @@ class PanopticMapDataset(CocoPanopticDataset):
         Returns:
             Output of the pipeline, or None if a file is broken and ``skip_broken`` is set; the base class
             then draws another record.
+
+        Raises:
+            RuntimeError: a transform failed; the message names the photo.
         """
+        record = self.get_data_info(idx)
+        if not self.test_mode:
+            record['dataset'] = self  # PanopticCopyPaste takes the second image from it
         try:
-            record = self.get_data_info(idx)
-            if not self.test_mode:
-                record['dataset'] = self  # PanopticCopyPaste takes the second image from it
             return self.pipeline(record)
         except BrokenFileError as error:
             if not self.skip_broken or self.test_mode:
@@ -136,6 +139,11 @@ class PanopticMapDataset(CocoPanopticDataset):
                 logger='current',
                 level=logging.WARNING)
             return None
+        except (FileNotFoundError, ValueError):
+            raise
+        except Exception as error:  # such as cv2.error of a resize to a width of 0
+            raise RuntimeError(
+                f'Cannot prepare {record["img_path"]}: {type(error).__name__}: {error}') from error
 
     def filter_data(self) -> List[dict]:
         """Remove the images that ``filter_cfg`` excludes; none in testing."""

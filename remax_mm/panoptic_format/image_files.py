@@ -120,7 +120,8 @@ def _describe(image: Image.Image) -> ImageHeader:
         orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # OpenCV ignores damaged EXIF data, too
         orientation = 1
-    width, height = image.size
+    # PIL has rotated the size of a TIFF already, in some versions.
+    width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == 'TIFF' else image.size
     size = (width, height) if orientation in _ROTATED_BY_90_DEGREES else (height, width)
     return ImageHeader(image.format or '', image.mode, size, orientation)
 
