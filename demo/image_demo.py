@@ -14,7 +14,7 @@ from typing import Optional, Sequence
 import mmcv
 from mmengine.utils import track_iter_progress
 
-from remax_mm.apis import PanopticInferencer, list_images, load_config, save_result
+from remax_mm.apis import FailedImagesError, PanopticInferencer, list_images, load_config, save_result
 from remax_mm.apis.command_line import (add_cfg_options, add_test_time_arguments, apply_test_time_arguments,
                                         make_parser)
 
@@ -47,10 +47,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     inferencer = PanopticInferencer(config, args.checkpoint, args.device)
 
     results = inferencer.stream(images, args.pred_score_thr)
-    for result in track_iter_progress((results, len(images)), file=sys.stdout):
-        path = Path(result.image_path)
-        overlay = inferencer.draw(mmcv.imread(str(path), channel_order='rgb'), result)
-        save_result(result, overlay, args.out_dir, path.stem)
+    try:
+        for result in track_iter_progress((results, len(images)), file=sys.stdout):
+            path = Path(result.image_path)
+            overlay = inferencer.draw(mmcv.imread(str(path), channel_order='rgb'), result)
+            save_result(result, overlay, args.out_dir, path.stem)
+    except FailedImagesError as error:
+        raise SystemExit(f'\n{error}\nWrote the segments of the other '
+                         f'{len(images) - len(error.failed)} images to {args.out_dir}')
     print(f'\nWrote the segments of {len(images)} images to {args.out_dir}')
 
 

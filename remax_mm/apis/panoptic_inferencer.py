@@ -1,6 +1,6 @@
 """Inference from images to panoptic segments, with a config and a checkpoint."""
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mmcv
 import numpy as np
@@ -40,6 +40,19 @@ class PanopticResult(NamedTuple):
     image_path: Optional[str]
     segment_map: np.ndarray
     segments_info: List[Dict[str, Any]]
+
+
+class FailedImagesError(ValueError):
+    """Some images could not be read or prepared; raised after the results of all others.
+
+    Attributes:
+        failed: Path of each such image (None for an array), and the reason.
+    """
+
+    def __init__(self, failed: Sequence[Tuple[Optional[str], str]]) -> None:
+        self.failed = list(failed)
+        lines = [f'  {path or "an array"}: {reason}' for path, reason in failed]
+        super().__init__(f'Expected readable images, but {len(failed)} failed:\n' + '\n'.join(lines))
 
 
 class PanopticInferencer:
@@ -85,7 +98,7 @@ class PanopticInferencer:
     def stream(self,
                images: Union[Image, Sequence[Image]],
                score_thr: float = 0.) -> Iterator[PanopticResult]:
-        """Segment images one by one.
+        """Segment images one by one. After a bad file, the others follow, and the error comes last.
 
         Args:
             images: A file, a folder, a (H, W, 3) uint8 array in BGR order, or a sequence of these.
@@ -93,18 +106,28 @@ class PanopticInferencer:
 
         Raises:
             FileNotFoundError: a file or folder is missing, or a folder has no image.
+            FailedImagesError: images could not be read or prepared; raised after all results.
             ValueError: ``score_thr`` is above 0, but the model predicts no scores.
         """
+        failed = []
         for image in list_images(images):
-            yield self._infer(image, score_thr)
+            path = None if isinstance(image, np.ndarray) else str(image)
+            try:
+                data = self._prepare(image)
+            except Exception as error:  # transforms raise many types of errors, such as cv2.error
+                failed.append((path, f'{type(error).__name__}: {error}'))
+                continue
+            yield self._infer(data, path, score_thr)
+        if failed:
+            raise FailedImagesError(failed)
+
+    def _prepare(self, image: Image) -> dict:
+        if isinstance(image, np.ndarray):
+            return self.array_pipeline(dict(img=image, img_id=0))
+        return self.file_pipeline(dict(img_path=str(image), img_id=0))
 
     @torch.no_grad()
-    def _infer(self, image: Image, score_thr: float) -> PanopticResult:
-        if isinstance(image, np.ndarray):
-            path, data = None, self.array_pipeline(dict(img=image, img_id=0))
-        else:
-            path = str(image)
-            data = self.file_pipeline(dict(img_path=path, img_id=0))
+    def _infer(self, data: dict, path: Optional[str], score_thr: float) -> PanopticResult:
         return self._to_result(self.model.test_step(pseudo_collate([data]))[0], path, score_thr)
 
     def _to_result(self, sample: DetDataSample, path: Optional[str], score_thr: float) -> PanopticResult:

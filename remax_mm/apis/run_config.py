@@ -8,6 +8,7 @@ from mmengine.fileio import join_path
 from mmengine.utils import is_abs
 
 from remax_mm.panoptic_format.submission import submission_paths
+from .config_keys import check_config_keys
 
 AP_METRIC, IOU_METRIC = 'PanopticInstanceAPMetric', 'PanopticSemanticIoUMetric'
 
@@ -43,8 +44,10 @@ def load_run_config(path: Union[str, Path],
 
     Raises:
         FileNotFoundError: the file does not exist.
+        ValueError: a key is misspelled, see :func:`check_config_keys`.
     """
     config = load_config(path, cfg_options)
+    check_config_keys(config)
     config.launcher = launcher
     if work_dir:
         config.work_dir = work_dir

@@ -10,9 +10,9 @@ from mmengine import fileio
 from mmengine.fileio.backends import LocalBackend
 from mmengine.logging import print_log
 
-from remax_mm.panoptic_format import (BrokenFileError, annotations_by_image, check_unique, label_segments,
-                                      list_some, map_categories, order_classes, read_panoptic_json,
-                                      require_keys)
+from remax_mm.panoptic_format import (AnnotationFile, BrokenFileError, ImageFile, check_entries,
+                                      label_segments, list_some, map_categories, order_classes, raise_errors,
+                                      read_annotations)
 
 _CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
 
@@ -44,8 +44,9 @@ class PanopticMapDataset(CocoPanopticDataset):
 
     Raises:
         FileNotFoundError: the annotation file, the image folder or the PNG folder does not exist.
-        ValueError: the class lists are not things first, the JSON does not agree with them or is incomplete,
-            or an image is listed twice.
+        ValueError: the class lists are not things first, the JSON does not agree with them, violates the
+            schema (:mod:`remax_mm.panoptic_format.annotation_schema`), repeats an id, or, with PNGs, lacks an
+            annotation of an image.
     """
 
     METAINFO: dict = dict()
@@ -60,14 +61,14 @@ class PanopticMapDataset(CocoPanopticDataset):
     def metainfo(self) -> dict:
         """Classes and palette; read from the annotation file unless the class or the config defines them."""
         if not self.names_classes:
-            self._set_classes(self._read_json()['categories'])
+            self._set_classes(self.read_content()['categories'])
         return deepcopy(self._metainfo)
 
     def load_data_list(self) -> List[dict]:
         """Read the JSON into one record per image."""
         self._check_folders()
         start = time.time()
-        content = self._read_json()
+        content = self.read_content()
         if not self.names_classes:
             self._set_classes(content['categories'])
         self._check_metainfo()
@@ -75,13 +76,12 @@ class PanopticMapDataset(CocoPanopticDataset):
         things, stuff = self._metainfo['thing_classes'], self._metainfo['stuff_classes']
         self.cat2label = map_categories(content['categories'], things, stuff, self.ann_file)
         self.cat_ids = sorted(self.cat2label, key=lambda category_id: self.cat2label[category_id])
-        annotations = annotations_by_image(content.get('annotations', []), self.ann_file)
-        with require_keys(self.ann_file):
-            self._check_images(content['images'], annotations)
-            records = [
-                self.parse_data_info(dict(raw_img_info=image, raw_ann_info=annotations.get(image['id'])))
-                for image in content['images']
-            ]
+        annotations = {annotation['image_id']: annotation for annotation in content.get('annotations', [])}
+        self._warn_of_unlisted(content['images'], annotations)
+        records = [
+            self.parse_data_info(dict(raw_img_info=image, raw_ann_info=annotations.get(image['id'])))
+            for image in content['images']
+        ]
         print_log(
             f'Read {len(records)} images with {len(things)} thing and {len(stuff)} stuff classes from '
             f'{self.ann_file} in {time.time() - start:.1f} s',
@@ -104,8 +104,7 @@ class PanopticMapDataset(CocoPanopticDataset):
             height=image['height'],
             width=image['width'],
             seg_map_path=seg_map_path,
-            segments_info=label_segments(annotation, self.cat2label, len(self._metainfo['thing_classes']),
-                                         self.ann_file))
+            segments_info=label_segments(annotation, self.cat2label, len(self._metainfo['thing_classes'])))
 
     def photo_name(self, image: Mapping) -> str:
         """Photo of an entry of ``images``, relative to ``data_prefix['img']``."""
@@ -122,11 +121,14 @@ class PanopticMapDataset(CocoPanopticDataset):
         Returns:
             Output of the pipeline, or None if a file is broken and ``skip_broken`` is set; the base class
             then draws another record.
+
+        Raises:
+            RuntimeError: a transform failed; the message names the photo.
         """
+        record = self.get_data_info(idx)
+        if not self.test_mode:
+            record['dataset'] = self  # PanopticCopyPaste takes the second image from it
         try:
-            record = self.get_data_info(idx)
-            if not self.test_mode:
-                record['dataset'] = self  # PanopticCopyPaste takes the second image from it
             return self.pipeline(record)
         except BrokenFileError as error:
             if not self.skip_broken or self.test_mode:
@@ -137,6 +139,11 @@ class PanopticMapDataset(CocoPanopticDataset):
                 logger='current',
                 level=logging.WARNING)
             return None
+        except (FileNotFoundError, ValueError):
+            raise
+        except Exception as error:  # such as cv2.error of a resize to a width of 0
+            raise RuntimeError(
+                f'Cannot prepare {record["img_path"]}: {type(error).__name__}: {error}') from error
 
     def filter_data(self) -> List[dict]:
         """Remove the images that ``filter_cfg`` excludes; none in testing."""
@@ -160,14 +167,24 @@ class PanopticMapDataset(CocoPanopticDataset):
     def _join(self, folder: str, name: str) -> str:
         return fileio.join_path(folder, name, backend_args=self.backend_args)
 
-    def _read_json(self) -> Dict[str, Any]:
-        self._check_exists('annotation file', self.ann_file, fileio.isfile)
-        return read_panoptic_json(self.ann_file, ('images', 'categories'), self.backend_args)
+    def read_content(self) -> Dict[str, Any]:
+        """Read the annotation file.
 
-    def _check_images(self, images: Sequence[Mapping], annotations: Mapping[Any, Mapping]) -> None:
-        image_ids = [image['id'] for image in images]
-        check_unique('image', '`images`', image_ids, self.ann_file)
-        unlisted = set(annotations) - set(image_ids)
+        Raises:
+            FileNotFoundError: the file does not exist.
+            ValueError: the file has an error.
+        """
+        self._check_exists('annotation file', self.ann_file, fileio.exists)
+        has_pngs = bool(self.data_prefix.get('seg'))
+        schema = AnnotationFile if has_pngs and not self.test_mode else ImageFile
+        found = read_annotations(self.ann_file, schema, self.backend_args)
+        is_annotated = has_pngs and 'annotations' in found.content
+        findings = [*found.findings, *check_entries(found, self.ann_file, all_annotated=is_annotated)]
+        raise_errors(findings, self.ann_file)
+        return found.content
+
+    def _warn_of_unlisted(self, images: Sequence[Mapping], annotations: Mapping[Any, Mapping]) -> None:
+        unlisted = set(annotations) - {image['id'] for image in images}
         if unlisted:
             print_log(
                 f'Ignored the annotations of images that are not in `images` of {self.ann_file}: '
@@ -204,7 +221,7 @@ class PanopticMapDataset(CocoPanopticDataset):
         return bool(named)
 
     def _set_classes(self, categories: Sequence[dict]) -> None:
-        self._metainfo = {**order_classes(categories, self.ann_file), **self._metainfo}
+        self._metainfo = {**order_classes(categories), **self._metainfo}
 
     def _check_metainfo(self) -> None:
         things, stuff = self._metainfo['thing_classes'], self._metainfo['stuff_classes']

@@ -1,40 +1,27 @@
 """The order of classes: from the categories of a COCO panoptic JSON to labels, things first, then stuff."""
 from typing import Any, Dict, List, Mapping, Sequence
 
-from .json_files import check_unique, list_some, require_keys
+from .json_files import check_unique, list_some
 
 
-def sort_categories(categories: Sequence[Mapping], ann_file: str) -> List[Mapping]:
-    """Sort categories: things first, by id within things and within stuff.
-
-    Args:
-        categories: Entries with ``id``, ``name`` and ``isthing`` (0 or 1), in any order.
-        ann_file: File of the categories, for error messages.
-
-    Raises:
-        ValueError: a category has no ``isthing``, or an id or a name is repeated.
-    """
-    _check_categories(categories, ann_file)
+def sort_categories(categories: Sequence[Mapping]) -> List[Mapping]:
+    """Sort categories (``id``, ``name``, ``isthing``): things first, by id within things and within stuff."""
     return sorted(categories, key=lambda category: (not category['isthing'], category['id']))
 
 
-def order_classes(categories: Sequence[Mapping], ann_file: str) -> Dict[str, Any]:
+def order_classes(categories: Sequence[Mapping]) -> Dict[str, Any]:
     """Derive the class lists of a dataset from its categories, in the order of :func:`sort_categories`.
 
     Files with the same categories in different orders get the same classes.
 
     Args:
         categories: Entries with ``id``, ``name``, ``isthing`` (0 or 1) and optionally ``color`` (RGB).
-        ann_file: File of the categories, for error messages.
 
     Returns:
         Metainfo of a dataset: ``classes``, ``thing_classes``, ``stuff_classes``, and ``palette`` if every
         category has a color.
-
-    Raises:
-        ValueError: see :func:`sort_categories`.
     """
-    ordered = sort_categories(categories, ann_file)
+    ordered = sort_categories(categories)
     metainfo: Dict[str, Any] = dict(
         classes=tuple(category['name'] for category in ordered),
         thing_classes=tuple(category['name'] for category in ordered if category['isthing']),
@@ -58,10 +45,9 @@ def map_categories(categories: Sequence[Mapping], thing_classes: Sequence[str], 
         Category id -> label in [0, K).
 
     Raises:
-        ValueError: a category has no ``isthing``, or one that contradicts the class lists; an id or a name is
-            repeated; or the names of the categories differ from those of the classes.
+        ValueError: a class is repeated, ``isthing`` contradicts the class lists, or the names of the
+            categories differ from those of the classes.
     """
-    _check_categories(categories, ann_file)
     classes = [*thing_classes, *stuff_classes]
     check_unique('name', 'classes of `metainfo`', classes, ann_file)
     names = {category['name'] for category in categories}
@@ -77,14 +63,3 @@ def map_categories(categories: Sequence[Mapping], thing_classes: Sequence[str], 
                          f'`stuff_classes` of `metainfo`, but it differs for {list_some(wrong)}')
     label_of_name = {name: label for label, name in enumerate(classes)}
     return {category['id']: label_of_name[category['name']] for category in categories}
-
-
-def _check_categories(categories: Sequence[Mapping], ann_file: str) -> None:
-    with require_keys(ann_file):
-        ids, names = ([category[key] for category in categories] for key in ('id', 'name'))
-    missing = [category['name'] for category in categories if 'isthing' not in category]
-    if missing:
-        raise ValueError(
-            f'Expected `isthing` in every category of {ann_file}, but {list_some(missing)} do not have it')
-    check_unique('id', 'categories', ids, ann_file)
-    check_unique('name', 'categories', names, ann_file)

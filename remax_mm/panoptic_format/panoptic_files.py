@@ -3,11 +3,13 @@
 Formats: https://cocodataset.org/#format-data and #format-results, section 4 of both.
 """
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
+from .annotation_checks import check_entries
+from .annotation_schema import EvaluatedFile, PredictionFile, read_annotations
 from .class_order import sort_categories
-from .json_files import annotations_by_image, list_some, read_panoptic_json, require_keys
-from .segment_ids import VOID_ID
+from .findings import raise_errors
+from .json_files import list_some
 from .segments_info import label_segments
 
 PathLike = Union[str, Path]
@@ -60,22 +62,27 @@ def read_panoptic_files(gt_json: PathLike,
 
     Raises:
         FileNotFoundError: a file or a folder does not exist.
-        ValueError: a JSON is incomplete, an image or a segment id is repeated, an annotated image has no
-            prediction, or a category is unknown.
+        ValueError: a JSON violates its schema, an id is repeated, an annotated image has no prediction, or a
+            category is unknown.
     """
     gt_folder = gt_folder or Path(gt_json).with_suffix('')
     pred_folder = pred_folder or Path(pred_json).with_suffix('')
     _check_exist(files=(gt_json, pred_json), folders=(gt_folder, pred_folder))
-    gt = read_panoptic_json(str(gt_json), ('annotations', 'categories'))
-    pred = read_panoptic_json(str(pred_json), ('annotations', ))
+    gt = read_annotations(str(gt_json), EvaluatedFile)
+    raise_errors([*gt.findings, *check_entries(gt, str(gt_json), all_annotated=False)], str(gt_json))
+    pred = read_annotations(str(pred_json), PredictionFile)
+    known = {category['id'] for category in gt.content['categories']}
+    raise_errors([*pred.findings, *check_entries(pred, str(pred_json), known, all_annotated=False)],
+                 str(pred_json))
 
-    categories = sort_categories(gt['categories'], str(gt_json))
+    categories = sort_categories(gt.content['categories'])
     is_thing = [bool(category['isthing']) for category in categories]
     label_of = {category['id']: label for label, category in enumerate(categories)}
-    annotations = annotations_by_image(gt['annotations'], str(gt_json))
-    predictions = annotations_by_image(pred['annotations'], str(pred_json))
-    with require_keys(str(gt_json)):
-        images = {image['id']: image for image in gt.get('images', [])}
+    annotations, predictions = ({
+        entry['image_id']: entry
+        for entry in file.content['annotations']
+    } for file in (gt, pred))
+    images = {image['id']: image for image in gt.content.get('images', [])}
     missing = set(annotations) - set(predictions)
     if missing:
         raise ValueError(f'Expected a prediction for each annotated image of {gt_json} in {pred_json}, but '
@@ -83,11 +90,17 @@ def read_panoptic_files(gt_json: PathLike,
 
     pairs = []
     for image_id, annotation in annotations.items():
-        gt_png, gt_segments = _read_entry(annotation, gt_folder, label_of, sum(is_thing), gt_json)
-        pred_png, pred_segments = _read_entry(predictions[image_id], pred_folder, label_of, sum(is_thing),
-                                              pred_json)
-        pred_labels = {segment['id']: segment['category'] for segment in pred_segments}
-        pairs.append(PanopticPair(image_id, gt_png, pred_png, gt_segments, pred_labels))
+        prediction = predictions[image_id]
+        pairs.append(
+            PanopticPair(
+                image_id=image_id,
+                gt_png=str(Path(gt_folder, annotation['file_name'])),
+                pred_png=str(Path(pred_folder, prediction['file_name'])),
+                gt_segments=label_segments(annotation, label_of, sum(is_thing)),
+                pred_labels={
+                    segment['id']: label_of[segment['category_id']]
+                    for segment in prediction['segments_info']
+                }))
     return PanopticFiles(
         classes=[category['name'] for category in categories],
         is_thing=is_thing,
@@ -104,17 +117,3 @@ def _check_exist(files: Tuple[PathLike, ...], folders: Tuple[PathLike, ...]) -> 
     for path in folders:
         if not Path(path).is_dir():
             raise FileNotFoundError(f'Expected a folder of PNGs at {path}, but there is none')
-
-
-def _read_entry(annotation: Mapping, folder: PathLike, label_of: Mapping[int, int], num_things: int,
-                json_path: PathLike) -> Tuple[str, List[Dict[str, Any]]]:
-    """Path of the PNG, and the segments, of one entry of ``annotations``."""
-    with require_keys(str(json_path)):
-        segments = label_segments(annotation, label_of, num_things, str(json_path))
-        png = str(Path(folder, annotation['file_name']))
-    ids = [segment['id'] for segment in segments]
-    invalid = {segment_id for segment_id in ids if ids.count(segment_id) > 1 or segment_id == VOID_ID}
-    if invalid:
-        raise ValueError(f'Expected different segment ids other than {VOID_ID} in each entry of {json_path}, '
-                         f'but the entry of {png} has {list_some(invalid)}')
-    return png, segments

@@ -3,19 +3,25 @@
 Format: https://cocodataset.org/#format-data, section 4.
 """
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional, Tuple, Union
 
 import cv2
 import mmcv
 import numpy as np
 
-from .image_files import read_image
+from .file_content import BrokenFileError, read_file
+from .image_files import decode_image
 
 VOID_ID = 0
 """Segment id of the unlabeled pixels of a panoptic PNG."""
 
 MAX_ID = 256**3 - 1
 """Largest segment id that a color can encode."""
+
+# https://www.w3.org/TR/png-3/#11IHDR
+_PNG_START = b'\x89PNG\r\n\x1a\n'
+_DEPTH_BYTE = 24
+_COLOR_TYPES = (2, 3, 6)  # RGB, palette of RGB, RGB and alpha
 
 
 def decode_segment_ids(png: np.ndarray) -> np.ndarray:
@@ -50,21 +56,32 @@ def encode_segment_ids(ids: np.ndarray, path: Union[str, Path]) -> np.ndarray:
     return np.stack([ids // 256**2, ids // 256 % 256, ids % 256], axis=-1).astype(np.uint8)
 
 
-def read_segment_ids(path: str, backend_args: Optional[dict] = None) -> np.ndarray:
+def read_segment_ids(path: str,
+                     backend_args: Optional[dict] = None,
+                     size: Optional[Tuple[int, int]] = None) -> np.ndarray:
     """Read the segment ids of a panoptic PNG.
 
     Args:
         path: The PNG, on any backend of mmengine's fileio.
         backend_args: Arguments of that backend.
+        size: Expected height and width; None accepts any.
 
     Returns:
         (H, W) int32 in [0, 2^24).
 
     Raises:
         FileNotFoundError: the file does not exist.
-        BrokenFileError: the file is not an image, or is incomplete.
+        BrokenFileError: the file is not a PNG of 8-bit colors, or is damaged or incomplete.
+        ValueError: the PNG has another size.
     """
-    return decode_segment_ids(read_image(path, backend_args))
+    content = read_file(path, 'a panoptic PNG', backend_args)
+    if not content.startswith(_PNG_START):
+        raise BrokenFileError(f'Expected a panoptic PNG, but {path} is no PNG')
+    depth, color_type = content[_DEPTH_BYTE:_DEPTH_BYTE + 2].ljust(2, b'\0')
+    if color_type not in _COLOR_TYPES or depth > 8:
+        raise BrokenFileError(f'Expected a panoptic PNG of 8-bit RGB colors, but {path} has the color type '
+                              f'{color_type} with {depth} bits')
+    return decode_segment_ids(decode_image(content, path, size))
 
 
 def write_segment_ids(path: Union[str, Path], ids: np.ndarray) -> None:

@@ -43,31 +43,21 @@ def describe_segments(ids: np.ndarray, labels: Sequence[SegmentLabel]) -> List[D
     ]
 
 
-def label_segments(annotation: Mapping, label_of: Mapping[int, int], num_things: int,
-                   ann_file: str) -> List[Dict[str, Any]]:
+def label_segments(annotation: Mapping, label_of: Mapping[int, int], num_things: int) -> List[Dict[str, Any]]:
     """Replace the category ids of an image's segments by labels.
 
     Args:
-        annotation: Entry of ``annotations`` in a panoptic JSON.
+        annotation: Checked entry of ``annotations`` in a panoptic JSON.
         label_of: Label in [0, K) of each category id; things come first.
         num_things: Number of thing classes.
-        ann_file: The JSON, for the error message.
 
     Returns:
         Of each segment ``id``, ``category`` (label in [0, K)), ``is_thing``, ``iscrowd``, and ``area`` (in
         pixels, None if the JSON does not give it).
-
-    Raises:
-        ValueError: a segment has an unknown category.
     """
     segments = []
     for segment in annotation['segments_info']:
-        label = label_of.get(segment['category_id'])
-        if label is None:
-            image = f'{annotation["image_id"]!r} ({annotation.get("file_name", "no file name")})'
-            raise ValueError(f'Expected segments of the known categories in {ann_file}, but segment '
-                             f'{segment["id"]} of image {image} has the unknown category '
-                             f'{segment["category_id"]}')
+        label = label_of[segment['category_id']]
         segments.append(
             dict(
                 id=segment['id'],

@@ -13,8 +13,12 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import cv2
 import numpy as np
 
-from .image_files import BrokenFileError, read_image
-from .json_files import write_atomically, write_json
+from .annotation_checks import check_entries
+from .annotation_schema import AnnotationFile, CategoryFile, parse_annotations
+from .file_content import BrokenFileError
+from .findings import raise_errors
+from .image_files import read_image
+from .json_files import encode_json, write_atomically
 from .map_images import map_images
 from .segment_ids import VOID_ID, decode_segment_ids, encode_segment_ids
 from .segments_info import SegmentLabel, describe_segments
@@ -103,11 +107,13 @@ def write_split(ann_file: Path,
 
     Raises:
         FileExistsError: a file with other content exists, and ``overwrite`` is False.
-        ValueError: ``ann_file`` does not end in ``.json``.
+        ValueError: ``ann_file`` does not end in ``.json``, or the categories or the converted images violate
+            the schema of the JSON.
     """
     if ann_file.suffix != '.json':
         raise ValueError(f'Expected a path that ends in .json to write the annotations, but got {ann_file}')
     start = time.time()
+    _check_content(dict(categories=list(categories)), CategoryFile, ann_file)
     png_folder = ann_file.with_suffix('')
     png_folder.mkdir(parents=True, exist_ok=True)
     write = partial(_write_image, convert, png_folder, overwrite)
@@ -117,10 +123,18 @@ def write_split(ann_file: Path,
         images=[image.image for image in written],
         annotations=[image.annotation for image in written],
         categories=list(categories))
+    _check_content(content, AnnotationFile, ann_file)
     is_new = overwrite or not _has_content(ann_file, content)
     if is_new:
-        write_json(ann_file, content)
+        write_atomically(ann_file, encode_json(content))
     return _summarize(ann_file, is_new, written, categories, time.time() - start)
+
+
+def _check_content(content: Mapping, schema: type, ann_file: Path) -> None:
+    """Raise ValueError if the content for a JSON has an error."""
+    found = parse_annotations(encode_json(content), schema, str(ann_file))
+    entries = check_entries(found, str(ann_file), all_annotated=schema is AnnotationFile)
+    raise_errors([*found.findings, *entries], str(ann_file))
 
 
 def _write_image(convert: Callable[[Any], ConvertedImage], png_folder: Path, overwrite: bool,

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -6,7 +7,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 
-from remax_mm.apis import PanopticInferencer, list_images, save_result
+from remax_mm.apis import FailedImagesError, PanopticInferencer, list_images, save_result
 
 
 @MODELS.register_module(force=True)
@@ -131,3 +132,38 @@ def test_list_images__files_folders_and_arrays(tmp_path, image):
     for wrong in ('none', tmp_path / 'empty'):
         with pytest.raises(FileNotFoundError, match=str(wrong)):
             list_images(wrong)
+
+
+def _strict_config():
+    config = _config()
+    config.test_dataloader.dataset.pipeline[0].type = 'LoadImageStrict'
+    return config
+
+
+def test_stream__continues_after_bad_files(tmp_path, image):
+    for name in ('a', 'c', 'e'):
+        cv2.imwrite(str(tmp_path / f'{name}.png'), image)
+    (tmp_path / 'b.png').write_bytes(b'not an image')
+    (tmp_path / 'd.png').mkdir()
+    found = []
+    with pytest.raises(FailedImagesError, match='2 failed:') as raised:
+        for result in PanopticInferencer(_strict_config(), device='cpu').stream(tmp_path):
+            found.append(result.image_path)
+    assert found == [str(tmp_path / f'{name}.png') for name in ('a', 'c', 'e')]
+    assert [path for path, _ in raised.value.failed] == [str(tmp_path / 'b.png'), str(tmp_path / 'd.png')]
+    assert 'BrokenFileError: ' in raised.value.failed[0][1]
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 700), (700, 1)])
+def test_call__one_pixel_and_long_images(tmp_path, size):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.full((*size, 3), 255, np.uint8))
+    result, = PanopticInferencer(_strict_config(), device='cpu')(tmp_path)
+    assert result.segment_map.shape == size and (result.segment_map == 1).all()
+
+
+def test_call__image_that_the_pipeline_makes_too_small(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((1, 700, 3), np.uint8))
+    config = _strict_config()
+    config.test_dataloader.dataset.pipeline.insert(1, dict(type='Resize', scale=(64, 64), keep_ratio=True))
+    with pytest.raises(FailedImagesError, match=f'{tmp_path}/a.png: error: .*resize'):
+        PanopticInferencer(config, device='cpu')(tmp_path)

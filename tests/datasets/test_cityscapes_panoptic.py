@@ -81,6 +81,10 @@ def test_dataset__test_split_without_annotations(folder):
 
 @pytest.mark.parametrize('wrong', [17, 'aachen', 'aachen_000000_000019_leftImg8bit', 'a_b_000000_000019'])
 def test_dataset__invalid_image_id(folder, wrong):
-    _rewrite(folder, lambda content: content['images'][0].update(id=wrong))
+
+    def change_id(content):
+        content['images'][0]['id'] = content['annotations'][0]['image_id'] = wrong
+
+    _rewrite(folder, change_id)
     with pytest.raises(ValueError, match=f'Cityscapes image ids <city>_.* in .*_val.json, but got {wrong!r}'):
         _build(folder)

@@ -63,25 +63,30 @@ def _first(content):
 
 
 @pytest.mark.parametrize('which, change, message', [
-    ('pred_json', lambda pred: pred.pop('annotations'), "pred.json.*'annotations'"),
-    ('gt_json', lambda gt: gt.pop('categories'), "gt.json.*'categories'"),
-    ('gt_json', lambda gt: gt['categories'][1].pop('isthing'), 'isthing.*gt.json'),
-    ('gt_json', lambda gt: gt['categories'][1].update(id=1), 'each id once .*gt.json, but 1 '),
-    ('gt_json', lambda gt: gt['images'][1].pop('id'), "'id' .*gt.json"),
+    ('pred_json', lambda pred: pred.pop('annotations'), 'pred.json, .*annotations is missing'),
+    ('gt_json', lambda gt: gt.pop('categories'), 'gt.json, .*categories is missing'),
+    ('gt_json', lambda gt: gt['categories'][1].pop('isthing'),
+     r'gt.json, .*categories\[1\].isthing .* missing'),
+    ('gt_json', lambda gt: gt['categories'][1].update(id=1),
+     'gt.json, .*2 entries of `categories` have the id 1'),
+    ('gt_json', lambda gt: gt['images'][1].pop('id'), r'gt.json, .*images\[1\].id .*is missing'),
     ('pred_json', lambda pred: pred['annotations'].pop(0), 'gt.json in .*pred.json, but 1 have none: 2'),
     ('pred_json', lambda pred: pred['annotations'].append(pred['annotations'][1]),
-     'each image once .*pred.json, but 1 '),
+     'pred.json, .*2 entries of `annotations` have the image_id 1'),
     ('pred_json', lambda pred: _first(pred).update(category_id=3),
-     r'pred.json, but segment 1 of image 2 \(000002.png\) has the unknown category 3'),
+     r'pred.json, but .*segment 1 of image 2 \(000002.png\) has the unknown category 3'),
     ('gt_json', lambda gt: _first(gt).update(category_id=3),
-     r'gt.json, but segment \d+ of image 0 \(000000.png\) has the unknown category 3'),
+     r'gt.json, but .*segment \d+ of image 0 \(000000.png\) has the unknown category 3'),
     ('pred_json', lambda pred: pred['annotations'][0]['segments_info'].append(_first(pred)),
-     'pred.json.*000002.png has 1$'),
-    ('pred_json', lambda pred: _first(pred).update(id=0), 'pred.json.*000002.png has 0$'),
-    ('pred_json', lambda pred: _first(pred).pop('category_id'), "'category_id' .*pred.json"),
-    ('pred_json', lambda pred: pred['annotations'][0].pop('file_name'), "'file_name' .*pred.json"),
+     r'pred.json.* 2 segments of image 2 \(000002.png\) have the id 1$'),
+    ('pred_json', lambda pred: _first(pred).update(id=0),
+     r"pred.json.*segments_info\[0\].id \(image_id 2, file_name '000002.png'\), but got 0$"),
+    ('pred_json', lambda pred: _first(pred).pop('category_id'),
+     r'pred.json.*segments_info\[0\].category_id .* is missing'),
+    ('pred_json', lambda pred: pred['annotations'][0].pop('file_name'),
+     r'pred.json.*annotations\[0\].file_name \(image_id 2\) is missing'),
 ])
 def test_read_panoptic_files__invalid_json(paths, which, change, message):
     _change(paths[which], change)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f'(?s){message}'):
         read_panoptic_files(**paths)

@@ -1,13 +1,11 @@
 """All checks of a dataset, in one pass over its JSON file and its images."""
 from functools import partial
 
-from mmengine.fileio import load
-
 from remax_mm.datasets.panoptic_dataset import PanopticMapDataset
 from remax_mm.panoptic_format import map_images
 from .dataset_report import DatasetReport, summarize_dataset
 from .image_check import check_image
-from .json_check import check_classes, check_json, find_unused_pngs
+from .json_check import check_classes, check_json
 
 
 def check_dataset(dataset: PanopticMapDataset, processes: int = 1) -> DatasetReport:
@@ -17,11 +15,13 @@ def check_dataset(dataset: PanopticMapDataset, processes: int = 1) -> DatasetRep
         dataset: A dataset with ground truth; its annotations need not be loaded (``lazy_init=True``). The
             class list is checked if the dataset class has one.
         processes: Number of processes that check images.
+
+    Raises:
+        FileNotFoundError: there is no JSON.
     """
     png_dir, image_dir = dataset.data_prefix['seg'], dataset.data_prefix['img']
-    content = load(dataset.ann_file, file_format='json')
-    found = check_json(content, dataset.ann_file, image_dir, png_dir, dataset.photo_name, dataset.png_name)
-    findings = [*found.findings, *find_unused_pngs(found.tasks, png_dir)]
+    found = check_json(dataset.ann_file, image_dir, png_dir, dataset.photo_name, dataset.png_name)
+    findings = list(found.findings)
     if dataset.names_classes:
         classes = dataset.metainfo
         findings += check_classes(found.categories, classes['thing_classes'], classes['stuff_classes'],

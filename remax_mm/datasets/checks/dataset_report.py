@@ -3,8 +3,9 @@ from typing import Dict, List, NamedTuple, Sequence
 
 from terminaltables import AsciiTable
 
+from remax_mm.panoptic_format import KINDS, Finding
 from .image_check import ImageReport
-from .json_check import KINDS, Category, Finding
+from .json_check import Category
 
 
 class ClassSummary(NamedTuple):

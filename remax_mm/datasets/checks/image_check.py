@@ -1,12 +1,13 @@
 """Checks of one image of a panoptic dataset: its files, its segments in the JSON, its pixels."""
 from collections import Counter
-from typing import List, Mapping, NamedTuple, Optional, Tuple
+from functools import partial
+from typing import Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from remax_mm.panoptic_format import (MAX_ID, VOID_ID, BrokenFileError, find_boxes, index_segments,
+from remax_mm.panoptic_format import (VOID_ID, BrokenFileError, Finding, find_boxes, index_segments,
                                       read_image, read_segment_ids)
-from .json_check import Category, Finding, ImageTask
+from .json_check import Category, ImageTask
 
 
 class ImageReport(NamedTuple):
@@ -36,39 +37,22 @@ def check_image(task: ImageTask, categories: Mapping[int, Category]) -> ImageRep
     """
     findings = check_segments_info(task, categories)
     size = (task.image['height'], task.image['width'])
-    findings += _check_photo(task.image_path, size)
+    findings += _read_or_find(partial(read_image, size=size), task.image_path, 'image')[1]
 
-    try:
-        ids = read_segment_ids(task.png_path)
-    except FileNotFoundError:
-        return ImageReport([*findings, Finding('png_missing', task.png_path, 'no such file')])
-    except BrokenFileError as error:
-        return ImageReport([*findings, Finding('png_broken', task.png_path, str(error))])
-    if ids.shape != size:
-        findings.append(
-            Finding('size_differs', task.png_path,
-                    f'the PNG is {ids.shape}, the JSON has {size} (height, width)'))
+    ids, png_findings = _read_or_find(partial(read_segment_ids, size=size), task.png_path, 'png')
+    if ids is None:
+        return ImageReport([*findings, *png_findings])
     return _check_pixels(ids, task, categories, findings)
 
 
 def check_segments_info(task: ImageTask, categories: Mapping[int, Category]) -> List[Finding]:
-    """Check the ``segments_info`` of an image without its PNG."""
+    """Look for unusual entries in the ``segments_info`` of an image, without its PNG."""
     segments, path = task.annotation['segments_info'], task.png_path
     findings = []
-    for segment_id, count in Counter(segment['id'] for segment in segments).items():
-        if count > 1:
-            findings.append(
-                Finding('segment_id_repeated', path, f'{count} segments have the id {segment_id}'))
-        if not 1 <= segment_id <= MAX_ID:
-            findings.append(Finding('segment_id_invalid', path, f'segment id {segment_id}'))
-
     stuff_segments = []
     for segment in segments:
         category = categories.get(segment['category_id'])
-        if category is None:
-            message = f'segment {segment["id"]} has category {segment["category_id"]}'
-            findings.append(Finding('category_unknown', path, message))
-        elif not category.is_thing:
+        if category is not None and not category.is_thing:
             stuff_segments.append(segment)
             if segment.get('iscrowd'):
                 findings.append(Finding('stuff_is_crowd', path, f'segment {segment["id"]}'))
@@ -83,17 +67,17 @@ def check_segments_info(task: ImageTask, categories: Mapping[int, Category]) -> 
     return findings
 
 
-def _check_photo(path: str, size: Tuple[int, int]) -> List[Finding]:
-    """Check that training can read a photo, and that it has the size (height, width)."""
+def _read_or_find(read: Callable[[str], np.ndarray], path: str,
+                  kind: str) -> Tuple[Optional[np.ndarray], List[Finding]]:
+    """Content of an image file, or why training cannot read it; ``kind`` is ``image`` or ``png``."""
     try:
-        found = read_image(path).shape[:2]
+        return read(path), []
     except FileNotFoundError:
-        return [Finding('image_missing', path, 'no such file')]
-    except BrokenFileError as error:
-        return [Finding('image_broken', path, str(error))]
-    if found != size:
-        return [Finding('size_differs', path, f'the image is {found}, the JSON has {size} (height, width)')]
-    return []
+        return None, [Finding(f'{kind}_missing', path, 'no such file')]
+    except (BrokenFileError, OSError) as error:
+        return None, [Finding(f'{kind}_broken', path, str(error))]
+    except ValueError as error:
+        return None, [Finding('size_differs', path, str(error))]
 
 
 def _check_pixels(ids: np.ndarray, task: ImageTask, categories: Mapping[int, Category],

@@ -14,7 +14,8 @@ class LoadImageStrict(BaseTransform):
     mmcv's ``LoadImageFromFile`` fails with an assertion, or skips the image silently (``ignore_empty``). Here
     ``skip_broken`` of the dataset decides whether broken images are skipped.
 
-    Required keys: ``img_path``. Added keys: ``img`` (H, W, 3) uint8 in the order B, G, R, ``img_shape``,
+    Required keys: ``img_path``, and for the expected size ``height`` and ``width``, which images without a
+    dataset do not have. Added keys: ``img`` (H, W, 3) uint8 in the order B, G, R, ``img_shape``,
     ``ori_shape``.
 
     Args:
@@ -22,7 +23,8 @@ class LoadImageStrict(BaseTransform):
 
     Raises:
         FileNotFoundError: the file does not exist.
-        BrokenFileError: the file cannot be decoded, or is incomplete.
+        BrokenFileError: the file is not a regular file, cannot be decoded, or is damaged or incomplete.
+        ValueError: the image does not have the size in the JSON.
     """
 
     def __init__(self, backend_args: Optional[dict] = None) -> None:
@@ -30,7 +32,8 @@ class LoadImageStrict(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Add the image to ``results``."""
-        results['img'] = read_image(results['img_path'], self.backend_args)
+        size = (results['height'], results['width']) if 'height' in results else None
+        results['img'] = read_image(results['img_path'], self.backend_args, size)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 

@@ -100,12 +100,7 @@ class LoadPanopticMap(BaseTransform):
             raise ValueError(
                 f'Expected a panoptic PNG for {results.get("img_path")}, but its record has none: '
                 f'set `data_prefix.seg`, or remove {type(self).__name__} from the pipeline')
-        ids = read_segment_ids(path, self.backend_args)
-        size = _expected_size(results)
-        if ids.shape != size:
-            raise ValueError(f'Expected a panoptic PNG of the size of its photo, {size} (height, width), '
-                             f'but {path} is {ids.shape}')
-
+        ids = read_segment_ids(path, self.backend_args, _expected_size(results))
         segments = [segment for segment in results['segments_info'] if not segment['iscrowd']]
         crowd_ids = [segment['id'] for segment in results['segments_info'] if segment['iscrowd']]
         segment_map = index_annotation(ids, segments, crowd_ids, path, self.check_segments)

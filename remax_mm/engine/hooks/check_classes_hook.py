@@ -9,6 +9,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from remax_mm.models.heads import ASPPSemanticHead, SimpleSemanticHead, StageSemanticHead
+
 CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
 
 
@@ -17,7 +19,8 @@ def check_class_counts(model: nn.Module, metainfo: Mapping, source: str) -> None
 
     Args:
         model: All of its modules with ``num_things_classes`` or ``num_stuff_classes`` are checked, including
-            losses.
+            losses, and its semantic heads. These have one output per class, and may have one more for the
+            background if there is no stuff.
         metainfo: Metainfo of the dataset, with ``thing_classes`` and ``stuff_classes``.
         source: Origin of the classes, for the error message.
 
@@ -33,6 +36,11 @@ def check_class_counts(model: nn.Module, metainfo: Mapping, source: str) -> None
                 f'Expected a model for the {things} thing and {stuff} stuff classes of {source}, '
                 f'but `{name}` has {" and ".join(f"{key}={count}" for key, count in found.items())}; set '
                 f'num_things_classes={things} and num_stuff_classes={stuff} wherever the config has them')
+        if isinstance(module, (ASPPSemanticHead, SimpleSemanticHead, StageSemanticHead)):
+            outputs = module.classifier.conv.out_channels
+            if outputs != things + stuff and not (stuff == 0 and outputs == things + 1):
+                raise ValueError(f'Expected semantic heads for the {things + stuff} classes of {source}, but '
+                                 f'`{name}` has {outputs} outputs; set its num_classes={things + stuff}')
 
 
 @HOOKS.register_module()

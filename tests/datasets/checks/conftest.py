@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from remax_mm.datasets import LoadImageStrict, LoadPanopticMap, PanopticMapDataset
-from remax_mm.datasets.checks import check_image, check_json, find_unused_pngs
+from remax_mm.datasets.checks import check_image, check_json
 from remax_mm.datasets.checks.json_check import JsonReport
 from remax_mm.panoptic_format import write_segment_ids
 
@@ -46,9 +46,9 @@ class CheckedSet(NamedTuple):
     content: dict
 
     def check_json(self) -> JsonReport:
+        self.write()
         return check_json(
-            self.content,
-            'panoptic.json',
+            str(self.folder / 'panoptic.json'),
             image_dir=str(self.folder / 'images'),
             png_dir=str(self.folder / 'pngs'),
             photo_name=lambda image: image['file_name'],
@@ -58,14 +58,18 @@ class CheckedSet(NamedTuple):
         """Kind and file name of each finding in the dataset."""
         report = self.check_json()
         categories = {category.id: category for category in report.categories}
-        findings = [*report.findings, *find_unused_pngs(report.tasks, str(self.folder / 'pngs'))]
+        findings = list(report.findings)
         for task in report.tasks:
             findings += check_image(task, categories).findings
         return [(finding.kind, Path(finding.file).name) for finding in findings]
 
+    def write(self) -> None:
+        """Write the content of the JSON."""
+        (self.folder / 'panoptic.json').write_text(json.dumps(self.content))
+
     def load(self) -> List[dict]:
         """Load all images as training does."""
-        (self.folder / 'panoptic.json').write_text(json.dumps(self.content))
+        self.write()
         dataset = PanopticMapDataset(
             data_root=str(self.folder),
             ann_file='panoptic.json',

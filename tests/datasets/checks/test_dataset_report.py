@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from remax_mm.datasets.checks import (Category, Finding, ImageReport, format_report, report_as_dict,
-                                      summarize_dataset)
+from remax_mm.datasets.checks import Category, ImageReport, format_report, report_as_dict, summarize_dataset
+from remax_mm.panoptic_format import Finding
 
 CATEGORIES = [Category(9, 'sky', False), Category(3, 'cat', True), Category(7, 'grass', False)]
 NOTE = Finding('file_unused', 'pngs/c.png', 'no annotation uses it')

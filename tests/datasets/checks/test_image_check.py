@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from remax_mm.datasets.checks import KINDS, check_image
-from remax_mm.panoptic_format import write_segment_ids
+from remax_mm.datasets.checks import check_image
+from remax_mm.panoptic_format import KINDS, write_segment_ids
 from tests.datasets.checks.conftest import IDS, SEGMENTS
 
 
@@ -70,11 +70,11 @@ def _keep_only_crowd(checked_set):
 
 
 DEFECTS = [
-    (_change_segment(0, category_id=99), 'category_unknown', 'b.png'),
+    (_change_segment(0, category_id=99), 'category_unknown', 'panoptic.json'),
     (_change_pixel(0, 0, 77), 'segment_unlisted', 'b.png'),
     (_change_segment(0, area=5), 'area_wrong', 'b.png'),
     (_change_segment(0, bbox=[0, 1, 2, 2]), 'bbox_wrong', 'b.png'),
-    (_add_segment(id=11, area=4), 'segment_id_repeated', 'b.png'),
+    (_add_segment(id=11, area=4), 'segment_id_repeated', 'panoptic.json'),
     (_add_segment(id=13, area=3), 'segment_empty', 'b.png'),
     (_remove('images/b.jpg'), 'image_missing', 'b.jpg'),
     (_remove('pngs/b.png'), 'png_missing', 'b.png'),
@@ -94,7 +94,8 @@ def test_check_image__finds_only_the_defect(checked_set, add_defect, kind, file)
     checked_set.assert_finds(add_defect, kind, file)
 
 
-INVALID_IDS = [(_add_segment(id=segment_id), 'segment_id_invalid', 'b.png') for segment_id in (0, 256**3)]
+INVALID_IDS = [(_add_segment(id=segment_id), 'segment_id_invalid', 'panoptic.json')
+               for segment_id in (0, 256**3)]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_check_image__errors_stop_training(checked_set, add_defect, kind, file):
 def test_check_image__segment_with_the_id_of_another(checked_set):
     _change_segment(1, id=11)(checked_set)
     found = checked_set.check()
-    assert ('segment_id_repeated', 'b.png') in found
+    assert ('segment_id_repeated', 'panoptic.json') in found
     assert ('segment_unlisted', 'b.png') in found  # the pixels of the replaced id
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from remax_mm.datasets.checks import KINDS, Category, check_classes, check_json
-from remax_mm.panoptic_format import write_segment_ids
+from remax_mm.datasets.checks import Category, check_classes, check_json
+from remax_mm.panoptic_format import KINDS, write_segment_ids
 from tests.datasets.checks import test_image_check
 from tests.datasets.checks.conftest import IDS
 
@@ -18,11 +18,19 @@ def _repeat_category(checked_set):
 
 
 def _repeat_image(checked_set):
-    checked_set.content['images'].append(dict(checked_set.content['images'][1]))
+    checked_set.content['images'].append(dict(checked_set.content['images'][1], file_name='c.jpg'))
+
+
+def _repeat_photo(checked_set):
+    checked_set.content['images'][1]['file_name'] = 'a.jpg'
+
+
+def _quote_iscrowd(checked_set):
+    checked_set.content['annotations'][1]['segments_info'][0]['iscrowd'] = '0'
 
 
 def _repeat_annotation(checked_set):
-    checked_set.content['annotations'].append(checked_set.content['annotations'][1])
+    checked_set.content['annotations'].append(dict(checked_set.content['annotations'][1], file_name='c.png'))
 
 
 def _add_annotation(checked_set):
@@ -43,8 +51,10 @@ DEFECTS = [
     (_repeat_category, 'category_repeated', 'panoptic.json'),
     (_repeat_image, 'image_id_repeated', 'panoptic.json'),
     (_repeat_annotation, 'annotation_repeated', 'panoptic.json'),
+    (_repeat_photo, 'file_repeated', 'panoptic.json'),
+    (_quote_iscrowd, 'value_invalid', 'panoptic.json'),
     (_add_annotation, 'annotation_without_image', 'panoptic.json'),
-    (_remove_annotation, 'image_without_annotation', 'b.jpg'),
+    (_remove_annotation, 'image_without_annotation', 'panoptic.json'),
     (_add_png, 'file_unused', 'c.png'),
 ]
 IDS_OF_DEFECTS = [kind for _, kind, _ in DEFECTS]
@@ -66,9 +76,10 @@ def test_check_json__errors_stop_training(checked_set, add_defect, kind, file):
 
 
 @pytest.mark.parametrize('part, key, message', [
-    ('categories', 'name', 'entry 1 of `categories` lacks name'),
-    ('images', 'height', 'entry 1 of `images` lacks height'),
-    ('annotations', 'segments_info', 'entry 1 of `annotations` lacks segments_info'),
+    ('categories', 'name', 'categories[1].name (id 7) is missing'),
+    ('images', 'height', "images[1].height (id 'b', file_name 'b.jpg') is missing"),
+    ('annotations', 'segments_info',
+     "annotations[1].segments_info (image_id 'b', file_name 'b.png') is missing"),
 ])
 def test_check_json__entry_without_a_key(checked_set, part, key, message):
     del checked_set.content[part][1][key]
@@ -81,8 +92,8 @@ def test_check_json__segment_without_a_key(checked_set):
     del checked_set.content['annotations'][1]['segments_info'][2]['category_id']
     found = checked_set.check_json()
     assert [(finding.kind, finding.message) for finding in found.findings] == [
-        ('key_missing', 'entry 1 of `annotations` lacks segments_info.category_id'),
-        ('image_without_annotation', "image id 'b'"),
+        ('key_missing', 'annotations[1].segments_info[2].category_id '
+         "(image_id 'b', file_name 'b.png', segment id 40) is missing"),
     ]
     assert [task.image['id'] for task in found.tasks] == ['a']
 
@@ -95,8 +106,16 @@ def test_check_json__name_of_the_png_from_the_image(checked_set):
 
 def test_check_json__not_panoptic(checked_set):
     del checked_set.content['categories']
-    with pytest.raises(ValueError, match=r"panoptic.json, but \['categories'\] are missing"):
-        check_json(checked_set.content, 'panoptic.json', 'images', 'pngs', str, str)
+    found = checked_set.check_json()
+    assert [(finding.kind, finding.message)
+            for finding in found.findings][0] == ('key_missing', 'categories is missing')
+
+
+def test_check_json__not_json(checked_set):
+    path = checked_set.folder / 'panoptic.json'
+    path.write_text('{"images": [')
+    report = check_json(str(path), 'images', 'pngs', str, str)
+    assert [finding.kind for finding in report.findings] == ['json_invalid'] and report.tasks == []
 
 
 def test_check_classes__by_name():
@@ -112,4 +131,4 @@ def test_check_classes__by_name():
 def test_kinds__all_tested():
     defects = [*DEFECTS, *test_image_check.DEFECTS, *test_image_check.INVALID_IDS]
     tested = {kind for _, kind, _ in defects}
-    assert tested | {'key_missing', 'isthing_differs', 'classes_differ'} == set(KINDS)
+    assert tested | {'json_invalid', 'key_missing', 'isthing_differs', 'classes_differ'} == set(KINDS)

@@ -6,6 +6,7 @@ from mmdet.registry import HOOKS
 from torch import nn
 
 from remax_mm.engine.hooks.check_classes_hook import check_class_counts
+from remax_mm.models.heads import ASPPSemanticHead, SimpleSemanticHead, StageSemanticHead
 from remax_mm.models.losses import MeanEmbeddingDiscriminationLoss
 
 METAINFO = dict(classes=('hen', 'egg', 'lawn'), thing_classes=('hen', 'egg'), stuff_classes=('lawn', ))
@@ -58,6 +59,26 @@ def test_check_class_counts__loss_with_a_number_of_things():
     model[-1].num_things_classes = 80
     with pytest.raises(ValueError, match='`2` has num_things_classes=80; set num_things_classes=2 and'):
         check_class_counts(model, METAINFO, 'a.json')
+
+
+@pytest.mark.parametrize('build', [
+    lambda num_classes: StageSemanticHead(8, num_classes, aspp_channels=8),
+    lambda num_classes: SimpleSemanticHead([8], num_classes, channels=8),
+    lambda num_classes: ASPPSemanticHead([8] * 4, num_classes, aspp_channels=8, low_level_channels=(8, 8)),
+])
+def test_check_class_counts__semantic_heads(build):
+    check_class_counts(nn.Sequential(build(3)), METAINFO, 'a.json')
+    for wrong in (2, 4, 134):
+        with pytest.raises(ValueError, match=f'3 classes of a.json, but `0` has {wrong} outputs'):
+            check_class_counts(nn.Sequential(build(wrong)), METAINFO, 'a.json')
+
+
+def test_check_class_counts__semantic_head_with_background_instead_of_stuff():
+    things = dict(thing_classes=('hen', 'egg'), stuff_classes=())
+    for outputs in (2, 3):
+        check_class_counts(nn.Sequential(StageSemanticHead(8, outputs, aspp_channels=8)), things, 'a.json')
+    with pytest.raises(ValueError, match='has 4 outputs; set its num_classes=2'):
+        check_class_counts(nn.Sequential(StageSemanticHead(8, 4, aspp_channels=8)), things, 'a.json')
 
 
 def test_hook__same_classes(hook):
