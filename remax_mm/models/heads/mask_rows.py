@@ -46,14 +46,22 @@ class MaskRows:
             whole[:, strip] = values
         return whole
 
-    def __iter__(self) -> Iterator[Tuple[slice, Tensor]]:
-        """The rows of a strip as a slice, and their values (N, rows, W)."""
+    def of_slots(self, slots: Tensor) -> 'MaskRows':
+        """The rows of some slots, given by their indices (n,)."""
+        return SelectedRows(self, slots)
+
+    def strips(self) -> Iterator[slice]:
+        """All rows in strips of a size that suits the device."""
         num_slots, height, width = self.shape
         num_elements = STRIP_ELEMENTS['cpu' if self.device.type == 'cpu' else 'cuda']
         step = max(num_elements // max(num_slots * width, 1) // ROW_STEP, 1) * ROW_STEP
         for start in range(0, height, step):
-            stop = min(start + step, height)
-            yield slice(start, stop), self.rows(start, stop)
+            yield slice(start, min(start + step, height))
+
+    def __iter__(self) -> Iterator[Tuple[slice, Tensor]]:
+        """Each strip, and its values (N, rows, W)."""
+        for strip in self.strips():
+            yield strip, self.rows(strip.start, strip.stop)
 
 
 class DerivedRows(MaskRows):
@@ -70,8 +78,23 @@ class DerivedRows(MaskRows):
         self.device = source.device
 
 
+class SelectedRows(DerivedRows):
+    """Some slots of a source, given by their indices (n,)."""
+
+    def __init__(self, source: MaskRows, slots: Tensor) -> None:
+        super().__init__(source, source.shape[1:])
+        self.shape = (len(slots), *self.shape[1:])
+        self.slots = slots
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        return self.source.rows(start, stop)[self.slots]
+
+
 class CroppedRows(DerivedRows):
     """The top left part of a source."""
+
+    def of_slots(self, slots: Tensor) -> MaskRows:
+        return CroppedRows(self.source.of_slots(slots), self.shape[1:])
 
     def rows(self, start: int, stop: int) -> Tensor:
         return self.source.rows(start, stop)[..., :self.shape[2]]
@@ -119,6 +142,9 @@ class ResizedRows(DerivedRows):
         self.upper = position.long().clamp(max=last)
         self.lower = (self.upper + 1).clamp(max=last)
         self.lower_weight = (position - self.upper).clamp(0, 1)[:, None]  # (H, 1)
+
+    def of_slots(self, slots: Tensor) -> MaskRows:
+        return ResizedRows(self.source.of_slots(slots), self.shape[1:])
 
     def rows(self, start: int, stop: int) -> Tensor:
         first, last = int(self.upper[start]), int(self.lower[stop - 1])

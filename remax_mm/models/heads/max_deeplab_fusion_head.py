@@ -37,7 +37,8 @@ def fuse_panoptic_pixelwise(class_logits: Tensor,
         the slots. A segment's score is the mean of class times mask probability over its pixels.
     """
     class_scores, categories = class_logits.float().softmax(-1)[:, :-1].max(-1)  # (N,)
-    kept = (class_scores >= class_threshold).nonzero().flatten()
+    is_kept = class_scores >= class_threshold
+    kept, others = is_kept.nonzero().flatten(), (~is_kept).nonzero().flatten()
     rows = as_rows(mask_logits)
     segment_map = torch.zeros(rows.shape[1:], dtype=torch.int32, device=rows.device)
     if len(kept) == 0:
@@ -51,12 +52,15 @@ def fuse_panoptic_pixelwise(class_logits: Tensor,
     segment_of_slot = torch.tensor([numbers[key] for key in keys], dtype=torch.int32, device=rows.device)
 
     totals = torch.zeros(len(numbers) + 1, dtype=torch.float64, device=rows.device)
-    for strip, logits in rows:
+    kept_rows, other_rows = rows.of_slots(kept), rows.of_slots(others)
+    for strip in rows.strips():
         # The best kept slot at each pixel, and whether the pixel is assigned to it
-        kept_logits = logits[kept]
+        kept_logits = kept_rows.rows(strip.start, strip.stop)
         best, owner = first_maximum(kept_logits)  # (rows, W)
         probability = (best - kept_logits.logsumexp(0)).exp()
-        is_assigned = (best >= logits.amax(0)) & (probability > pixel_threshold)
+        is_assigned = probability > pixel_threshold
+        if len(others) > 0:
+            is_assigned &= best >= other_rows.rows(strip.start, strip.stop).amax(0)
 
         segment_map[strip] = segment_of_slot[owner] * is_assigned
         pixel_scores = class_scores[owner] * probability

@@ -15,6 +15,11 @@ from ..layers import resize_to
 from .mask_merging import PAIRS_ABOVE, MaskMerging, PairMerging
 from .mask_rows import MaskRows, as_rows, restored_rows
 
+MINOR_CLASS_PROBABILITY = 0.02
+"""A slot is void for a semantic map if none of its classes is more probable."""
+SUM_ROUNDING = 1e-4
+"""More than rounding can change in a sum of probabilities."""
+
 
 class Segment(NamedTuple):
     """One segment of a fused panoptic map.
@@ -235,9 +240,36 @@ def fuse_semantic(class_logits: Tensor, mask_logits: Union[Tensor, MaskRows]) ->
     rows = as_rows(mask_logits)
     semantic_map = torch.empty(rows.shape[1:], dtype=torch.int64, device=rows.device)
     for strip, logits in rows:
-        scores = torch.einsum('nk,nhw->khw', classes, logits.softmax(dim=0))
-        semantic_map[strip] = first_maximum(scores)[1]
+        with torch.autocast(rows.device.type, enabled=False):
+            labels = most_probable_classes(classes, logits.softmax(dim=0).flatten(1))
+        semantic_map[strip] = labels.view_as(semantic_map[strip])
     return semantic_map
+
+
+def most_probable_classes(classes: Tensor, masks: Tensor) -> Tensor:
+    """The class with the highest summed probability, ``(classes.T @ masks).argmax(0)``.
+
+    Many slots of an image are void. The sum is first computed without them. Where their classes could change
+    the result, it is computed with all slots.
+
+    Args:
+        classes: (N, K) probabilities, without void.
+        masks: (N, pixels) softmax over slots.
+
+    Returns:
+        (pixels,) int64 in [0, K).
+    """
+    largest = classes.amax(1)  # (N,)
+    is_minor = largest <= MINOR_CLASS_PROBABILITY
+    major = (~is_minor).nonzero().flatten()
+    scores = classes[major].T @ masks[major]  # (K, pixels)
+    best, labels = first_maximum(scores)
+    margin = best - scores.scatter_(0, labels[None], -1).amax(0)
+
+    largest_change = (largest * is_minor) @ masks
+    unsure = (margin <= largest_change + SUM_ROUNDING).nonzero().flatten()
+    labels[unsure] = first_maximum(classes.T @ masks[:, unsure])[1]
+    return labels
 
 
 def first_maximum(values: Tensor) -> Tuple[Tensor, Tensor]:
@@ -258,6 +290,8 @@ def first_maximum(values: Tensor) -> Tuple[Tensor, Tensor]:
 def restore_size(mask_logits: Tensor, input_size: Tuple[int, int], image_size: Tuple[int, int],
                  output_size: Optional[Tuple[int, int]]) -> Tensor:
     """Resize the mask logits of one image from mask stride to the size of the image.
+
+    Fusion heads use :func:`restored_rows`, which gives the same in strips of rows.
 
     Args:
         mask_logits: (N, h, w).

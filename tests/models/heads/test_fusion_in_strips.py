@@ -113,12 +113,35 @@ def test_fuse_instances__equals_whole_image(seed, max_per_image, pixel_threshold
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_fuse_semantic__equals_whole_image(seed):
+@pytest.mark.parametrize('void_logit', [0, 4, 8, 12])
+@pytest.mark.parametrize('num_confident', [0, 4, 12])
+def test_fuse_semantic__equals_whole_image(seed, void_logit, num_confident):
+    """Also where slots that are nearly void decide, alone or together with others."""
     class_logits, mask_logits = _logits(seed)
+    class_logits[num_confident:, -1] += void_logit
     whole = _whole(mask_logits)
     expected = whole_image_fusion.fuse_semantic(class_logits, whole)
+    assert len(expected.unique()) > 1
     assert torch.equal(fuse_semantic(class_logits, whole), expected)
     assert torch.equal(fuse_semantic(class_logits, restored_rows(mask_logits, **GEOMETRY)), expected)
+
+
+def test_fuse_semantic__void_slots_decide_together():
+    # Slot 0 has class 0; 20 slots have class 1 with a probability of 0.019, 0.9 * 0.019 = 0.0171 in total.
+    classes = torch.zeros(22, 3)
+    classes[0], classes[1:21] = torch.tensor([1., 0., 0.]), torch.tensor([0., 0.019, 0.981])
+    classes[21] = torch.tensor([0., 0., 1.])
+    masks = torch.tensor([0.01] + [0.045] * 20 + [0.09])[:, None, None]
+    assert fuse_semantic(classes.clamp(min=1e-9).log(), masks.log()).tolist() == [[1]]
+    masks = torch.tensor([0.02] + [0.045] * 20 + [0.08])[:, None, None]
+    assert fuse_semantic(classes.clamp(min=1e-9).log(), masks.log()).tolist() == [[0]]
+
+
+@pytest.mark.parametrize('num_classes', [1, 2])
+def test_fuse_semantic__few_classes(num_classes):
+    class_logits, mask_logits = torch.randn(4, num_classes + 1), torch.randn(4, 5, 7)
+    expected = whole_image_fusion.fuse_semantic(class_logits, mask_logits)
+    assert torch.equal(fuse_semantic(class_logits, mask_logits), expected)
 
 
 @pytest.mark.parametrize('fuse, name', [(fuse_panoptic, 'fuse_panoptic'),

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from remax_mm.models.heads import mask_rows
-from remax_mm.models.heads.mask_rows import FlippedRows, MaskRows, SoftmaxRows, as_rows, restored_rows
+from remax_mm.models.heads.mask_rows import (FlippedRows, MaskRows, ResizedRows, SelectedRows, SoftmaxRows,
+                                             as_rows, restored_rows)
 from remax_mm.models.heads.panoptic_fusion_head import restore_size
 
 
@@ -102,6 +103,20 @@ def test_softmax_rows__equal_softmax_bit_by_bit(shape):
 def test_flipped_rows__equal_flip(axes):
     x = torch.randn(3, 37, 20)
     assert torch.equal(FlippedRows(MaskRows(x), axes).whole(), x.flip(axes))
+
+
+def test_of_slots__rows_of_these_slots():
+    x, slots = torch.randn(6, 33, 41), torch.tensor([4, 0, 5])
+    rows = restored_rows(x, (129, 161), (100, 161), (120, 177))
+    selected = rows.of_slots(slots)
+    assert selected.shape == (3, 120, 177) and _same_bits(selected.whole(), rows.whole()[slots])
+    assert isinstance(selected, ResizedRows)  # only these slots are resized
+    # A softmax is over all slots of its source.
+    assert torch.equal(
+        SoftmaxRows(MaskRows(x)).of_slots(slots).whole(),
+        SoftmaxRows(MaskRows(x)).whole()[slots])
+    assert isinstance(MaskRows(x).of_slots(slots), SelectedRows)
+    assert rows.of_slots(slots[:0]).whole().shape == (0, 120, 177)
 
 
 @pytest.mark.parametrize('num_elements, step', [(1, 16), (3 * 5 * 47, 32), (3 * 5 * 48, 48), (10**6, 48)])
