@@ -1,11 +1,12 @@
 """Time and memory of the losses and of the matching, in this version of the package or in an older one.
 
-This file is also run as a script, with another version of the package on the path: it prints the costs as JSON.
-So it uses only what 55d733f has as well.
+This file is also run as a script, with another version of the package on the path, and then prints the costs
+as JSON. It uses only what commit 55d733f has as well.
 """
 import json
 import sys
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import torch
@@ -85,7 +86,7 @@ def measure_criterion(settings: CriterionSettings, repeats: int = 3) -> Criterio
         targets=build,
         matching=lambda: criterion._assign(final, targets))
     for name in ('loss_cls', 'loss_mask_id', 'loss_dice', 'loss_insdis'):
-        parts[name] = lambda loss=getattr(criterion, name): loss(final, slot_targets)
+        parts[name] = partial(getattr(criterion, name), final, slot_targets)
     if settings.relaxed:
         parts['reclass'] = lambda: _relax_class_targets(criterion.reclass, final.mask_logits, slot_targets)
 
@@ -152,7 +153,8 @@ def _draw_predictions(settings: CriterionSettings,
             draw(settings.num_classes, *size) if relaxed else None
         ]
         predictions.append(
-            MaskPrediction(*(None if part is None else part.requires_grad_() for part in parts)))
+            MaskPrediction(*(part if part is None else part.requires_grad_()
+                             for part in parts)))  # type: ignore
     return predictions, draw(settings.num_classes, settings.side, settings.side).requires_grad_()
 
 

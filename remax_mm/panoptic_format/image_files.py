@@ -121,7 +121,8 @@ def _describe(image: Image.Image) -> ImageHeader:
     except Exception:  # OpenCV ignores damaged EXIF data, too
         orientation = 1
     # PIL has rotated the size of a TIFF already, in some versions.
-    width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == 'TIFF' else image.size
+    tags = getattr(image, 'tag_v2', None)
+    width, height = image.size if tags is None else (tags[256], tags[257])
     size = (width, height) if orientation in _ROTATED_BY_90_DEGREES else (height, width)
     return ImageHeader(image.format or '', image.mode, size, orientation)
 

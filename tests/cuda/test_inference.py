@@ -7,6 +7,8 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
+from remax_mm.models.heads.mask_rows import restored_rows
+from remax_mm.models.heads.panoptic_fusion_head import restore_size
 from tests.color_model import (CAT, CAT_2, DOG, GRASS, SKY, as_input, assert_same_segments, away_from_borders,
                                color_detector, paint, truth)
 
@@ -36,6 +38,15 @@ def test_fusion_head__results_of_the_cpu(head_type, reference_dir, device):
     for field in ('masks', 'labels', 'bboxes'):
         assert torch.equal(instances[field], expected_instances[field]), field
     torch.testing.assert_close(instances.scores, expected_instances.scores, rtol=1e-5, atol=0)
+
+
+def test_restored_rows__equal_the_whole_image(device):
+    """Resizing in strips rounds like resizing the whole image."""
+    mask_logits = 5 * torch.randn(20, 65, 65, device=device)
+    geometry = ((257, 257), (193, 257), (480, 640))
+    expected = restore_size(mask_logits, *geometry)
+    rows = restored_rows(mask_logits, *geometry)
+    torch.testing.assert_close(rows.whole(), expected, rtol=0, atol=1e-5)
 
 
 def _on_both(config, batch, device):

@@ -1,15 +1,17 @@
 """Fusion of mask slots into a panoptic map as in MaX-DeepLab: one argmax per pixel."""
-from typing import List, Tuple
+from typing import List, Tuple, Union
 
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from .panoptic_fusion_head import PanopticFusionHead, Segment, drop_small_segments
+from .mask_rows import MaskRows, as_rows
+from .panoptic_fusion_head import PanopticFusionHead, Segment, drop_small_segments, first_maximum
 
 
+@torch.no_grad()
 def fuse_panoptic_pixelwise(class_logits: Tensor,
-                            mask_logits: Tensor,
+                            mask_logits: Union[Tensor, MaskRows],
                             *,
                             num_things: int,
                             class_threshold: float = 0.7,
@@ -24,7 +26,7 @@ def fuse_panoptic_pixelwise(class_logits: Tensor,
 
     Args:
         class_logits: (N, K + 1), things, stuff, then void.
-        mask_logits: (N, H, W) at the size of the map.
+        mask_logits: (N, H, W) at the size of the map, or its rows.
         num_things: number of thing classes; they come first.
         class_threshold: class probability that a slot must reach.
         pixel_threshold: softmax over the kept slots that a pixel must exceed.
@@ -35,33 +37,43 @@ def fuse_panoptic_pixelwise(class_logits: Tensor,
         the slots. A segment's score is the mean of class times mask probability over its pixels.
     """
     class_scores, categories = class_logits.float().softmax(-1)[:, :-1].max(-1)  # (N,)
-    kept = (class_scores >= class_threshold).nonzero().flatten()
+    is_kept = class_scores >= class_threshold
+    kept, others = is_kept.nonzero().flatten(), (~is_kept).nonzero().flatten()
+    rows = as_rows(mask_logits)
+    segment_map = torch.zeros(rows.shape[1:], dtype=torch.int32, device=rows.device)
     if len(kept) == 0:
-        return mask_logits.new_zeros(mask_logits.shape[1:], dtype=torch.int32), []
-
-    # The best kept slot at each pixel, and whether the pixel is assigned to it
-    kept_logits = mask_logits.float()[kept]
-    best, owner = kept_logits.max(0)  # (H, W)
-    probability = (best - kept_logits.logsumexp(0)).exp()
-    is_assigned = (best >= mask_logits.float().amax(0)) & (probability > pixel_threshold)
+        return segment_map, []
+    class_scores = class_scores[kept]
 
     # One segment for each kept thing slot and for each stuff class of the kept slots
     keys = [(category, slot if category < num_things else -1)
             for slot, category in zip(kept.tolist(), categories[kept].tolist())]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), start=1)}
-    segment_of_slot = torch.tensor([numbers[key] for key in keys], dtype=torch.int32, device=owner.device)
-    segment_map = segment_of_slot[owner] * is_assigned
+    segment_of_slot = torch.tensor([numbers[key] for key in keys], dtype=torch.int32, device=rows.device)
 
-    flat = segment_map.flatten().long()
-    pixel_scores = (class_scores[kept][owner] * probability).flatten()
-    totals = torch.zeros(len(numbers) + 1, device=owner.device).index_add_(0, flat, pixel_scores)
-    areas = torch.bincount(flat, minlength=len(numbers) + 1)
-    scores = (totals / areas.clamp(min=1)).tolist()
+    totals = torch.zeros(len(numbers) + 1, dtype=torch.float64, device=rows.device)
+    kept_rows, other_rows = rows.of_slots(kept), rows.of_slots(others)
+    for strip in rows.strips():
+        # The best kept slot at each pixel, and whether the pixel is assigned to it
+        kept_logits = kept_rows.rows(strip.start, strip.stop)
+        best, owner = first_maximum(kept_logits)  # (rows, W)
+        probability = (best - kept_logits.logsumexp(0)).exp()
+        is_assigned = probability > pixel_threshold
+        if len(others) > 0:
+            is_assigned &= best >= other_rows.rows(strip.start, strip.stop).amax(0)
+
+        segment_map[strip] = segment_of_slot[owner] * is_assigned
+        pixel_scores = class_scores[owner] * probability
+        totals.index_add_(0, segment_map[strip].flatten().long(), pixel_scores.flatten().double())
+
+    areas = torch.bincount(segment_map.flatten(), minlength=len(numbers) + 1)
+    scores, sizes = torch.stack([totals / areas.clamp(min=1), areas]).tolist()
     segments = [
         Segment(number, category, category < num_things, scores[number])
         for (category, _), number in numbers.items()
     ]
-    return drop_small_segments(segment_map, segments, thing_area, stuff_area)
+    new_ids, segments = drop_small_segments(segments, sizes[1:], thing_area, stuff_area)
+    return segment_map.new_tensor(new_ids)[segment_map.long()], segments
 
 
 @MODELS.register_module()

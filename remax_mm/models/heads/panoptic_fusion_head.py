@@ -1,5 +1,5 @@
 """Fusion of mask slots into a panoptic map, instances and a semantic map."""
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmdet.evaluation import INSTANCE_OFFSET
@@ -12,6 +12,13 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from ..layers import resize_to
+from .mask_merging import PAIRS_ABOVE, MaskMerging, PairMerging
+from .mask_rows import MaskRows, as_rows, restored_rows
+
+MINOR_CLASS_PROBABILITY = 0.02
+"""A slot is void for a semantic map if none of its classes is more probable."""
+SUM_ROUNDING = 1e-4
+"""More than rounding can change in a sum of probabilities."""
 
 
 class Segment(NamedTuple):
@@ -30,8 +37,24 @@ class Segment(NamedTuple):
     score: float
 
 
+class Candidate(NamedTuple):
+    """A mask that may become a segment.
+
+    Attributes:
+        mask: number of the mask.
+        category: class in [0, K).
+        area: number of its pixels.
+        score: class probability times mean mask probability in [0, 1].
+    """
+    mask: int
+    category: int
+    area: int
+    score: float
+
+
+@torch.no_grad()
 def fuse_panoptic(class_logits: Tensor,
-                  mask_logits: Tensor,
+                  mask_logits: Union[Tensor, MaskRows],
                   *,
                   num_things: int,
                   thing_threshold: float = 0.7,
@@ -49,7 +72,7 @@ def fuse_panoptic(class_logits: Tensor,
 
     Args:
         class_logits: (N, K + 1), things, stuff, then void.
-        mask_logits: (N, H, W) at the size of the map.
+        mask_logits: (N, H, W) at the size of the map, or its rows.
         num_things: number of thing classes; they come first.
         thing_threshold, stuff_threshold: class probability that a slot must exceed.
         pixel_threshold: softmax over slots that a slot's own pixels must exceed.
@@ -61,55 +84,111 @@ def fuse_panoptic(class_logits: Tensor,
         Map (H, W) int32 with 0 for void, and its segments in the order of their ids 1, 2, ...
     """
     class_scores, categories = class_logits.float().softmax(-1)[:, :-1].max(-1)  # (N,)
-    probability = mask_logits.float().softmax(dim=0)  # (N, H, W)
-    own = probability > pixel_threshold
-    own_area = own.flatten(1).sum(1)  # (N,)
-    mask_scores = (probability * own).flatten(1).sum(1) / own_area.clamp(min=1)
-    order_scores = class_scores**class_order_weight * mask_scores**mask_order_weight
-
-    # Only confident slots with pixels are used; only these are copied to the host, in one transfer.
     confident = class_scores > torch.where(categories < num_things, thing_threshold, stuff_threshold)
-    order = order_scores.argsort(descending=True, stable=True)
-    order = order[(confident & (own_area > 0))[order]]
-    rows = torch.stack([order, categories[order], own_area[order]], dim=1).tolist()
-    scores = (class_scores * mask_scores)[order].tolist()
+    slots = confident.nonzero().flatten()
+    rows = as_rows(mask_logits)
+    if len(slots) == 0:
+        return torch.zeros(rows.shape[1:], dtype=torch.int32, device=rows.device), []
 
-    segment_map = torch.zeros(mask_logits.shape[1:], dtype=torch.int32, device=mask_logits.device)
+    merging_class = PairMerging if pixel_threshold > PAIRS_ABOVE else MaskMerging
+    merging = merging_class(len(slots), rows.shape[1:], rows.device)
+    areas, sums = collect_masks(rows, slots, pixel_threshold, merging.add_rows)
+
+    # Copy what the host needs, in the order in which the masks are pasted.
+    class_scores, mask_scores = class_scores[slots], (sums / areas.clamp(min=1)).float()
+    order_scores = class_scores**class_order_weight * mask_scores**mask_order_weight
+    order = order_scores.argsort(descending=True, stable=True)
+    columns = (order, categories[slots][order], areas[order], (class_scores * mask_scores)[order])
+    table = merging.to_host(torch.stack([column.double() for column in columns], dim=1)).tolist()
+    candidates = [
+        Candidate(int(mask), int(category), int(area), score) for mask, category, area, score in table
+    ]
+
+    segments, segment_areas = paste_masks(merging, candidates, num_things, overlap_threshold)
+    new_ids, segments = drop_small_segments(segments, segment_areas, thing_area, stuff_area)
+    return merging.segment_map(new_ids), segments
+
+
+def collect_masks(rows: MaskRows, slots: Tensor, pixel_threshold: float,
+                  add_rows: Callable[[slice, Tensor], None]) -> Tuple[Tensor, Tensor]:
+    """Binary masks of some slots, in strips of rows.
+
+    Args:
+        rows: mask logits of all slots, which compete in the softmax.
+        slots: (n,) indices.
+        pixel_threshold: softmax over slots that the pixels of a mask must exceed.
+        add_rows: gets each strip and its rows of the masks, (n, rows, W) bool.
+
+    Returns:
+        Area of each mask (n,) int64, and the sum of its probability over its pixels (n,) float64. The sum is
+        exact for thresholds that fusion uses, so that it does not depend on the strips.
+    """
+    areas = torch.zeros(len(slots), dtype=torch.int64, device=rows.device)
+    sums = torch.zeros(len(slots), dtype=torch.float64, device=rows.device)
+    for strip, logits in rows:
+        probability = logits.softmax(dim=0)[slots]
+        own = probability > pixel_threshold
+        areas += own.sum((1, 2))
+        sums += (probability * own).sum((1, 2), dtype=torch.float64)
+        add_rows(strip, own)
+    return areas, sums
+
+
+def paste_masks(merging: Union[MaskMerging, PairMerging], candidates: Sequence[Candidate], num_things: int,
+                overlap_threshold: float) -> Tuple[List[Segment], List[int]]:
+    """Paste each mask of which enough pixels are free.
+
+    Args:
+        merging: holds the masks; the accepted ones are pasted there.
+        candidates: in the order of pasting.
+        num_things, overlap_threshold: see :func:`fuse_panoptic`.
+
+    Returns:
+        The segments and their areas.
+    """
     segments: List[Segment] = []
+    areas: List[int] = []
     stuff_ids: Dict[int, int] = {}
-    for (slot, category, area), score in zip(rows, scores):
-        free = own[slot] & (segment_map == 0)
-        if int(free.sum()) <= overlap_threshold * area:
+    for mask, category, area, score in candidates:
+        free_area = merging.free_area(mask)
+        if area == 0 or free_area <= overlap_threshold * area:
             continue
         is_thing = category < num_things
         segment_id = len(segments) + 1 if is_thing else stuff_ids.setdefault(category, len(segments) + 1)
-        segment_map[free] = segment_id
+        merging.paste(mask, segment_id)
         if segment_id > len(segments):
             segments.append(Segment(segment_id, category, is_thing, score))
-    return drop_small_segments(segment_map, segments, thing_area, stuff_area)
+            areas.append(0)
+        areas[segment_id - 1] += free_area
+    return segments, areas
 
 
-def drop_small_segments(segment_map: Tensor, segments: Sequence[Segment], thing_area: int,
-                        stuff_area: int) -> Tuple[Tensor, List[Segment]]:
-    """Set segments below their area limit to void and renumber the others.
+def drop_small_segments(segments: Sequence[Segment], areas: Sequence[int], thing_area: int,
+                        stuff_area: int) -> Tuple[List[int], List[Segment]]:
+    """Drop segments below their area limit and renumber the others.
 
     Args:
-        segment_map: (H, W) with 0 for void and the segments' ids.
+        segments: with the ids 1, 2, ...
+        areas: number of pixels of each segment.
         thing_area, stuff_area: minimum number of pixels of a segment.
+
+    Returns:
+        The new ids of 0 (void) and of all segments, which are 0 for dropped segments; the remaining segments
+        with their new ids.
     """
-    areas = torch.bincount(segment_map.flatten().long(), minlength=len(segments) + 1).tolist()
-    kept = [s for s in segments if areas[s.id] >= max(thing_area if s.is_thing else stuff_area, 1)]
-    if len(kept) == len(segments):
-        return segment_map, list(segments)
-    new_ids = segment_map.new_zeros(len(segments) + 1)
-    for new_id, segment in enumerate(kept, start=1):
-        new_ids[segment.id] = new_id
-    kept = [segment._replace(id=new_id) for new_id, segment in enumerate(kept, start=1)]
-    return new_ids[segment_map.long()], kept
+    new_ids: List[int] = [0]
+    kept: List[Segment] = []
+    for segment, area in zip(segments, areas):
+        is_kept = area >= max(thing_area if segment.is_thing else stuff_area, 1)
+        if is_kept:
+            kept.append(segment._replace(id=len(kept) + 1))
+        new_ids.append(len(kept) if is_kept else 0)
+    return new_ids, kept
 
 
+@torch.no_grad()
 def fuse_instances(class_logits: Tensor,
-                   mask_logits: Tensor,
+                   mask_logits: Union[Tensor, MaskRows],
                    *,
                    num_things: int,
                    pixel_threshold: float = 0.4,
@@ -118,7 +197,7 @@ def fuse_instances(class_logits: Tensor,
 
     Args:
         class_logits: (N, K + 1).
-        mask_logits: (N, H, W).
+        mask_logits: (N, H, W), or its rows.
         pixel_threshold: softmax over slots that an instance's pixels must exceed.
         max_per_image: number of pairs considered, including stuff (as in kmax_deeplab/kmax_model.py).
 
@@ -133,32 +212,86 @@ def fuse_instances(class_logits: Tensor,
     things = labels < num_things
     scores, slots, labels = scores[things], slots[things], labels[things]
 
-    probability = mask_logits.float().softmax(dim=0)  # (N, H, W)
-    own = probability > pixel_threshold
-    mask_scores = (probability * own).flatten(1).sum(1) / (own.flatten(1).sum(1) + 1e-6)
-    masks = own[slots]
+    rows = as_rows(mask_logits)
+    used, used_index = slots.unique(return_inverse=True)
+    masks = torch.empty((len(slots), *rows.shape[1:]), dtype=torch.bool, device=rows.device)
+
+    def add_rows(strip: slice, used_masks: Tensor) -> None:
+        masks[:, strip] = used_masks[used_index]
+
+    areas, sums = collect_masks(rows, used, pixel_threshold, add_rows)
+    mask_scores = sums.float() / (areas + 1e-6)
     return InstanceData(
-        masks=masks, scores=scores * mask_scores[slots], labels=labels, bboxes=mask2bbox(masks))
+        masks=masks, scores=scores * mask_scores[used_index], labels=labels, bboxes=mask2bbox(masks))
 
 
-def fuse_semantic(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
+@torch.no_grad()
+def fuse_semantic(class_logits: Tensor, mask_logits: Union[Tensor, MaskRows]) -> Tensor:
     """The class with the highest summed probability at every pixel; no pixel is void.
 
     Args:
         class_logits: (N, K + 1).
-        mask_logits: (N, H, W).
+        mask_logits: (N, H, W), or its rows.
 
     Returns:
         (H, W) int64 in [0, K).
     """
     classes = class_logits.float().softmax(-1)[:, :-1]  # (N, K)
-    probability = mask_logits.float().softmax(dim=0)  # (N, H, W)
-    return torch.einsum('nk,nhw->khw', classes, probability).argmax(dim=0)
+    rows = as_rows(mask_logits)
+    semantic_map = torch.empty(rows.shape[1:], dtype=torch.int64, device=rows.device)
+    for strip, logits in rows:
+        with torch.autocast(rows.device.type, enabled=False):
+            labels = most_probable_classes(classes, logits.softmax(dim=0).flatten(1))
+        semantic_map[strip] = labels.view_as(semantic_map[strip])
+    return semantic_map
+
+
+def most_probable_classes(classes: Tensor, masks: Tensor) -> Tensor:
+    """The class with the highest summed probability, ``(classes.T @ masks).argmax(0)``.
+
+    Many slots of an image are void. The sum is first computed without them. Where their classes could change
+    the result, it is computed with all slots.
+
+    Args:
+        classes: (N, K) probabilities, without void.
+        masks: (N, pixels) softmax over slots.
+
+    Returns:
+        (pixels,) int64 in [0, K).
+    """
+    largest = classes.amax(1)  # (N,)
+    is_minor = largest <= MINOR_CLASS_PROBABILITY
+    major = (~is_minor).nonzero().flatten()
+    scores = classes[major].T @ masks[major]  # (K, pixels)
+    best, labels = first_maximum(scores)
+    margin = best - scores.scatter_(0, labels[None], -1).amax(0)
+
+    largest_change = (largest * is_minor) @ masks
+    unsure = (margin <= largest_change + SUM_ROUNDING).nonzero().flatten()
+    labels[unsure] = first_maximum(classes.T @ masks[:, unsure])[1]
+    return labels
+
+
+def first_maximum(values: Tensor) -> Tuple[Tensor, Tensor]:
+    """``values.max(dim=0)`` for finite values, in less time on a CPU.
+
+    Args:
+        values: (n, ...) with n < 2^15.
+
+    Returns:
+        The maximum over n, and the first index of it, both (...).
+    """
+    maximum = values.amax(0)
+    ranks = torch.arange(len(values), 0, -1, dtype=torch.int16, device=values.device)
+    ranks = ranks.view(-1, *[1] * maximum.dim())
+    return maximum, len(values) - ((values == maximum) * ranks).amax(0).long()
 
 
 def restore_size(mask_logits: Tensor, input_size: Tuple[int, int], image_size: Tuple[int, int],
                  output_size: Optional[Tuple[int, int]]) -> Tensor:
     """Resize the mask logits of one image from mask stride to the size of the image.
+
+    Fusion heads use :func:`restored_rows`, which gives the same in strips of rows.
 
     Args:
         mask_logits: (N, h, w).
@@ -171,6 +304,32 @@ def restore_size(mask_logits: Tensor, input_size: Tuple[int, int], image_size: T
     """
     logits = resize_to(mask_logits[None], input_size)[..., :image_size[0], :image_size[1]]
     return (logits if output_size is None else resize_to(logits, output_size))[0]
+
+
+def check_finite_logits(class_logits: Tensor, mask_logits: Tensor, data_samples: SampleList) -> None:
+    """Raise an error if a logit is infinite or NaN; a map made of such logits would be void.
+
+    It needs one synchronization with the device for the batch.
+
+    Args:
+        class_logits: (B, N, K + 1).
+        mask_logits: (B, N, h, w).
+        data_samples: the images, named by their ``img_path``.
+
+    Raises:
+        FloatingPointError: a logit is not finite; names the images.
+    """
+    extremes = [
+        extreme(logits.flatten(1), dim=1) for logits in (class_logits, mask_logits)
+        for extreme in (torch.amin, torch.amax)
+    ]
+    is_finite = torch.stack([extreme.float() for extreme in extremes]).isfinite().all(0).tolist()
+    wrong = [
+        sample.get('img_path', 'unknown') for sample, finite in zip(data_samples, is_finite) if not finite
+    ]
+    if wrong:
+        raise FloatingPointError(f'Expected finite class and mask logits, but the model predicts NaN or '
+                                 f'infinity for {wrong}')
 
 
 class PanopticFusionHead(MaskFormerFusionHead):
@@ -202,7 +361,7 @@ class PanopticFusionHead(MaskFormerFusionHead):
                              f'but got {unknown}.')
         super().__init__(num_things_classes, num_stuff_classes, test_cfg, init_cfg=init_cfg)
 
-    def panoptic_postprocess(self, mask_cls: Tensor, mask_pred: Tensor) -> PixelData:
+    def panoptic_postprocess(self, mask_cls: Tensor, mask_pred: Union[Tensor, MaskRows]) -> PixelData:
         """``sem_seg`` (1, H, W) int32 in mmdet's encoding, label + 1000 * instance with void K; the metainfo
         ``segments_info`` lists its segments."""
         options = {key: self.test_cfg[key] for key in self.PANOPTIC_KEYS if key in self.test_cfg}
@@ -218,7 +377,7 @@ class PanopticFusionHead(MaskFormerFusionHead):
         ]
         return PixelData(sem_seg=encoded[None], metainfo=dict(segments_info=segments_info))
 
-    def instance_postprocess(self, mask_cls: Tensor, mask_pred: Tensor) -> InstanceData:
+    def instance_postprocess(self, mask_cls: Tensor, mask_pred: Union[Tensor, MaskRows]) -> InstanceData:
         """See :func:`fuse_instances`."""
         return fuse_instances(
             mask_cls,
@@ -227,7 +386,7 @@ class PanopticFusionHead(MaskFormerFusionHead):
             pixel_threshold=self.test_cfg.get('pixel_threshold', 0.4),
             max_per_image=self.test_cfg.get('max_per_image', 100))
 
-    def semantic_postprocess(self, mask_cls: Tensor, mask_pred: Tensor) -> PixelData:
+    def semantic_postprocess(self, mask_cls: Tensor, mask_pred: Union[Tensor, MaskRows]) -> PixelData:
         """``sem_seg`` (1, H, W), see :func:`fuse_semantic`."""
         return PixelData(sem_seg=fuse_semantic(mask_cls, mask_pred)[None])
 
@@ -244,19 +403,22 @@ class PanopticFusionHead(MaskFormerFusionHead):
 
         Returns:
             For each image a dict with ``pan_results``, ``ins_results`` and ``sem_results`` as configured.
+
+        Raises:
+            FloatingPointError: see :func:`check_finite_logits`.
         """
+        check_finite_logits(mask_cls_results, mask_pred_results, batch_data_samples)
         results = []
         for class_logits, mask_logits, sample in zip(mask_cls_results, mask_pred_results, batch_data_samples):
-            # One image at a time: N masks at full size are the largest tensor of inference.
-            mask_logits = restore_size(mask_logits.float(), sample.batch_input_shape, sample.img_shape[:2],
-                                       sample.ori_shape[:2] if rescale else None)
+            masks = restored_rows(mask_logits, sample.batch_input_shape, sample.img_shape[:2],
+                                  sample.ori_shape[:2] if rescale else None)
             result = {}
             if self.test_cfg.get('panoptic_on', True):
-                result['pan_results'] = self.panoptic_postprocess(class_logits, mask_logits)
+                result['pan_results'] = self.panoptic_postprocess(class_logits, masks)
             if self.test_cfg.get('instance_on', False):
-                result['ins_results'] = self.instance_postprocess(class_logits, mask_logits)
+                result['ins_results'] = self.instance_postprocess(class_logits, masks)
             if self.test_cfg.get('semantic_on', False):
-                result['sem_results'] = self.semantic_postprocess(class_logits, mask_logits)
+                result['sem_results'] = self.semantic_postprocess(class_logits, masks)
             results.append(result)
         return results
 

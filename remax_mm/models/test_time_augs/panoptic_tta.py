@@ -30,7 +30,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..data_preprocessors.panoptic_data_preprocessor import STRIDE, next_aligned_size
-from ..heads.panoptic_fusion_head import PanopticFusionHead, restore_size
+from ..heads.mask_rows import FlippedRows, MaskRows, SoftmaxRows, restored_rows
+from ..heads.panoptic_fusion_head import PanopticFusionHead, check_finite_logits
 
 FLIPPED_AXES = dict(horizontal=(-1, ), vertical=(-2, ), diagonal=(-2, -1))
 
@@ -46,13 +47,19 @@ class SlotProbabilities(NamedTuple):
     masks: Tensor
 
 
+class SlotRows(NamedTuple):
+    """Like :class:`SlotProbabilities`, with masks (N, H, W) that are computed in strips of rows."""
+    classes: Tensor
+    masks: MaskRows
+
+
 class View(NamedTuple):
     """The prediction of one view of an image."""
     sample: DetDataSample
-    slots: SlotProbabilities
+    slots: SlotRows
 
 
-def match_slots(mean: SlotProbabilities, view: SlotProbabilities) -> Tensor:
+def match_slots(mean: SlotProbabilities, view: SlotRows) -> Tensor:
     """Match the slots of a view one-to-one with the slots of the mean, with the largest total similarity.
 
     The similarity of a pair is the probability that samples of both have the same class (void is a class
@@ -62,19 +69,23 @@ def match_slots(mean: SlotProbabilities, view: SlotProbabilities) -> Tensor:
     Returns:
         (N,) int64, the view's slot for each slot of the mean.
     """
-    mean_masks, view_masks = mean.masks.flatten(1), view.masks.flatten(1)  # (N, H * W)
-    with torch.autocast(mean_masks.device.type, enabled=False):
-        intersection = torch.einsum('np,mp->nm', mean_masks, view_masks)
-        mean_squares = torch.einsum('np,np->n', mean_masks, mean_masks)
-        view_squares = torch.einsum('mp,mp->m', view_masks, view_masks)
+    num_slots = len(mean.masks)
+    intersection = mean.masks.new_zeros(num_slots, num_slots)
+    mean_squares, view_squares = mean.masks.new_zeros(2, num_slots)
+    with torch.autocast(mean.masks.device.type, enabled=False):
+        for strip, view_rows in view.masks:
+            mean_masks, view_masks = mean.masks[:, strip].flatten(1), view_rows.flatten(1)  # (N, pixels)
+            intersection += torch.einsum('np,mp->nm', mean_masks, view_masks)
+            mean_squares += torch.einsum('np,np->n', mean_masks, mean_masks)
+            view_squares += torch.einsum('mp,mp->m', view_masks, view_masks)
         squares = mean_squares[:, None] + view_squares
         mask_similarity = 2 * intersection / squares.clamp(min=torch.finfo(squares.dtype).tiny)
         class_similarity = torch.einsum('nk,mk->nm', mean.classes, view.classes)
     _, slots = linear_sum_assignment((class_similarity * mask_similarity).cpu().numpy(), maximize=True)
-    return torch.from_numpy(slots).to(mean_masks.device)
+    return torch.from_numpy(slots).to(mean.masks.device)
 
 
-def add_view(mean: SlotProbabilities, view: SlotProbabilities, num_views: int) -> None:
+def add_view(mean: SlotProbabilities, view: SlotRows, num_views: int) -> None:
     """Add one view to a mean, in place.
 
     Args:
@@ -83,12 +94,17 @@ def add_view(mean: SlotProbabilities, view: SlotProbabilities, num_views: int) -
         num_views: number of views including the new one.
     """
     slots = match_slots(mean, view)
+    mean_slots = slots.argsort()  # of the view's slots
+    area, view_area = mean.masks.sum((1, 2)), torch.zeros_like(mean.masks[:, 0, 0])
+    for strip, masks in view.masks:
+        view_area += masks.sum((1, 2))
+        mean.masks[:, strip].mul_((num_views - 1) / num_views).index_add_(
+            0, mean_slots, masks, alpha=1 / num_views)  # without a reordered copy
+
     # For slots without pixels in any view, all views have the same weight.
-    area, view_area = (part.masks.sum((1, 2)) + 1e-6 for part in (mean, view))
-    share = view_area[slots] / ((num_views - 1) * area + view_area[slots])
+    area, view_area = area + 1e-6, view_area[slots] + 1e-6
+    share = view_area / ((num_views - 1) * area + view_area)
     mean.classes.lerp_(view.classes[slots], share[:, None])
-    mean.masks.mul_((num_views - 1) / num_views).index_add_(
-        0, slots.argsort(), view.masks, alpha=1 / num_views)  # without a reordered copy
 
 
 def scaled_canvas(pad_size: Sequence[int], plain_size: Sequence[int],
@@ -114,8 +130,9 @@ class PanopticTTAModel(BaseTTAModel):
     is the size in the test pipeline. It is padded as usual; views of other scales are padded to
     :func:`scaled_canvas`. A single view without flip gives exactly the plain prediction.
 
-    Views and images are processed one after the other: only the mean and one view are in memory at a time,
-    for any number of views.
+    Views and images are processed one after the other. At the original size, only the masks of the mean are
+    in memory, for any number of views; those of a view are computed in strips of rows, once to match its
+    slots and once to add them.
 
     Args:
         module: config of a detector with a :class:`PanopticFusionHead`, or the detector.
@@ -155,12 +172,10 @@ class PanopticTTAModel(BaseTTAModel):
         return [self._merge_views(views) for views in data_samples_list]
 
     def _merge_views(self, views: Iterator[View]) -> DetDataSample:
-        sample, mean = next(views)
-        num_views = 1
-        for _, slots in views:
-            num_views += 1
+        sample, first = next(views)
+        mean = SlotProbabilities(first.classes, first.masks.whole())
+        for num_views, (_, slots) in enumerate(views, start=2):
             add_view(mean, slots, num_views)
-            del slots  # frees it before the next view is computed
 
         # The logarithms of probabilities are logits, and the maps already have the original size.
         tiny = torch.finfo(mean.masks.dtype).tiny
@@ -192,9 +207,10 @@ class PanopticTTAModel(BaseTTAModel):
         features = self.module.extract_feat(data['inputs'])
         class_logits, mask_logits = self.module.panoptic_head.predict(features, [sample])
 
-        masks = restore_size(mask_logits[0].float(), sample.batch_input_shape, sample.img_shape[:2],
-                             sample.ori_shape[:2])
-        masks = masks.softmax(dim=0)
+        check_finite_logits(class_logits, mask_logits, [sample])
+        masks: MaskRows = SoftmaxRows(
+            restored_rows(mask_logits[0], sample.batch_input_shape, sample.img_shape[:2],
+                          sample.ori_shape[:2]))
         if sample.get('flip', False):
-            masks = masks.flip(FLIPPED_AXES[sample.flip_direction])
-        return View(sample, SlotProbabilities(class_logits[0].float().softmax(dim=-1), masks))
+            masks = FlippedRows(masks, FLIPPED_AXES[sample.flip_direction])
+        return View(sample, SlotRows(class_logits[0].float().softmax(dim=-1), masks))

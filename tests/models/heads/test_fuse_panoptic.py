@@ -207,8 +207,10 @@ def test_drop_small_segments__example_of_deeplab2():
     # filter_by_count with limit 3 removes ids 2 (two pixels) and 4 (one) and keeps 5 (three).
     segment_map = torch.tensor([[1, 1, 1, 1], [1, 2, 2, 1], [3, 3, 3, 3], [4, 5, 5, 5]], dtype=torch.int32)
     segments = [Segment(index, 0, True, 0.5) for index in range(1, 6)]
-    kept_map, kept = drop_small_segments(segment_map, segments, thing_area=3, stuff_area=100)
-    assert kept_map.tolist() == [[1, 1, 1, 1], [1, 0, 0, 1], [2, 2, 2, 2], [0, 3, 3, 3]]
+    areas = torch.bincount(segment_map.flatten())[1:].tolist()
+    new_ids, kept = drop_small_segments(segments, areas, thing_area=3, stuff_area=100)
+    assert torch.tensor(new_ids)[segment_map.long()].tolist() == [[1, 1, 1, 1], [1, 0, 0, 1], [2, 2, 2, 2],
+                                                                  [0, 3, 3, 3]]
     assert kept == [Segment(1, 0, True, 0.5), Segment(2, 0, True, 0.5), Segment(3, 0, True, 0.5)]
 
 

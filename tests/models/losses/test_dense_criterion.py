@@ -1,4 +1,4 @@
-"""The dense criterion of the tests: equal to the public kMaX-DeepLab code, and to this package in training."""
+"""The dense criterion of the tests equals the public kMaX-DeepLab code, and this package in training."""
 import copy
 from pathlib import Path
 from typing import Dict, List
@@ -64,9 +64,9 @@ def _losses_of_training(config: Config, batches: List[dict], dense: bool) -> Lis
 def test_training__20_steps_as_with_the_dense_criterion(name: str, tmp_path: Path):
     write_mini_panoptic(tmp_path / 'data', 8, 2, 129, 0)
     config = Config.fromfile(REPOSITORY / 'configs' / 'mini' / f'{name}.py')
-    config.merge_from_dict(
-        dict(train_dataloader=dict(
-            batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(data_root=str(tmp_path / 'data')))))
+    loader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+    loader['dataset'] = dict(data_root=str(tmp_path / 'data'))
+    config.merge_from_dict(dict(train_dataloader=loader))
     with DefaultScope.overwrite_default_scope('mmdet'):
         loader = iter(Runner.build_dataloader(config.train_dataloader, seed=0))
         batches = [next(loader) for _ in range(4)]

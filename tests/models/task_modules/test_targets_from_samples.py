@@ -5,8 +5,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
-from remax_mm.models.task_modules import (build_panoptic_targets, note_largest_values,
-                                          targets_from_samples)
+from remax_mm.models.task_modules import build_panoptic_targets, note_largest_values, targets_from_samples
 
 
 def _sample(segment_map, labels, is_thing, dtype=torch.uint8):

@@ -9,7 +9,10 @@ from mmdet.structures import DetDataSample
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
-from remax_mm.models.test_time_augs import SlotProbabilities, add_view, match_slots, scaled_canvas
+from remax_mm.analysis.training_overhead import TensorMemory
+from remax_mm.models.heads import mask_rows
+from remax_mm.models.heads.mask_rows import MaskRows, SoftmaxRows, restored_rows
+from remax_mm.models.test_time_augs import SlotProbabilities, SlotRows, add_view, match_slots, scaled_canvas
 from tests.color_model import (CAT, CAT_2, CAT_3, DOG, GRASS, NUM_CLASSES, SKY, as_input,
                                assert_same_segments, away_from_borders, color_detector, paint, truth)
 from tests.random_statistics import randomize_norms
@@ -49,21 +52,21 @@ def test_match_slots__permuted_slots():
     classes = torch.tensor([[0.9, 0.0, 0.1], [0.0, 0.8, 0.2], [0.1, 0.1, 0.8]])
     masks = torch.tensor([[0.8, 0.7, 0.1, 0.0], [0.1, 0.2, 0.8, 0.1], [0.1, 0.1, 0.1, 0.9]]).view(3, 2, 2)
     mean, order = SlotProbabilities(classes, masks), [2, 0, 1]
-    view = SlotProbabilities(classes[order], masks[order])
+    view = SlotRows(classes[order], MaskRows(masks[order]))
     assert match_slots(mean, view).tolist() == [order.index(slot) for slot in range(3)]
 
 
 def test_match_slots__equal_masks_are_matched_by_class():
     masks = torch.full((2, 2, 2), 0.5)
     mean = SlotProbabilities(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), masks)
-    view = SlotProbabilities(torch.tensor([[0.2, 0.8], [0.7, 0.3]]), masks)
+    view = SlotRows(torch.tensor([[0.2, 0.8], [0.7, 0.3]]), MaskRows(masks))
     assert match_slots(mean, view).tolist() == [1, 0]
 
 
 def test_match_slots__largest_total_similarity():
     classes = torch.ones(2, 1)
     mean = SlotProbabilities(classes, torch.tensor([[1.0, 0.0], [0.5, 0.0]]).view(2, 1, 2))
-    view = SlotProbabilities(classes, torch.tensor([[1.0, 0.1], [1.0, 0.3]]).view(2, 1, 2))
+    view = SlotRows(classes, MaskRows(torch.tensor([[1.0, 0.1], [1.0, 0.3]]).view(2, 1, 2)))
     # 2 pq / (pp + qq): (0, 0) 2 / 2.01; (0, 1) 2 / 2.09; (1, 0) 1 / 1.26; (1, 1) 1 / 1.34
     assert 2 / 2.01 > max(2 / 2.09, 1 / 1.26, 1 / 1.34)
     assert 2 / 2.01 + 1 / 1.34 < 2 / 2.09 + 1 / 1.26
@@ -81,7 +84,7 @@ def test_add_view__equals_the_mean_of_reordered_views():
         views.append(SlotProbabilities(classes[orders[-1]], masks[orders[-1]]))
     mean = SlotProbabilities(*(part.clone() for part in views[0]))
     for number, view in enumerate(views[1:], start=2):
-        add_view(mean, view, number)
+        add_view(mean, SlotRows(view.classes, MaskRows(view.masks)), number)
 
     # The joint probability of slot, class and pixel, in the order of the first view
     joint = torch.stack([
@@ -97,11 +100,11 @@ def test_add_view__slots_without_pixels():
     """They do not change the class of a slot with pixels. Slots without pixels are averaged equally."""
     classes = [torch.tensor([[1.0, 0.0], [0.8, 0.2]]), torch.tensor([[0.6, 0.4], [0.2, 0.8]])]
     masks = [torch.tensor([1.0, 0.0]).view(2, 1, 1), torch.tensor([1.0, 0.0]).view(2, 1, 1)]
-    mean, view = (SlotProbabilities(*parts) for parts in zip(classes, masks))
-    add_view(mean, view, 2)
+    mean = SlotProbabilities(classes[0], masks[0])
+    add_view(mean, SlotRows(classes[1], MaskRows(masks[1])), 2)
     torch.testing.assert_close(mean.classes, torch.tensor([[0.8, 0.2], [0.5, 0.5]]))
 
-    empty = SlotProbabilities(torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2, 2))
+    empty = SlotRows(torch.tensor([[0.0, 1.0]]), MaskRows(torch.zeros(1, 2, 2)))
     mean = SlotProbabilities(torch.tensor([[0.9, 0.1]]), torch.ones(1, 2, 2))
     add_view(mean, empty, 2)
     torch.testing.assert_close(mean.classes, torch.tensor([[0.9, 0.1]]), atol=1e-5, rtol=0)
@@ -233,26 +236,68 @@ def test_panoptic_tta__padding_of_each_view():
     assert model.module.data_preprocessor.pad_size == (65, 65)
 
 
-def test_panoptic_tta__at_most_two_views_in_memory():
+def test_panoptic_tta__masks_of_the_mean_in_memory():
+    """Nothing before the first view, only the mean before each of the others."""
     model = _tta(color_detector())
     references, counts = [], []
-    softmax = torch.Tensor.softmax
+    whole, softmax = MaskRows.whole, torch.Tensor.softmax
+
+    def remember_result_of(function):
+
+        def remember(*args, **kwargs):
+            result = function(*args, **kwargs)
+            if result.dim() == 3 and result.shape[-2:] == PAINTING.shape[:2]:
+                references.append(weakref.ref(result))
+            return result
+
+        return remember
 
     def count_masks(module, inputs):
         counts.append(sum(reference() is not None for reference in references))
 
-    def remember(tensor, *args, **kwargs):
-        result = softmax(tensor, *args, **kwargs)
-        if result.dim() == 3 and result.shape[-2:] == PAINTING.shape[:2]:
-            references.append(weakref.ref(result))
-        return result
-
     model.module.backbone.register_forward_pre_hook(count_masks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.Tensor, 'softmax', remember)
+        patch.setattr(MaskRows, 'whole', remember_result_of(whole))
+        patch.setattr(torch.Tensor, 'softmax', remember_result_of(softmax))
         _panoptic(model, _views(PAINTING, sides=(60, 30, 90), flips=(False, )))
-    # Nothing before the first view, only the mean before each of the others.
     assert counts == [0, 1, 1]
+    assert len(references) > 3
+
+
+def test_add_view__memory(monkeypatch):
+    """The masks of the view would need as much as those of the mean."""
+    monkeypatch.setitem(mask_rows.STRIP_ELEMENTS, 'cpu', 1)
+    size = (193, 161)
+    mean = SlotProbabilities(torch.full((40, 3), 1 / 3), torch.full((40, *size), 1 / 40))
+    logits = torch.randn(40, 49, 41)
+    with TensorMemory() as memory:
+        add_view(mean, SlotRows(mean.classes, SoftmaxRows(restored_rows(logits, size, size, None))), 2)
+    assert memory.peak < 0.6 * mean.masks.nbytes
+    torch.testing.assert_close(mean.masks.sum(0), torch.ones(size))
+
+
+def test_panoptic_tta__strips_do_not_change_the_map(monkeypatch):
+    detector = randomize_norms(MODELS.build(detector_config())).eval()
+    image = np.random.RandomState(0).randint(0, 256, (50, 70, 3), np.uint8)
+    batch = _views(image, direction='vertical')
+    expected = _panoptic(_tta(detector), batch).pred_panoptic_seg
+    monkeypatch.setitem(mask_rows.STRIP_ELEMENTS, 'cpu', 1)
+    found = _panoptic(_tta(detector), batch).pred_panoptic_seg
+    assert torch.equal(found.sem_seg, expected.sem_seg)
+    assert len(found.segments_info) > 0
+    for info, expected_info in zip(found.segments_info, expected.segments_info):
+        assert info == {**expected_info, 'score': pytest.approx(expected_info['score'], rel=1e-5)}
+
+
+def test_panoptic_tta__logits_that_are_not_finite():
+    model = _tta(color_detector())
+    predict = model.module.panoptic_head.predict
+    model.module.panoptic_head.predict = lambda *args: [part * float('nan') for part in predict(*args)]
+    batch = _views(PAINTING, sides=(60, ))
+    for views in batch['data_samples']:
+        views[0].set_metainfo(dict(img_path='first.jpg'))
+    with pytest.raises(FloatingPointError, match="first.jpg"):
+        _panoptic(model, batch)
 
 
 def test_panoptic_tta__other_fusion_head():

@@ -172,3 +172,11 @@ def test_tiled_panoptic__at_most_one_tile_in_memory():
     detector.panoptic_fusion_head.predict = remember
     _run(_tiled(detector), _batch(torch.zeros(3, 150, 150, dtype=torch.uint8)))
     assert counts == [0] * 9
+
+
+def test_tiled_panoptic__logits_that_are_not_finite():
+    detector = _panoptic_only()
+    predict = detector.panoptic_head.predict
+    detector.panoptic_head.predict = lambda *args: [part * float('nan') for part in predict(*args)]
+    with pytest.raises(FloatingPointError, match='0.png'):
+        _run(_tiled(detector), _batch(torch.zeros(3, 150, 150, dtype=torch.uint8)))
