@@ -139,7 +139,7 @@ class PanopticMapDataset(CocoPanopticDataset):
                 logger='current',
                 level=logging.WARNING)
             return None
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):  # these name their file
             raise
         except Exception as error:  # such as cv2.error of a resize to a width of 0
             raise RuntimeError(

@@ -45,6 +45,7 @@ def test_plan_runs__variants_of_kmax():
         REPOSITORY / 'configs/mini/kmax_mnv3-s_1xb8-1k_mini-129.py').to_dict()['param_scheduler']
 
     kmax['model']['panoptic_head']['criterion']['loss_mask_id']['type'] = 'SigmoidMaskIDLoss'
+    kmax['model']['panoptic_head']['transformer_decoder']['mask_prior'] = 1 / 24
     assert kmax == sigmoid
 
     # Variables of the base config of the relaxations that nothing reads.

@@ -57,6 +57,8 @@ def training_config(data_root: Path, work_dir: Path, iterations: int = 5, **over
     config.merge_from_dict(
         dict(
             model=model,
+            # The forked process inherits the visualizers of the tests before, by their names.
+            visualizer=dict(name=str(work_dir)),
             train_dataloader=dict(
                 **loader,
                 sampler=dict(type='InfiniteSampler', shuffle=True),
