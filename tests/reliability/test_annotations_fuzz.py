@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from tests.reliability import fuzz_annotations
-from tests.reliability.fuzz_annotations import (EVALUATION, OUTCOMES, STEPS, TRAINING, Variant, all_variants,
-                                                format_counts, run_variant)
+from tests.reliability.fuzz_annotations import OUTCOMES, all_variants, format_counts, run_variant
+from tests.reliability.fuzz_dataset import EVALUATION, STEPS, TRAINING, Variant
 
 GOOD = ('refused clearly', 'accepted')
 UNNOTICED = {

@@ -1,6 +1,7 @@
 """Training, resuming, testing, browsing and the demo, with a model of one convolution."""
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -187,6 +188,17 @@ def test_image_demo__score_and_bad_input(root, trained):
                                ((root / 'images', config, 'none.pth'), 'none.pth')):
         with pytest.raises(FileNotFoundError, match=missing):
             _run('demo/image_demo.py', *arguments)
+
+
+def test_image_demo__bad_file_among_images(root, trained, tmp_path):
+    images, out = tmp_path / 'images', tmp_path / 'out'
+    shutil.copytree(root / 'images', images)
+    (images / 'photo0.png').write_bytes((images / 'photo1.png').read_bytes()[:60])
+    with pytest.raises(SystemExit, match='1 failed:\n  .*photo0.png: .*\n.* the other 2 images to') as stop:
+        _run('demo/image_demo.py', images, root / 'tiny.py', trained / 'iter_4.pth', '--out-dir', out,
+             '--device', 'cpu')
+    assert isinstance(stop.value.code, str)  # which Python prints, with exit code 1
+    assert sorted(file.name for file in out.glob('*.json')) == ['photo1.json', 'photo2.json']
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
