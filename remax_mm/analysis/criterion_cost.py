@@ -1,7 +1,7 @@
 """Time and memory of the losses and of the matching, in this version of the package or in an older one.
 
-This file is also run as a script, with another version of the package on the path, and then prints the costs
-as JSON. It uses only what commit 55d733f has as well.
+This file is also run as a script that prints the costs as JSON, with another version of the package on the
+path. So it uses only what 55d733f has as well.
 """
 import json
 import sys
@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
@@ -88,9 +89,9 @@ def measure_criterion(settings: CriterionSettings, repeats: int = 3) -> Criterio
     for name in ('loss_cls', 'loss_mask_id', 'loss_dice', 'loss_insdis'):
         parts[name] = partial(getattr(criterion, name), final, slot_targets)
     if settings.relaxed:
-        parts['reclass'] = lambda: _relax_class_targets(criterion.reclass, final.mask_logits, slot_targets)
+        parts['reclass'] = partial(_relax_class_targets, criterion.reclass, final.mask_logits, slot_targets)
 
-    leaves = [part for prediction in predictions for part in prediction if part is not None and part.is_leaf]
+    leaves = [part for prediction in predictions for part in prediction if part is not None]
     costs = {name: _measure(part, [*leaves, sem_logits], repeats) for name, part in parts.items()}
     torch.manual_seed(0)
     losses = criterion(predictions, targets, sem_logits)
@@ -145,16 +146,15 @@ def _draw_predictions(settings: CriterionSettings,
     for output, stride in enumerate(STRIDES):
         size = [(settings.side - 1) * 4 // stride + 1] * 2
         relaxed = settings.relaxed and output < NUM_RELAXED
-        feature = torch.nn.functional.normalize(draw(settings.embedding_channels, *size), dim=1)
+        feature = F.normalize(draw(settings.embedding_channels, *size), dim=1)
         masks = draw(settings.num_slots, *size)
-        parts = [
-            draw(settings.num_slots, settings.num_classes + 1), masks, feature,
-            3 * masks if relaxed else None,
-            draw(settings.num_classes, *size) if relaxed else None
-        ]
         predictions.append(
-            MaskPrediction(*(part if part is None else part.requires_grad_()
-                             for part in parts)))  # type: ignore
+            MaskPrediction(
+                class_logits=draw(settings.num_slots, settings.num_classes + 1).requires_grad_(),
+                mask_logits=masks.requires_grad_(),
+                pixel_feature=feature.requires_grad_(),
+                relaxed_mask_logits=(3 * masks.detach()).requires_grad_() if relaxed else None,
+                sem_logits=draw(settings.num_classes, *size).requires_grad_() if relaxed else None))
     return predictions, draw(settings.num_classes, settings.side, settings.side).requires_grad_()
 
 

@@ -39,6 +39,7 @@ def test_resume__same_bits_as_uninterrupted(workers, whole, data_root, tmp_path)
     assert assert_same_training(tmp_path / 'iter_5.pth', whole / 'iter_5.pth') > 500
 
 
+@pytest.mark.slow
 def test_resume__two_processes(data_root, tmp_path):
     TrainingRun(_config(data_root, tmp_path / 'whole', 1), world_size=2).finish()
     start = tmp_path / 'whole' / f'iter_{CHECKPOINT_INTERVAL}.pth'

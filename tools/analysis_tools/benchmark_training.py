@@ -2,10 +2,10 @@
 
     python tools/analysis_tools/benchmark_training.py --what criterion
 
-The older version is checked out into a temporary folder. Processes of both versions run in turns, on the
-same random outputs and segments. Time is CPU time, or wall time on a GPU, with backward pass; memory is the
-peak of what the tensors take besides the outputs. `criterion` is the whole on the seven outputs of
-kMaX-DeepLab; the losses are measured on the final output.
+The older version is checked out into a temporary folder. Processes of both versions run in turns, on the same
+random outputs and segments. Time is CPU time, or wall time on a GPU; memory is the peak of the tensors that
+are created. Both include the backward pass. `criterion` is the whole on the seven outputs of kMaX-DeepLab;
+the losses are measured on the final output.
 """
 import argparse
 from pathlib import Path
