@@ -64,6 +64,7 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
 default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
 auto_scale_lr = dict(enable=False, base_batch_size=64)
+visualizer = dict(name='brightness')
 """
 
 
