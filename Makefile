@@ -55,7 +55,7 @@ help:  ## Show this list
 
 # ---- environment
 
-setup: $(READY)  ## Make the Python environment (demo and test do so by themselves)
+setup: $(READY)  ## Make the Python environment (demo and test also do this)
 	@$(RUN) -c 'from remax_mm.compat import host_versions; \
 	import torch; print(*(" ".join(v) for v in [("torch", torch.__version__), *host_versions().values()]), sep=", ")'
 
@@ -74,7 +74,7 @@ COMMA := ,
 define step
 @echo '[$(1)/4] $(2) ...'
 @{ $(3); } >> $(LOG) 2>&1 || { \
-tail -n 15 $(LOG); echo 'Failed: $(2). The whole story is in $(LOG).'; exit 1; }
+tail -n 15 $(LOG); echo 'Failed: $(2). The full output is in $(LOG).'; exit 1; }
 endef
 
 PIP := $(VENV)/bin/python -m pip install

@@ -33,7 +33,7 @@ def fuse_panoptic(class_logits: Tensor,
     mask_scores = (probability * own).flatten(1).sum(1) / own_area.clamp(min=1)
     order_scores = class_scores**class_order_weight * mask_scores**mask_order_weight
 
-    # Only confident slots with pixels can enter; they alone are brought to the host, in one go.
+    # Only confident slots with pixels are used; only these are copied to the host.
     confident = class_scores > torch.where(categories < num_things, thing_threshold, stuff_threshold)
     order = order_scores.argsort(descending=True, stable=True)
     order = order[(confident & (own_area > 0))[order]]

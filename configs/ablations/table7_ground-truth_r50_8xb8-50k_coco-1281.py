@@ -1,4 +1,4 @@
-"""ReMaX-B with the true semantics in place of predicted ones, otherwise Eq. 1 and 2 as they are.
+"""ReMaX-B with the true semantics instead of predicted ones; Eq. 1 and 2 are not changed.
 
 Paper:     arXiv 2306.17319, Table 7, row 2
 Train:     tools/dist_train.sh configs/ablations/table7_ground-truth_r50_8xb8-50k_coco-1281.py 8

@@ -1,6 +1,6 @@
-"""mmdet's Mask2Former with ResNet-50 on COCO panoptic, as mmdet has it, but for the way of the ground truth.
+"""mmdet's Mask2Former with ResNet-50 on COCO panoptic, as in mmdet except for the ground truth.
 
-Index maps come in place of stacks of masks, so that neither training nor PQ needs panopticapi.
+It is loaded as index maps, not as stacks of masks, so neither training nor PQ needs panopticapi.
 
 Paper:     arXiv 2112.01527
 Train:     tools/dist_train.sh configs/mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py 8

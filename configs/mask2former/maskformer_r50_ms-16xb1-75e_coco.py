@@ -1,6 +1,6 @@
-"""mmdet's MaskFormer with ResNet-50 on COCO panoptic, as mmdet has it, but for the way of the ground truth.
+"""mmdet's MaskFormer with ResNet-50 on COCO panoptic, as in mmdet except for the ground truth.
 
-Index maps come in place of stacks of masks, so that neither training nor PQ needs panopticapi.
+It is loaded as index maps, not as stacks of masks, so neither training nor PQ needs panopticapi.
 
 Paper:     arXiv 2107.06278
 Train:     tools/dist_train.sh configs/mask2former/maskformer_r50_ms-16xb1-75e_coco.py 16
