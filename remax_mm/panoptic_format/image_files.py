@@ -1,6 +1,7 @@
 """Reading of image files: the header first, then all pixels; a missing or damaged file is an error."""
 import io
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Tuple
 
@@ -120,11 +121,22 @@ def _describe(image: Image.Image) -> ImageHeader:
         orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # OpenCV ignores damaged EXIF data, too
         orientation = 1
+    if image.format == 'WEBP' and not _opencv_rotates_webp():
+        orientation = 1
     # PIL has rotated the size of a TIFF already, in some versions.
     tags = getattr(image, 'tag_v2', None)
     width, height = image.size if tags is None else (tags[256], tags[257])
     size = (width, height) if orientation in _ROTATED_BY_90_DEGREES else (height, width)
     return ImageHeader(image.format or '', image.mode, size, orientation)
+
+
+@lru_cache(maxsize=None)
+def _opencv_rotates_webp() -> bool:
+    """Whether the installed OpenCV applies the EXIF orientation of a WebP; 5.0 does, 4.12 does not."""
+    exif, content = Image.Exif(), io.BytesIO()
+    exif[_EXIF_ORIENTATION] = 6
+    Image.new('RGB', (2, 1)).save(content, 'WEBP', exif=exif)
+    return cv2.imdecode(np.frombuffer(content.getvalue(), np.uint8), cv2.IMREAD_COLOR).shape[0] == 2
 
 
 def read_photo_size(path: Path) -> Tuple[int, int]:
