@@ -136,7 +136,8 @@ def _opencv_rotates_webp() -> bool:
     exif, content = Image.Exif(), io.BytesIO()
     exif[_EXIF_ORIENTATION] = 6
     Image.new('RGB', (2, 1)).save(content, 'WEBP', exif=exif)
-    return cv2.imdecode(np.frombuffer(content.getvalue(), np.uint8), cv2.IMREAD_COLOR).shape[0] == 2
+    decoded = cv2.imdecode(np.frombuffer(content.getvalue(), np.uint8), cv2.IMREAD_COLOR)
+    return decoded is not None and decoded.shape[0] == 2
 
 
 def read_photo_size(path: Path) -> Tuple[int, int]:
