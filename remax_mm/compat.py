@@ -281,5 +281,5 @@ def _why_unreadable(filename: Union[str, Path], error: Exception) -> str:
     refused = re.search(r'GLOBAL (\S+)', str(error))
     if isinstance(error, pickle.UnpicklingError) and refused:
         return f'it has a `{refused[1]}`, which could run code and is not loaded'
-    reason = re.search(r'WeightsUnpickler error:\s*(.+)', str(error)) or re.search('(.*)', str(error))
-    return f'it cannot be read ({type(error).__name__}: {reason[1] if reason else ""})'
+    lines = re.findall(r'WeightsUnpickler error:\s*(.+)', str(error)) or str(error).splitlines() or ['']
+    return f'it cannot be read ({type(error).__name__}: {lines[0]})'

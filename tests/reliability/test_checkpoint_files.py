@@ -275,6 +275,9 @@ def test_full_disk__training_stops_with_one_sentence(brightness: Path, tmp_path:
 
 
 def test_full_disk__of_any_file(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match='disk is full .No space left.* No checkpoint was saved yet'):
+        with one_sentence_if_disk_is_full(str(tmp_path)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     (tmp_path / 'last_checkpoint').write_text('run/iter_2.pth')
     with pytest.raises(
             SystemExit, match='disk is full .No space left.* checkpoint is run/iter_2.pth; continue'):
@@ -357,16 +360,22 @@ def test_resume__checkpoint_of_any_length(saved: Path) -> None:
     print(f'Truncated to {len(lengths)} lengths: each was named and left out')
 
 
-@pytest.mark.parametrize('content', ['', '\0\0\0', '/elsewhere/iter_6.pth', 'iter_6', b'\xff\xfe', None])
-def test_resume__wrong_last_checkpoint(content: Any, saved: Path) -> None:
+@pytest.mark.parametrize('content, named', [
+    (None, 'The file last_checkpoint in'),
+    (b'', 'The file last_checkpoint in'),
+    (b'\0\0\0', 'The file last_checkpoint in'),
+    (b'/elsewhere/iter_6.pth', 'Cannot resume from /elsewhere/iter_6.pth: '),
+    (b'iter_6', 'Cannot resume from iter_6: '),
+    (b'\xff\0\xfe', 'Cannot resume from '),
+])
+def test_resume__wrong_last_checkpoint(content: Optional[bytes], named: str, saved: Path) -> None:
     pointer = saved / 'last_checkpoint'
     pointer.unlink()
     if content is not None:
-        pointer.write_bytes(content if isinstance(content, bytes) else content.encode())
+        pointer.write_bytes(content)
     log = _Log()
     assert _choose(saved, log) == 'iter_6.pth'
-    assert log.lines[0].startswith('There is no file last_checkpoint' if content is
-                                   None else 'Cannot resume from')
+    assert log.lines[0].startswith(named)
 
 
 def test_resume__goes_back_if_told(saved: Path) -> None:
@@ -381,7 +390,10 @@ def test_resume__nothing_readable(saved: Path) -> None:
         _choose(saved)
 
 
-def test_resume__nothing_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize('content', ['', None])
+def test_resume__nothing_saved(content: Optional[str], tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / 'last_checkpoint').write_text(content)
     assert _choose(tmp_path) is None
     _runner(tmp_path, resume=True, iterations=1).train()
     assert (tmp_path / 'iter_1.pth').is_file()

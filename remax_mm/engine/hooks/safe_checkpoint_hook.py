@@ -75,9 +75,10 @@ def check_resumable(checkpoint: Any, source: str) -> None:
 
 
 def last_checkpoint(work_dir: Union[str, Path]) -> Optional[Path]:
-    """The path in the file ``last_checkpoint`` of a training, None if there is no such file."""
+    """The path in the file ``last_checkpoint`` of a training, None if the file is missing or empty."""
     pointer = Path(work_dir, LAST_CHECKPOINT)
-    return Path(pointer.read_text(errors='replace').strip()) if pointer.is_file() else None
+    path = pointer.read_text(errors='replace').strip('\0\n ') if pointer.is_file() else ''
+    return Path(path) if path else None
 
 
 def newest_readable_checkpoint(runner: Runner, folder: Path, filename_tmpl: str) -> Optional[str]:
@@ -99,7 +100,7 @@ def newest_readable_checkpoint(runner: Runner, folder: Path, filename_tmpl: str)
     saved = [path for _, path in sorted(((int(name[1]), path) for name, path in named if name), reverse=True)]
     last = last_checkpoint(runner.work_dir)
     if last is None and saved:
-        runner.logger.warning(f'There is no file {LAST_CHECKPOINT} in {runner.work_dir}.')
+        runner.logger.warning(f'The file {LAST_CHECKPOINT} in {runner.work_dir} is missing or empty.')
 
     candidates = [*([] if last is None else [last]), *(path for path in saved if path != last)]
     errors = []
@@ -127,8 +128,11 @@ def one_sentence_if_disk_is_full(work_dir: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
-        raise SystemExit(f'Training stopped because the disk is full ({error.strerror}). The last complete '
-                         f'checkpoint is {last_checkpoint(work_dir)}; continue with --resume.') from None
+        last = last_checkpoint(work_dir)
+        advice = 'No checkpoint was saved yet.'
+        if last is not None:
+            advice = f'The last complete checkpoint is {last}; continue with --resume.'
+        raise SystemExit(f'Training stopped because the disk is full ({error.strerror}). {advice}') from None
 
 
 @HOOKS.register_module()
@@ -154,6 +158,9 @@ class SafeCheckpointHook(CheckpointHook):
         ]
         broadcast_object_list(chosen)
         runner._load_from = chosen[0]
+        if runner._load_from is None:
+            runner.logger.info('There is no checkpoint to resume from: training starts from the beginning.')
+            runner._resume = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Check the checkpoint of a resumed training."""
