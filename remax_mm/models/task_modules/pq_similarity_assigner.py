@@ -89,10 +89,7 @@ class PQSimilarityAssigner:
 
         pairs = [_match_image(table, image) for image, table in enumerate(on_host)]
         lengths = [part.shape[1] for part in pairs]
-        image, segment, slot = torch.as_tensor(
-            np.concatenate([np.repeat(np.arange(len(pairs)), lengths)[None],
-                            np.concatenate(pairs, 1)]),
-            device=mask_sim.device)
+        image, segment, slot = torch.as_tensor(np.concatenate(pairs, axis=1), device=mask_sim.device)
         void_ratio = _void_ratio(overlap, image, segment)
         mask_sim, class_sim = mask_sim[image, segment, slot], class_sim[image, segment, slot]
         parts = (part.split(lengths) for part in (slot, segment, mask_sim, class_sim))
@@ -115,7 +112,7 @@ def _match_image(table: np.ndarray, image: int) -> np.ndarray:
         image: index in the batch, for the error message.
 
     Returns:
-        (2, P) segments, ascending, and their slots.
+        (3, P) the image, segments in ascending order, and their slots.
     """
     rows = np.flatnonzero(table[:, -1])
     mask_sim, class_sim = np.split(table[rows, :-1], 2, axis=1)
@@ -125,4 +122,4 @@ def _match_image(table: np.ndarray, image: int) -> np.ndarray:
                 f'Expected finite similarities, but the {part} similarity of image {image} of the '
                 f'batch is not finite: the {part} logits have NaN or infinite values')
     row, slot = linear_sum_assignment(mask_sim * class_sim, maximize=True)
-    return np.stack([rows[row], slot])
+    return np.stack([np.full_like(slot, image), rows[row], slot])

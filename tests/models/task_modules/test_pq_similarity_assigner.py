@@ -52,7 +52,8 @@ def test_class_similarity__worked_example():
 def _match(similarity: np.ndarray) -> np.ndarray:
     """Segments and slots by a given mask similarity (M, N), where all class similarities are 1."""
     is_segment = np.ones((len(similarity), 1))
-    return _match_image(np.concatenate([similarity, np.ones_like(similarity), is_segment], axis=1), image=0)
+    table = np.concatenate([similarity, np.ones_like(similarity), is_segment], axis=1)
+    return _match_image(table, image=0)[1:]
 
 
 @pytest.mark.parametrize(
