@@ -1,22 +1,16 @@
 """Wrong and unusual variants of a small panoptic dataset, given to checker, training and evaluation.
 
-    python tests/reliability/fuzz_annotations.py                     # all variants, a table of the outcomes
-    python tests/reliability/fuzz_annotations.py --pattern 'png/.*'  # some of them, each with its message
-
 A variant is one change of one file of a correct dataset. It states which of the three steps read the changed
 part and must refuse it; the other steps must accept it. The variants are always the same.
 """
-import argparse
 import contextlib
 import importlib.util
 import io
 import json
-import re
 import resource
 import shutil
 import signal
 import tempfile
-import time
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -163,35 +157,3 @@ def format_counts(results: Sequence[Result]) -> str:
         cells += [str(counts[outcome]) for outcome in OUTCOMES[4:]]
         lines.append(f'| {step} | {wrong} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        '--pattern', default='', help='regular expression of the names of the variants to run')
-    parser.add_argument('--steps', nargs='+', choices=STEPS, default=STEPS)
-    parser.add_argument('--list', action='store_true', help='only list the names')
-    parser.add_argument('--out', type=Path, help='write all results to this JSON file')
-    args = parser.parse_args()
-    variants = [variant for variant in all_variants() if re.search(args.pattern, variant.name)]
-    if args.list:
-        print('\n'.join(variant.name for variant in variants))
-        return
-    start = time.time()
-    results = []
-    for variant in variants:
-        found = run_variant(variant, args.steps)
-        results += found
-        for result in found:
-            if args.pattern or result.outcome not in ('refused clearly', 'accepted'):
-                print(
-                    f'{result.outcome}: {result.variant} in {result.step}: {result.message[:200]}',
-                    flush=True)
-    print(f'\n{len(variants)} variants in {time.time() - start:.0f} s\n{format_counts(results)}')
-    if args.out is not None:
-        args.out.write_text(json.dumps([result._asdict() for result in results], indent=1))
-
-
-if __name__ == '__main__':
-    main()
