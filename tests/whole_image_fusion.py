@@ -2,7 +2,7 @@
 
 Arguments and results are those of the functions of the same name in ``remax_mm.models.heads``.
 """
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmdet.structures.mask import mask2bbox
@@ -10,8 +10,28 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from remax_mm.models.heads import Segment
+from remax_mm.models.layers import resize_to
 
 Fused = Tuple[Tensor, List[Segment]]
+
+
+def restore_size(mask_logits: Tensor, input_size: Tuple[int, int], image_size: Tuple[int, int],
+                 output_size: Optional[Tuple[int, int]]) -> Tensor:
+    """Resize the mask logits of one image from mask stride to the size of the image.
+
+    Fusion heads use ``restored_rows``, which gives the same in strips of rows.
+
+    Args:
+        mask_logits: (N, h, w).
+        input_size: of the padded network input.
+        image_size: of the image inside it, at the top left; the rest is padding.
+        output_size: size of the result, None for ``image_size``.
+
+    Returns:
+        (N, H, W).
+    """
+    logits = resize_to(mask_logits[None], input_size)[..., :image_size[0], :image_size[1]]
+    return (logits if output_size is None else resize_to(logits, output_size))[0]
 
 
 def fuse_panoptic(class_logits: Tensor,

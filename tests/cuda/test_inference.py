@@ -8,9 +8,9 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
 from remax_mm.models.heads.mask_rows import restored_rows
-from remax_mm.models.heads.panoptic_fusion_head import restore_size
 from tests.color_model import (CAT, CAT_2, DOG, GRASS, SKY, as_input, assert_same_segments, away_from_borders,
                                color_detector, paint, truth)
+from tests.whole_image_fusion import restore_size
 
 S = slice
 

@@ -1,16 +1,43 @@
-"""Paste masks onto an empty map, one after the other.
+"""Binary masks of slots, and pasting them onto an empty map, one after the other.
 
 Masks are numbered from 0. Both classes have the same methods: masks are added in strips of rows, then the
 host asks how many pixels of a mask are still free and pastes it, and the map is made in the end.
 """
-from typing import Sequence, Tuple
+from typing import Callable, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .mask_rows import MaskRows
+
 PAIRS_ABOVE = 1 / 3 + 1e-3
 """At most two probabilities of a softmax exceed a threshold above this. The margin is for rounding."""
+
+
+def collect_masks(rows: MaskRows, slots: Tensor, pixel_threshold: float,
+                  add_rows: Callable[[slice, Tensor], None]) -> Tuple[Tensor, Tensor]:
+    """Binary masks of some slots, in strips of rows.
+
+    Args:
+        rows: mask logits of all slots, which compete in the softmax.
+        slots: (n,) indices.
+        pixel_threshold: softmax over slots that the pixels of a mask must exceed.
+        add_rows: gets each strip and its rows of the masks, (n, rows, W) bool.
+
+    Returns:
+        Area of each mask (n,) int64, and the sum of its probability over its pixels (n,) float64. The sum is
+        exact for thresholds that fusion uses, so that it does not depend on the strips.
+    """
+    areas = torch.zeros(len(slots), dtype=torch.int64, device=rows.device)
+    sums = torch.zeros(len(slots), dtype=torch.float64, device=rows.device)
+    for strip, logits in rows:
+        probability = logits.softmax(dim=0)[slots]
+        own = probability > pixel_threshold
+        areas += own.sum((1, 2))
+        sums += (probability * own).sum((1, 2), dtype=torch.float64)
+        add_rows(strip, own)
+    return areas, sums
 
 
 class MaskMerging:

@@ -172,7 +172,17 @@ def resized_rows(source: MaskRows, size: Sequence[int]) -> MaskRows:
 
 def restored_rows(mask_logits: Tensor, input_size: Sequence[int], image_size: Sequence[int],
                   output_size: Optional[Sequence[int]]) -> MaskRows:
-    """The rows of :func:`restore_size`, with the same arguments and result."""
+    """Resize the mask logits of one image from mask stride to the size of the image.
+
+    Args:
+        mask_logits: (N, h, w).
+        input_size: of the padded network input.
+        image_size: of the image inside it, at the top left; the rest is padding.
+        output_size: size of the result, None for ``image_size``.
+
+    Returns:
+        The rows of (N, H, W).
+    """
     source = resized_rows(MaskRows(mask_logits), input_size)
     if source.shape[1:] != tuple(image_size):
         source = CroppedRows(source, image_size)

@@ -5,8 +5,9 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from .fuse_semantic import first_maximum
 from .mask_rows import MaskRows, as_rows
-from .panoptic_fusion_head import PanopticFusionHead, Segment, drop_small_segments, first_maximum
+from .panoptic_fusion_head import PanopticFusionHead, Segment, drop_small_segments
 
 
 @torch.no_grad()

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from remax_mm.models.heads.panoptic_fusion_head import Segment, drop_small_segments, fuse_panoptic
+from remax_mm.models.heads import Segment, fuse_panoptic
+from remax_mm.models.heads.panoptic_fusion_head import drop_small_segments
 from tests.models.heads.drawn_masks import LOGIT, draw, drawn_classes, drawn_masks
 
 

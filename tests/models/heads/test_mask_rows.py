@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from remax_mm.models.heads import mask_rows
 from remax_mm.models.heads.mask_rows import (FlippedRows, MaskRows, ResizedRows, SelectedRows, SoftmaxRows,
                                              as_rows, restored_rows)
-from remax_mm.models.heads.panoptic_fusion_head import restore_size
+from tests.whole_image_fusion import restore_size
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
-from remax_mm.models.heads.panoptic_fusion_head import (KMaXFusionHead, fuse_instances, fuse_panoptic,
-                                                        fuse_semantic, restore_size)
+from remax_mm.models.heads import KMaXFusionHead, fuse_instances, fuse_panoptic, fuse_semantic
 from tests.models.heads.drawn_masks import drawn_classes, drawn_masks
+from tests.whole_image_fusion import restore_size
 
 
 def test_fuse_semantic__equals_the_reference(reference_dir):
