@@ -125,7 +125,7 @@ class AnnotationFile(TypedDict):
 @_keep_other_keys
 class EvaluatedFile(TypedDict):
     """Annotations that predictions are compared with, as panopticapi takes them."""
-    images: NotRequired[List[ImageEntry]]
+    images: NotRequired[Annotated[List[ImageEntry], Field(min_length=1)]]
     categories: Annotated[List[CategoryEntry], Field(min_length=1)]
     annotations: Annotated[List[NamedAnnotationEntry], Field(min_length=1)]
 
