@@ -1,4 +1,4 @@
-"""Cost of the losses relative to that of an older version of the package, measured in turns."""
+"""Cost of training relative to that of an older version of the package, measured in turns."""
 import json
 import os
 import statistics
@@ -7,10 +7,12 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
-from . import criterion_cost
+from . import criterion_cost, step_cost
 from .criterion_cost import CriterionCost, CriterionSettings, PartCost
+from .step_cost import StepsCost, StepSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -66,25 +68,86 @@ def compare_criteria(old_tree: Path,
         threads: Number of CPU threads.
     """
     options = dict(settings=settings._asdict(), repeats=repeats, threads=threads)
-    pairs = [(run_version(old_tree, options), run_version(REPOSITORY, options)) for _ in range(rounds)]
+
+    def measure(tree: Path) -> CriterionCost:
+        result = run_version(tree, criterion_cost, options)
+        parts = {name: PartCost(*cost) for name, cost in result['parts'].items()}
+        return CriterionCost(parts, result['losses'])
+
+    pairs = [(measure(old_tree), measure(REPOSITORY)) for _ in range(rounds)]
     return summarize([old for old, _ in pairs], [new for _, new in pairs])
 
 
-def run_version(tree: Path, options: Mapping[str, Any]) -> CriterionCost:
-    """Costs in the version of a folder.
+def run_version(tree: Path, script: ModuleType, options: Mapping[str, Any]) -> Dict[str, Any]:
+    """What a script of this version prints as JSON when it runs with the package of another folder.
 
     Raises:
         RuntimeError: The process failed, or it imported another version.
     """
-    command = [sys.executable, str(Path(criterion_cost.__file__)), json.dumps(options)]
+    command = [sys.executable, str(script.__file__), json.dumps(options)]
     environment = dict(os.environ, PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE='1')
     process = subprocess.run(command, env=environment, cwd=tree, capture_output=True, text=True)
     if process.returncode != 0:
-        raise RuntimeError(f'Expected the losses of {tree} to run, but got\n{process.stderr}')
+        raise RuntimeError(f'Expected {script.__name__} to run with {tree}, but got\n{process.stderr}')
     result = json.loads(process.stdout.splitlines()[-1])
     if tree.resolve() not in Path(result['package']).resolve().parents:
         raise RuntimeError(f'Expected the package of {tree}, but {result["package"]} was imported')
-    return CriterionCost({name: PartCost(*cost) for name, cost in result['parts'].items()}, result['losses'])
+    return result
+
+
+class StepComparison(NamedTuple):
+    """Training steps of this version relative to the older one.
+
+    Attributes:
+        new, old: Costs; the seconds are those of all rounds.
+        time: Median over the rounds of the ratios of the median times.
+        loss_difference: Largest relative difference of a loss, in any step.
+    """
+    new: StepsCost
+    old: StepsCost
+    time: float
+    loss_difference: float
+
+    @property
+    def memory(self) -> float:
+        return self.new.peak_memory / self.old.peak_memory
+
+
+def compare_steps(old_tree: Path,
+                  new: StepSettings,
+                  old: StepSettings,
+                  num_steps: int = 3,
+                  rounds: int = 3,
+                  threads: int = 1) -> StepComparison:
+    """Compare training steps of this version with those of another one, each in processes of its own.
+
+    Args:
+        old_tree: Folder of the other version, see :func:`checked_out`. It may be this one.
+        new, old: What is trained. The options may differ.
+        num_steps: Number of steps in a process.
+        rounds: Number of processes of each version, which run in turns.
+        threads: Number of CPU threads.
+    """
+
+    def measure(tree: Path, settings: StepSettings) -> StepsCost:
+        options = dict(settings=settings._asdict(), num_steps=num_steps, threads=threads)
+        result = run_version(tree, step_cost, options)
+        return StepsCost(**{name: result[name] for name in StepsCost._fields})
+
+    pairs = [(measure(old_tree, old), measure(REPOSITORY, new)) for _ in range(rounds)]
+    return summarize_steps([cost for cost, _ in pairs], [cost for _, cost in pairs])
+
+
+def summarize_steps(old: Sequence[StepsCost], new: Sequence[StepsCost]) -> StepComparison:
+    """Combine the rounds of two versions."""
+    ratios = [statistics.median(b.seconds) / statistics.median(a.seconds) for a, b in zip(old, new)]
+    differences = [
+        abs(after[name] / before[name] - 1) for before, after in zip(old[0].losses, new[0].losses)
+        for name in before.keys() & after.keys()
+    ]
+    all_new, all_old = ([second for cost in costs for second in cost.seconds] for costs in (new, old))
+    return StepComparison(new[0]._replace(seconds=all_new), old[0]._replace(seconds=all_old),
+                          statistics.median(ratios), max(differences))
 
 
 def summarize(old: Sequence[CriterionCost], new: Sequence[CriterionCost]) -> VersionComparison:
@@ -113,4 +176,24 @@ def format_comparison(comparisons: Mapping[str, VersionComparison]) -> str:
         for name, (cost, time, memory) in comparison.parts.items():
             lines.append(f'| {case} | {name} | {1e3 * cost.seconds:.1f} | {time:.2f} | '
                          f'{cost.peak_memory / 2**20:.1f} | {memory:.2f} |')
+    return '\n'.join(lines)
+
+
+def format_steps(comparisons: Mapping[str, StepComparison]) -> str:
+    """Markdown table of all cases."""
+    lines = ['| case | s | relative | MiB | relative | loss difference |', '|---|---:|---:|---:|---:|---:|']
+    for case, comparison in comparisons.items():
+        lines.append(f'| {case} | {statistics.median(comparison.new.seconds):.3f} | {comparison.time:.2f} | '
+                     f'{comparison.new.peak_memory / 2**20:.0f} | {comparison.memory:.2f} | '
+                     f'{comparison.loss_difference:.1e} |')
+    return '\n'.join(lines)
+
+
+def format_kept_memory(comparison: StepComparison) -> str:
+    """Markdown table of the memory that each module keeps for the backward pass."""
+    lines = ['| module | MiB | before |', '|---|---:|---:|']
+    new, old = comparison.new.kept_memory, comparison.old.kept_memory
+    for name in sorted({*new, *old}, key=lambda name: -old.get(name, 0)):
+        lines.append(f'| {name} | {new.get(name, 0) / 2**20:.1f} | {old.get(name, 0) / 2**20:.1f} |')
+    lines.append(f'| all | {sum(new.values()) / 2**20:.1f} | {sum(old.values()) / 2**20:.1f} |')
     return '\n'.join(lines)

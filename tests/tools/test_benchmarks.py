@@ -60,5 +60,24 @@ def test_benchmark_training__criterion(tmp_path, capsys):
     assert '| kmax, 2 segments | criterion |' in printed and '| kmax, 3 segments | loss_insdis |' in printed
     cost = json.loads((tmp_path / 'cost.json').read_text())
     assert list(cost) == ['kmax, 2 segments', 'kmax, 3 segments']
+
+
+@pytest.mark.slow
+def test_benchmark_training__step(tmp_path, capsys):
+    """This version relative to itself, and to itself without recomputation."""
+    config = 'configs/mini/kmax_mnv3-s_1xb8-1k_mini-129.py'
+    _run('benchmark_training', '--commit', 'HEAD', '--configs', config, '--segments', 3, '--rounds', 1,
+         '--memory-by-module', '--out', tmp_path / 'cost.json', '--cfg-options',
+         'model.recompute_activations=True')
+    printed = capsys.readouterr().out
+    assert '| kmax_mnv3-s_1xb8-1k_mini-129, 3 segments |' in printed
+    assert '| panoptic_head.pixel_decoder |' in printed
+    cost, = json.loads((tmp_path / 'cost.json').read_text()).values()
+    assert cost['loss_difference'] < 1e-5 and cost['memory'] < 0.8
+    assert cost['new']['kept_memory'].keys() == cost['old']['kept_memory'].keys()
+    assert all(new <= cost['old']['kept_memory'][name] for name, new in cost['new']['kept_memory'].items())
+
+
+def test_benchmark_training__unknown_commit():
     with pytest.raises(SystemExit, match="Expected a commit .*, but got 'no-such-commit'"):
         _run('benchmark_training', '--commit', 'no-such-commit')

@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..layers import (EXPANSION, KMAX_ACT, KMAX_NORM, ActConfig, AxialBlock, BottleneckBlock, ConvNormAct,
-                      NormConfig)
+                      NormConfig, run_blocks)
 
 STEM_CHANNELS = (64, 64, 128)
 NUM_STAGES = 4
@@ -78,6 +78,8 @@ class AxialResNet(BaseModule):
             stages with attention.
         with_stem: also return the output of the stem, first, at stride 2 and without activation.
         drop_path_rate: rate of the last blocks, see :func:`drop_path_rate_at`.
+        with_cp: whether training keeps the inputs of the blocks alone and computes everything inside them
+            again in the backward pass, which takes less memory and more time.
 
     Raises:
         ValueError: ``num_blocks`` or ``channels`` do not fit four stages.
@@ -89,10 +91,12 @@ class AxialResNet(BaseModule):
                  with_stem: bool = False,
                  norm_cfg: NormConfig = KMAX_NORM,
                  drop_path_rate: float = 0.0,
+                 with_cp: bool = False,
                  init_cfg: Optional[Union[dict, list]] = None) -> None:
         super().__init__(init_cfg)
         check_stages('AxialResNet', num_blocks, channels, (NUM_STAGES, ))
         self.with_stem = with_stem
+        self.with_cp = with_cp
         self.stem = build_stem(STEM_CHANNELS, norm_cfg)
 
         # The input of a stage's first block has the stride of the stage before.
@@ -112,5 +116,5 @@ class AxialResNet(BaseModule):
         """(B, 3, H, W) -> features (B, C, h, w) from fine to coarse, with h = (H - 1) // stride + 1."""
         features = [self.stem(x)]
         for stage in self.stages:
-            features.append(stage(features[-1]))
+            features.append(run_blocks(stage, features[-1], self.with_cp))
         return tuple(features if self.with_stem else features[1:])

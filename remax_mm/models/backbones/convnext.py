@@ -14,7 +14,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..layers import LayerNorm2d, truncated_normal_
+from ..layers import LayerNorm2d, run_blocks, truncated_normal_
 
 NORM_EPS = 1e-6
 LAYER_SCALE = 1e-6
@@ -81,6 +81,7 @@ class ConvNeXtBlock(nn.Module):
         self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = nn.LayerNorm(channels, eps=NORM_EPS)
         self.pwconv1 = nn.Linear(channels, 4 * channels)
+        self.act = nn.GELU()
         self.pwconv2 = nn.Linear(4 * channels, channels)
         self.gamma = nn.Parameter(torch.full((channels, ), LAYER_SCALE))
         self.drop_path = DropPath(drop_path_rate)
@@ -88,7 +89,7 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
         out = self.norm(self.dwconv(x).permute(0, 2, 3, 1))  # (B, h, w, C)
-        out = self.gamma * self.pwconv2(F.gelu(self.pwconv1(out)))
+        out = self.gamma * self.pwconv2(self.act(self.pwconv1(out)))
         return x + self.drop_path(out.permute(0, 3, 1, 2))
 
 
@@ -106,6 +107,8 @@ class KMaXConvNeXt(BaseModule):
             as the finest feature (stage 1 in deeplab2; bytedance/kmax-deeplab declares stride 2 for it in
             kmax_deeplab/modeling/backbone/convnext.py).
         drop_path_rate: rate of the last block. The rates grow linearly from 0 in the first block.
+        with_cp: whether training keeps the inputs of the blocks alone and computes everything inside them
+            again in the backward pass, which takes less memory and more time.
 
     Raises:
         ValueError: unknown ``arch``.
@@ -115,6 +118,7 @@ class KMaXConvNeXt(BaseModule):
                  arch: str,
                  with_stem: bool = False,
                  drop_path_rate: float = 0.0,
+                 with_cp: bool = False,
                  init_cfg: Optional[Union[dict, list]] = None) -> None:
         super().__init__(init_cfg)
         if arch not in ARCHITECTURES:
@@ -122,6 +126,7 @@ class KMaXConvNeXt(BaseModule):
                              f'but got {arch!r}.')
         self.arch = arch
         self.with_stem = with_stem
+        self.with_cp = with_cp
         depths, channels = ARCHITECTURES[arch]
 
         self.downsample_layers = nn.ModuleList()
@@ -148,10 +153,11 @@ class KMaXConvNeXt(BaseModule):
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """(B, 3, H, W) -> features (B, C, h, w) from fine to coarse, with h = (H - 1) // stride + 1."""
         stem = self.downsample_layers[0](F.pad(x, STEM_PADDING))
-        features = [stem, self.stages[0](stem)]
+        features = [stem, run_blocks(self.stages[0], stem, self.with_cp)]
         for downsample, stage in zip(self.downsample_layers[1:], self.stages[1:]):
             # The padding is before the layer norm, as in deeplab2: the norm maps the zeros to its bias.
-            features.append(stage(downsample(F.pad(features[-1], DOWNSAMPLE_PADDING))))
+            x = downsample(F.pad(features[-1], DOWNSAMPLE_PADDING))
+            features.append(run_blocks(stage, x, self.with_cp))
         return tuple(features if self.with_stem else features[1:])
 
 

@@ -10,7 +10,7 @@ from mmdet.models.backbones.resnet import Bottleneck, ResNet
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from ..layers import KMAX_NORM, NormConfig
+from ..layers import KMAX_NORM, NormConfig, run_blocks
 
 DEPTH = 50
 NUM_BLOCKS = (3, 4, 6, 3)
@@ -47,20 +47,24 @@ class DeepLab2ResNet(ResNet):
 
     Args:
         with_stem: also return the output of the stem, first, at stride 2 and without activation.
+        with_cp: whether training keeps the inputs of the blocks alone and computes everything inside them
+            again in the backward pass, which takes less memory and more time.
     """
     arch_settings = {DEPTH: (PreActBottleneck, NUM_BLOCKS)}
 
     def __init__(self,
                  with_stem: bool = False,
                  norm_cfg: NormConfig = KMAX_NORM,
+                 with_cp: bool = False,
                  init_cfg: Optional[Union[dict, list]] = None) -> None:
         super().__init__(DEPTH, strides=STRIDES, norm_cfg=norm_cfg, norm_eval=False, init_cfg=init_cfg)
         del self.maxpool
         self.with_stem = with_stem
+        self.with_cp = with_cp
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """(B, 3, H, W) -> features (B, C, h, w) from fine to coarse, with h = (H - 1) // stride + 1."""
         features = [self.norm1(self.conv1(x))]
         for name in self.res_layers:
-            features.append(getattr(self, name)(features[-1]))
+            features.append(run_blocks(getattr(self, name), features[-1], self.with_cp))
         return tuple(features if self.with_stem else features[1:])

@@ -5,7 +5,7 @@ axial_resnet_instances.py, model/layers/axial_block_groups.py and resized_fuse.p
 """
 from functools import partial
 from itertools import zip_longest
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmcv.cnn import build_activation_layer
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from remax_mm.structures import DualPathFeatures
 from ..layers import (EXPANSION, KMAX_NORM, MAX_ACT, ActConfig, AxialBlock, BasicBlock, BottleneckBlock,
-                      ConvNormAct, DualPathLayer, NormConfig, build_projection, resize_to, truncated_normal_)
+                      ConvNormAct, DualPathLayer, NormConfig, build_projection, recompute, resize_to,
+                      truncated_normal_)
 from .axial_resnet import ATTENTION_STRIDE, build_stem, check_stages, drop_path_rate_at
 
 CONV_BLOCKS = dict(basic=BasicBlock, bottleneck=BottleneckBlock)
@@ -33,21 +34,29 @@ class BlockGroup(nn.ModuleList):
 
     Args:
         dual_path_layers: one for each block, or none.
+        with_cp: whether training keeps the inputs of blocks and layers alone.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], dual_path_layers: Sequence[DualPathLayer] = ()) -> None:
+    def __init__(self,
+                 blocks: Sequence[nn.Module],
+                 dual_path_layers: Sequence[DualPathLayer] = (),
+                 with_cp: bool = False) -> None:
         super().__init__(blocks)
         # A tuple does not register the layers. The backbone registers them outside of `stages`, which are
         # pretrained on ImageNet, because configs set learning rates by name prefix.
         self.dual_path_layers = tuple(dual_path_layers)
+        self.with_cp = with_cp
 
     def forward(self, pixel: Tensor, memory: Tensor) -> Tuple[Tensor, Tensor]:
         """Pixels (B, C, h, w), not activated, and memory (B, C', N) -> the same with new C, h and w."""
         for block, layer in zip_longest(self, self.dual_path_layers):
-            pixel = block(pixel)
+            pixel = self._run(block, pixel)
             if layer is not None:
-                pixel, memory = layer(pixel, memory)
+                pixel, memory = self._run(layer, pixel, memory)
         return pixel, memory
+
+    def _run(self, module: nn.Module, *inputs: Tensor) -> Any:
+        return recompute(module, *inputs, module=module) if self.with_cp else module(*inputs)
 
 
 class StackedFusion(nn.Module):
@@ -91,6 +100,7 @@ class BlockBuilder(NamedTuple):
         dual_path_channels: for each stage with dual-path layers, their width.
         drop_path_rate: function from the stride of a block's input to the rate of the block and its layer.
         conv_block, axial_block, dual_path_layer, fusion: constructors of the modules.
+        with_cp: see :class:`BlockGroup`.
     """
     base_channels: Mapping[int, int]
     dual_path_channels: Mapping[int, int]
@@ -99,6 +109,7 @@ class BlockBuilder(NamedTuple):
     axial_block: Callable[..., nn.Module]
     dual_path_layer: Callable[..., DualPathLayer]
     fusion: Callable[..., StackedFusion]
+    with_cp: bool
 
     def stages(self, num_blocks: Sequence[int], stem_channels: int) -> nn.ModuleList:
         """Build all stages."""
@@ -135,7 +146,7 @@ class BlockBuilder(NamedTuple):
             if stage in self.dual_path_channels:
                 channels = self.dual_path_channels[stage]
                 layers.append(self.dual_path_layer(in_channels, channels=channels, drop_path_rate=rate))
-        return BlockGroup(blocks, layers)
+        return BlockGroup(blocks, layers, self.with_cp)
 
 
 @MODELS.register_module()
@@ -164,6 +175,8 @@ class DualPathAxialResNet(BaseModule):
         decoder_blocks: number of blocks at each of ``decoder_strides``, and at stride 16 before them.
         drop_path_rate: rate of the last blocks and layers, see :func:`drop_path_rate_at`.
         drop_path_stride: minimum stride of a block's input for drop path.
+        with_cp: whether training keeps the inputs of blocks and layers alone and computes everything inside
+            them again in the backward pass, which takes less memory and more time.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -187,6 +200,7 @@ class DualPathAxialResNet(BaseModule):
                  drop_path_stride: int = ATTENTION_STRIDE,
                  norm_cfg: NormConfig = KMAX_NORM,
                  act_cfg: ActConfig = MAX_ACT,
+                 with_cp: bool = False,
                  init_cfg: Optional[Union[dict, list]] = None) -> None:
         super().__init__(init_cfg)
         check_stages('DualPathAxialResNet', num_blocks, channels, (4, 5))
@@ -211,7 +225,8 @@ class DualPathAxialResNet(BaseModule):
             axial_block=partial(AxialBlock, attention_expansion=attention_expansion, **cfgs),
             dual_path_layer=partial(
                 DualPathLayer, memory_channels=memory_channels, ffn_channels=ffn_channels, **cfgs),
-            fusion=partial(StackedFusion, **cfgs))
+            fusion=partial(StackedFusion, **cfgs),
+            with_cp=with_cp)
 
         # Pixel path: pretrained parts up to the inner decoder, then the others
         self.act = build_activation_layer(act_cfg)

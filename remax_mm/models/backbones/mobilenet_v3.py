@@ -14,7 +14,7 @@ from mmengine.model import BaseModule
 from mmseg.models.utils import SELayer
 from torch import Tensor, nn
 
-from ..layers import KMAX_NORM, NormConfig
+from ..layers import KMAX_NORM, NormConfig, recompute
 
 NUM_FEATURES = 5
 STEM_CHANNELS = 16
@@ -165,6 +165,8 @@ class KMaXMobileNetV3(BaseModule):
         out_indices: indices of the returned features, from 0 for stride 2 to 4 for stride 32.
         gate: activation of squeeze-and-excitation, ``'sigmoid'`` as in deeplab2 or ``'hard_sigmoid'`` as in
             torchvision.
+        with_cp: whether training keeps the inputs of the blocks alone and computes everything inside them
+            again in the backward pass, which takes less memory and more time.
 
     Raises:
         ValueError: unknown ``arch`` or ``gate``, or an index outside of 0 to 4.
@@ -175,6 +177,7 @@ class KMaXMobileNetV3(BaseModule):
                  out_indices: Sequence[int] = (1, 2, 3, 4),
                  gate: str = 'sigmoid',
                  norm_cfg: NormConfig = KMAX_NORM,
+                 with_cp: bool = False,
                  init_cfg: Optional[Union[dict, list]] = None) -> None:
         super().__init__(init_cfg)
         _check_one_of('arch', arch, tuple(ARCHITECTURES))
@@ -183,6 +186,7 @@ class KMaXMobileNetV3(BaseModule):
             _check_one_of('out_indices', index, tuple(range(NUM_FEATURES)))
         self.arch = arch
         self.gate = gate
+        self.with_cp = with_cp
         self.out_indices = tuple(out_indices)
 
         specs = ARCHITECTURES[arch]
@@ -194,6 +198,11 @@ class KMaXMobileNetV3(BaseModule):
             InvertedResidualWithFeature(width, spec, gate, norm_cfg) for width, spec in zip(widths, specs))
         self.last_conv = ConvModule(widths[-1], 6 * widths[-1], 1, norm_cfg=norm_cfg, act_cfg=act)
 
+        # In place, it has to keep a copy of its input for the backward pass.
+        for module in self.modules():
+            if isinstance(module, nn.Hardswish):
+                module.inplace = False
+
         self._register_load_state_dict_pre_hook(_rename_torchvision_weights, with_module=True)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
@@ -203,7 +212,7 @@ class KMaXMobileNetV3(BaseModule):
         for block, spec in zip(self.blocks, ARCHITECTURES[self.arch]):
             if spec.stride == 2:
                 features.append(feature)  # the last one before the stride increases
-            feature, x = block(x)
+            feature, x = recompute(block, x, module=block) if self.with_cp else block(x)
 
         features.append(self.last_conv(x))
         return tuple(features[index] for index in self.out_indices)

@@ -5,6 +5,8 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from ..layers import run_blocks
+
 FEATURES = ('stem', 'pooled_stem', 'res2', 'res3', 'res4', 'res5')
 """Strides 2, 4, 4, 8, 16 and 32."""
 
@@ -24,6 +26,8 @@ class StemResNet(ResNet):
     Args:
         depth: see ``ResNet`` of mmdet.
         out_features: names of the returned features, from :data:`FEATURES`, in the order of the output.
+        with_cp: whether training keeps the inputs of the blocks alone, as in mmdet's ``ResNet``. There, batch
+            norms are updated twice in each step; here, once.
         options: other arguments of ``ResNet``, without ``out_indices``.
 
     Raises:
@@ -33,6 +37,7 @@ class StemResNet(ResNet):
     def __init__(self,
                  depth: int,
                  out_features: Sequence[str] = ('stem', 'res2', 'res3', 'res4', 'res5'),
+                 with_cp: bool = False,
                  **options: Any) -> None:
         unknown = [name for name in out_features if name not in FEATURES]
         if unknown or not out_features:
@@ -40,13 +45,14 @@ class StemResNet(ResNet):
                              f'{tuple(out_features)}.')
         super().__init__(depth, out_indices=(0, 1, 2, 3), **options)
         self.out_features = tuple(out_features)
+        self.with_cp = with_cp
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """(B, 3, H, W) -> (B, C, h, w) for each of ``out_features``, with h = (H - 1) // stride + 1."""
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
         features = [x, self.maxpool(x)]
         for name in self.res_layers:
-            features.append(getattr(self, name)(features[-1]))
+            features.append(run_blocks(getattr(self, name), features[-1], self.with_cp))
 
         by_name = dict(zip(FEATURES, features))
         return tuple(by_name[name] for name in self.out_features)

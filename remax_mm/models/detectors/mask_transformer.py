@@ -1,4 +1,5 @@
 """Detector of MaX-DeepLab, kMaX-DeepLab and ReMaX, which differ in its parts."""
+from contextlib import nullcontext
 from typing import Dict, List, Optional
 
 from mmdet.models.detectors import MaskFormer
@@ -7,6 +8,7 @@ from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
 from torch import Tensor
 
+from ..layers import recompute_activations
 from .finite_losses import FiniteLossCheck, image_names
 
 
@@ -21,6 +23,9 @@ class MaskTransformer(MaskFormer):
         backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as in ``MaskFormer``. The
             fusion head gets ``num_things_classes`` and ``num_stuff_classes`` from the panoptic head.
         test_cfg: see :class:`PanopticFusionHead`.
+        recompute_activations: whether training computes the outputs of norms and activations again in the
+            backward pass instead of keeping them, see :class:`Recomputation`. It takes less memory, and
+            hardly more time but for tiny images.
 
     Raises:
         ValueError: the fusion head has other class counts than the panoptic head.
@@ -34,7 +39,8 @@ class MaskTransformer(MaskFormer):
                  train_cfg: Optional[ConfigDict] = None,
                  test_cfg: Optional[ConfigDict] = None,
                  data_preprocessor: Optional[ConfigDict] = None,
-                 init_cfg: Optional[ConfigDict] = None) -> None:
+                 init_cfg: Optional[ConfigDict] = None,
+                 recompute_activations: bool = True) -> None:
         # The parent calls a method of ConfigDict on both heads' configs, so plain dicts are converted.
         panoptic_head, panoptic_fusion_head = ConfigDict(panoptic_head), ConfigDict(panoptic_fusion_head)
         for key in ('num_things_classes', 'num_stuff_classes'):
@@ -45,6 +51,7 @@ class MaskTransformer(MaskFormer):
         super().__init__(backbone, neck, panoptic_head, panoptic_fusion_head, train_cfg, test_cfg,
                          data_preprocessor, init_cfg)
         self.finite_losses = FiniteLossCheck()
+        self.recompute_activations = recompute_activations
 
     def train(self, mode: bool = True) -> 'MaskTransformer':
         """Set training or eval mode; before eval mode, check the losses of the last batch.
@@ -65,7 +72,8 @@ class MaskTransformer(MaskFormer):
         """
         self.finite_losses.finish()
         try:
-            losses = super().loss(batch_inputs, batch_data_samples)
+            with recompute_activations() if self.recompute_activations else nullcontext():
+                losses = super().loss(batch_inputs, batch_data_samples)
         except FloatingPointError as error:
             raise FloatingPointError(f'{error}, on the images {image_names(batch_data_samples)}') from error
         self.finite_losses.add(losses, batch_data_samples)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers import (KMAX_ACT, KMAX_NORM, ActConfig, ConvNormAct, DepthwiseSeparableConv, NormConfig,
-                      fit_norm, resize_to, truncated_normal_)
+                      fit_norm, recompute, resize_to, run_blocks, truncated_normal_)
 
 DROPOUT = 0.1
 CLASSIFIER_STD = 0.01
@@ -128,6 +128,8 @@ class ASPPSemanticHead(nn.Module):
         aspp_channels: channels of all features but the reduced ones.
         low_level_channels: channels that res2 and res3 are reduced to.
         dilations: of ASPP.
+        with_cp: whether training keeps the inputs of the head alone and computes everything inside again in
+            the backward pass, which takes less memory and more time.
 
     Raises:
         ValueError: not four backbone features, or not two low-level widths.
@@ -140,8 +142,10 @@ class ASPPSemanticHead(nn.Module):
                  low_level_channels: Tuple[int, int] = (32, 64),
                  dilations: Sequence[int] = (6, 12, 18),
                  norm_cfg: NormConfig = KMAX_NORM,
-                 act_cfg: ActConfig = KMAX_ACT) -> None:
+                 act_cfg: ActConfig = KMAX_ACT,
+                 with_cp: bool = False) -> None:
         super().__init__()
+        self.with_cp = with_cp
         if len(in_channels) != 4 or len(low_level_channels) != 2:
             raise ValueError('Expected `in_channels` of ASPPSemanticHead for res2 to res5 and '
                              f'`low_level_channels` for res2 and res3, but got {in_channels} and '
@@ -156,6 +160,11 @@ class ASPPSemanticHead(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Semantic logits (B, K, h, w) at the size of res2, from the features res2 to res5."""
         res2, res3, _, res5 = features
+        if self.with_cp:
+            return recompute(self._decode, res2, res3, res5, module=self)
+        return self._decode(res2, res3, res5)
+
+    def _decode(self, res2: Tensor, res3: Tensor, res5: Tensor) -> Tensor:
         x = self.aspp(res5)
         x = self.fuse_res3(x, res3)
         x = self.fuse_res2(x, res2)
@@ -170,6 +179,7 @@ class SimpleSemanticHead(nn.Module):
         in_channels: of the backbone features; the last is used.
         num_classes: K, without void.
         channels: width of the depthwise separable convolution.
+        with_cp: see :class:`ASPPSemanticHead`.
     """
 
     def __init__(self,
@@ -177,14 +187,16 @@ class SimpleSemanticHead(nn.Module):
                  num_classes: int,
                  channels: int = 256,
                  norm_cfg: NormConfig = KMAX_NORM,
-                 act_cfg: ActConfig = KMAX_ACT) -> None:
+                 act_cfg: ActConfig = KMAX_ACT,
+                 with_cp: bool = False) -> None:
         super().__init__()
+        self.with_cp = with_cp
         self.head = DepthwiseSeparableConv(in_channels[-1], channels, norm_cfg, act_cfg)
         self.classifier = classifier(channels, num_classes)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Semantic logits (B, K, h, w) at the size of the last of ``features``."""
-        return self.classifier(self.head(features[-1]))
+        return run_blocks((self.head, self.classifier), features[-1], self.with_cp)
 
 
 @MODELS.register_module()
@@ -199,6 +211,7 @@ class StageSemanticHead(nn.Module):
         calibrated_bias: initialize the last bias to -log(K - 1). The softmax cross entropy of these logits is
             invariant to a constant, but ReMask takes their sigmoid: with zero bias, Eq. 2 of ReMaX initially
             multiplies the mask logits by 1 + K / 4 (34 on COCO), with this one by 1.5.
+        with_cp: see :class:`ASPPSemanticHead`.
     """
 
     def __init__(self,
@@ -208,8 +221,10 @@ class StageSemanticHead(nn.Module):
                  dilations: Sequence[int] = (6, 12, 18),
                  calibrated_bias: bool = True,
                  norm_cfg: NormConfig = KMAX_NORM,
-                 act_cfg: ActConfig = KMAX_ACT) -> None:
+                 act_cfg: ActConfig = KMAX_ACT,
+                 with_cp: bool = False) -> None:
         super().__init__()
+        self.with_cp = with_cp
         self.aspp = ASPP(in_channels, aspp_channels, dilations, norm_cfg, act_cfg)
         self.classifier = classifier(aspp_channels, num_classes)
         if calibrated_bias:
@@ -217,4 +232,4 @@ class StageSemanticHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Semantic logits (B, K, h, w) from the pixel feature (B, C, h, w)."""
-        return self.classifier(self.aspp(x))
+        return run_blocks((self.aspp, self.classifier), x, self.with_cp)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from remax_mm.structures import full_precision
 from .conv_norm_act import KMAX_NORM, ConvNormAct, NormConfig, build_norm, truncated_normal_
+from .recomputation import recompute
 
 MAX_LENGTH = 255
 """Maximum number of positions on an axis, as in deeplab2."""
@@ -75,8 +76,15 @@ class AxialAttention1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, L) -> (B, value_channels, L); B counts all rows or columns of all images."""
-        length = x.shape[-1]
-        parts = self.qkv(x).split(self.split_sizes, dim=1)
+        # The similarities take far more memory than their inputs.
+        retrieved = recompute(self._retrieve, self.qkv.conv(x), module=self)
+        return self.output_norm(retrieved).unflatten(1, (2, -1)).sum(1)
+
+    def _retrieve(self, projected: Tensor) -> Tensor:
+        """Queries, keys and values (B, C, L) before their norm -> retrieved values and positions, each
+        (B, value_channels, L), concatenated."""
+        length = projected.shape[-1]
+        parts = self.qkv.norm(projected).split(self.split_sizes, dim=1)
         query, key, value = (part.unflatten(1, (self.num_heads, -1))
                              for part in parts)  # (B, heads, depth, L)
 
@@ -92,8 +100,7 @@ class AxialAttention1d(nn.Module):
         content = torch.einsum('bhlm,bhdm->bhdl', weights, value)
         value_position = self.value_relative_position(length).to(value.dtype)
         position = torch.einsum('bhlm,lmd->bhdl', weights, value_position)
-        retrieved = torch.cat([content, position], dim=1).flatten(1, 2)
-        return self.output_norm(retrieved).unflatten(1, (2, -1)).sum(1)
+        return torch.cat([content, position], dim=1).flatten(1, 2)
 
 
 class AxialAttention2d(nn.Module):

@@ -6,7 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..layers import (EXPANSION, KMAX_NORM, AxialBlock, BottleneckBlock, LayerNorm2d, NormConfig,
-                      build_projection, resize_to)
+                      build_projection, resize_to, run_blocks)
 
 BLOCK_TYPES = dict(axial=AxialBlock, bottleneck=BottleneckBlock)
 
@@ -57,6 +57,8 @@ class KMaXPixelDecoder(BaseModule):
         channels: base channels of each stage, whose output has 4 times as many channels.
         num_blocks: number of blocks of each stage.
         block_types: block type of each stage, ``'axial'`` or ``'bottleneck'``.
+        with_cp: whether training keeps the inputs of the blocks alone and computes everything inside them
+            again in the backward pass, which takes less memory and more time.
 
     Raises:
         ValueError: lists of different lengths, a stage without blocks, or an unknown block type.
@@ -67,8 +69,10 @@ class KMaXPixelDecoder(BaseModule):
                  channels: Sequence[int] = (512, 256, 128, 64),
                  num_blocks: Sequence[int] = (1, 5, 1, 1),
                  block_types: Sequence[str] = ('axial', 'axial', 'bottleneck', 'bottleneck'),
-                 norm_cfg: NormConfig = KMAX_NORM) -> None:
+                 norm_cfg: NormConfig = KMAX_NORM,
+                 with_cp: bool = False) -> None:
         super().__init__()
+        self.with_cp = with_cp
         lengths = dict(
             in_channels=len(in_channels),
             channels=len(channels),
@@ -103,7 +107,7 @@ class KMaXPixelDecoder(BaseModule):
         """
         features = [norm(feature) for norm, feature in zip(self.input_norms, reversed(features))]
 
-        outputs = [self.stages[0](features[0])]
+        outputs = [run_blocks(self.stages[0], features[0], self.with_cp)]
         for fuse, stage, feature in zip(self.fuses, self.stages[1:], features[1:]):
-            outputs.append(stage(fuse(outputs[-1], feature)))
+            outputs.append(run_blocks(stage, fuse(outputs[-1], feature), self.with_cp))
         return outputs

@@ -85,6 +85,7 @@ class KMaXDecoderLayer(nn.Module):
                  mask_prior: Optional[float] = None) -> None:
         super().__init__()
         self.relax_assignment = relax_assignment
+        self.act = nn.GELU()
         self.slot_projection = ConvNormAct(channels, channels, dim=1, norm_cfg=norm_cfg)
         self.pixel_projection = ConvNormAct(in_channels, channels, norm_cfg=norm_cfg)
         self.predictor = MaskPredictor(
@@ -114,7 +115,7 @@ class KMaXDecoderLayer(nn.Module):
             Updated slots (B, channels, N), and the prediction before the update.
         """
         slot_space = self.slot_projection(slots)
-        pixel_space = self.pixel_projection(F.gelu(feature))
+        pixel_space = self.pixel_projection(self.act(feature))
 
         # Predict the current masks, and relax them in training.
         prediction = self.predictor(slot_space, slot_space, pixel_space)
@@ -125,10 +126,10 @@ class KMaXDecoderLayer(nn.Module):
         assigning = prediction.supervised_mask_logits if self.relax_assignment else prediction.mask_logits
         centers = self.update_norm(kmeans_update(assigning, self.pixel_value(pixel_space)))
         slots = slots + self.drop_path(self.update(centers)) + self.drop_path(self.self_attention(slot_space))
-        slots = F.gelu(slots)
+        slots = self.act(slots)
 
         # Feed-forward network
-        slots = F.gelu(slots + self.drop_path(self.ffn(slots)))
+        slots = self.act(slots + self.drop_path(self.ffn(slots)))
         return slots, prediction
 
 
