@@ -12,6 +12,7 @@ norm_cfg = dict(type='BN', eps=1e-3, momentum=0.05)  # a run this short needs st
 
 model = dict(
     data_preprocessor=dict(pad_size=(129, 129)),
+    channels_last=True,
     backbone=dict(
         num_blocks=[1, 1, 2, 2],
         channels=[16, 24, 32, 64],
@@ -50,4 +51,3 @@ param_scheduler = [
         milestones=[iterations * 85 // 100, iterations * 95 // 100],
         gamma=0.1),
 ]
-custom_hooks = [dict(type='ChannelsLastHook')]

@@ -9,6 +9,7 @@ _base_ = '../remax/remax-t_mnv3-s_8xb8-150k_coco-641.py'
 norm_cfg = dict(type='BN', eps=1e-3, momentum=0.1)  # always the same two images
 model = dict(
     data_preprocessor=dict(pad_size=(353, 513)),
+    channels_last=True,
     backbone=dict(init_cfg=None, norm_cfg=norm_cfg),
     panoptic_head=dict(
         norm_cfg=norm_cfg,
@@ -31,4 +32,3 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='MultiStepLR', by_epoch=False, milestones=[510, 570], gamma=0.1),
 ]
-custom_hooks = [dict(type='ChannelsLastHook')]

@@ -59,8 +59,8 @@ def load_run_config(path: Union[str, Path],
 def use_mixed_precision(config: Config, dtype: Optional[str] = None) -> Config:
     """Train with automatic mixed precision; other options of the optimizer wrapper stay.
 
-    The loss is scaled dynamically unless the config sets ``optim_wrapper.loss_scale``. float16 needs this:
-    its smallest gradients would underflow.
+    Unless the config sets ``optim_wrapper.loss_scale``, float16 scales the loss dynamically, because its
+    smallest gradients would underflow. bfloat16 has the range of float32 and needs no scale.
 
     Args:
         dtype: ``float16`` or ``bfloat16``. None keeps that of the config, or mmengine's default, float16.
@@ -76,7 +76,8 @@ def use_mixed_precision(config: Config, dtype: Optional[str] = None) -> Config:
     wrapper.type = 'AmpOptimWrapper'
     if dtype is not None:
         wrapper.dtype = dtype
-    wrapper.setdefault('loss_scale', 'dynamic')
+    is_bfloat16 = wrapper.get('dtype') == 'bfloat16'
+    wrapper.setdefault('loss_scale', dict(enabled=False) if is_bfloat16 else 'dynamic')
     return config
 
 

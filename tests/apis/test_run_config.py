@@ -99,7 +99,9 @@ def test_use_mixed_precision__keeps_the_other_options():
     config = use_mixed_precision(_config(optim_wrapper=dict(clip_grad=dict(max_norm=1), loss_scale=512.)))
     assert config.optim_wrapper == dict(type='AmpOptimWrapper', clip_grad=dict(max_norm=1), loss_scale=512.)
     config = use_mixed_precision(_config(optim_wrapper=dict(type='AmpOptimWrapper')), 'bfloat16')
-    assert config.optim_wrapper == dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale='dynamic')
+    assert config.optim_wrapper == dict(
+        type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False))
+    assert use_mixed_precision(_config(**TRAINING), 'float16').optim_wrapper.loss_scale == 'dynamic'
     with pytest.raises(ValueError, match='optim_wrapper.type` to be OptimWrapper for --amp, but got Other'):
         use_mixed_precision(_config(optim_wrapper=dict(type='Other')))
 

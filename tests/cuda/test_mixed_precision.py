@@ -3,8 +3,10 @@ import math
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
+from remax_mm.apis import use_mixed_precision
 from tests.cuda.models import HEADS, assert_all_close, build_model, training_batch, training_step
 
 by_dtype = pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
@@ -34,16 +36,14 @@ def test_autocast__losses_and_gradients_near_those_of_float32(head, dtype, devic
 def test_train_step__moves_all_weights_in_mixed_precision(head, dtype, device):
     """A dynamic loss scale starts high: the first steps may overflow, which halves it and moves no weight."""
     model = build_model(head).to(device)
-    config = dict(
-        type='AmpOptimWrapper',
-        dtype=str(dtype).split('.')[-1],
-        loss_scale='dynamic',
-        optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.0))
-    wrapper = build_optim_wrapper(model, config)
+    optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.0))
+    config = use_mixed_precision(Config(dict(optim_wrapper=optim_wrapper)), str(dtype).split('.')[-1])
+    wrapper = build_optim_wrapper(model, config.optim_wrapper)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for _ in range(24):
         losses = model.train_step(training_batch(model), wrapper)
         assert all(math.isfinite(loss.item()) for loss in losses.values())
+    assert wrapper.loss_scaler.is_enabled() == (dtype == torch.float16)
     assert wrapper.loss_scaler.get_scale() >= 1
     for name, parameter in model.named_parameters():
         assert parameter.dtype == torch.float32 and parameter.isfinite().all(), name

@@ -1,4 +1,3 @@
-from .channels_last_hook import ChannelsLastHook
 from .check_classes_hook import CheckClassesHook
 from .check_load_from_hook import CheckLoadFromHook
 from .check_weights_hook import CheckWeightsHook, check_weights, read_weights
@@ -8,7 +7,6 @@ from .stop_on_signal_hook import StopOnSignalHook
 from .work_dir_lock_hook import WorkDirLockHook
 
 __all__ = [
-    'ChannelsLastHook', 'CheckClassesHook', 'CheckLoadFromHook', 'CheckWeightsHook', 'FrozenRankHook',
-    'SafeCheckpointHook', 'StopOnSignalHook', 'WorkDirLockHook', 'check_weights',
-    'one_sentence_if_disk_is_full', 'read_weights'
+    'CheckClassesHook', 'CheckLoadFromHook', 'CheckWeightsHook', 'FrozenRankHook', 'SafeCheckpointHook',
+    'StopOnSignalHook', 'WorkDirLockHook', 'check_weights', 'one_sentence_if_disk_is_full', 'read_weights'
 ]

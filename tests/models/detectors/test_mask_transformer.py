@@ -8,6 +8,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
+from torch import nn
 
 from remax_mm.models.detectors import finite_losses
 from remax_mm.structures import MaskPrediction
@@ -189,3 +190,38 @@ def test_kmax_deeplab__weights_of_remax_load_into_kmax():
     ours, theirs = (model.eval().test_step(copy.deepcopy(batch)) for model in (remax, kmax))
     for result, expected in zip(ours, theirs):
         assert torch.equal(result.pred_panoptic_seg.sem_seg, expected.pred_panoptic_seg.sem_seg)
+
+
+def _losses_and_gradients(**options):
+    torch.manual_seed(0)
+    model = MODELS.build(dict(detector_config(relaxed=True), **options)).double()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # draws in the order of the memory
+    data = model.data_preprocessor(_batch(training=True), training=True)
+    losses = model(data['inputs'].double(), data['data_samples'], mode='loss')
+    sum(losses.values()).backward()
+    return model, losses, {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize('options', [dict(recompute_activations=False), dict(channels_last=True)])
+def test_kmax_deeplab__same_losses_and_gradients(options):
+    """The options of memory and memory format change nothing else."""
+    _, expected_losses, expected = _losses_and_gradients()
+    model, losses, gradients = _losses_and_gradients(**options)
+    for name, loss in expected_losses.items():
+        torch.testing.assert_close(losses[name], loss, rtol=1e-9, atol=1e-9)
+    scale = max(gradient.abs().max() for gradient in expected.values())
+    for name, gradient in expected.items():
+        assert (gradients[name] - gradient).abs().max() <= 1e-9 * scale, name
+    if 'channels_last' in options:
+        weights = [parameter for parameter in model.parameters() if parameter.ndim == 4]
+        assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
+def test_kmax_deeplab__channels_last_survives_loading():
+    model = MODELS.build(dict(detector_config(), channels_last=True))
+    model.load_state_dict(MODELS.build(detector_config()).state_dict())
+    weight = next(parameter for parameter in model.parameters()
+                  if parameter.ndim == 4 and parameter.shape[2] > 1)
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
