@@ -10,9 +10,9 @@ from mmengine import fileio
 from mmengine.fileio.backends import LocalBackend
 from mmengine.logging import print_log
 
-from remax_mm.panoptic_format import (AnnotationFile, BrokenFileError, ImageFile, check_entries,
-                                      label_segments, list_some, map_categories, order_classes, raise_errors,
-                                      read_annotations)
+from remax_mm.panoptic_format import (BrokenFileError, ImageFile, LoadedFile, check_entries, label_segments,
+                                      list_some, map_categories, order_classes, raise_errors,
+                                      read_annotations, without_garbage_collection)
 
 _CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
 
@@ -76,12 +76,18 @@ class PanopticMapDataset(CocoPanopticDataset):
         things, stuff = self._metainfo['thing_classes'], self._metainfo['stuff_classes']
         self.cat2label = map_categories(content['categories'], things, stuff, self.ann_file)
         self.cat_ids = sorted(self.cat2label, key=lambda category_id: self.cat2label[category_id])
-        annotations = {annotation['image_id']: annotation for annotation in content.get('annotations', [])}
+        annotations = {annotation['image_id']: annotation for annotation in content.pop('annotations', ())}
         self._warn_of_unlisted(content['images'], annotations)
-        records = [
-            self.parse_data_info(dict(raw_img_info=image, raw_ann_info=annotations.get(image['id'])))
-            for image in content['images']
-        ]
+
+        # Each record frees the entries that it is made of.
+        records = []
+        images = content['images'][::-1]
+        del content
+        with without_garbage_collection():
+            while images:
+                image = images.pop()
+                annotation = annotations.pop(image['id'], None)
+                records.append(self.parse_data_info(dict(raw_img_info=image, raw_ann_info=annotation)))
         print_log(
             f'Read {len(records)} images with {len(things)} thing and {len(stuff)} stuff classes from '
             f'{self.ann_file} in {time.time() - start:.1f} s',
@@ -176,7 +182,7 @@ class PanopticMapDataset(CocoPanopticDataset):
         """
         self._check_exists('annotation file', self.ann_file, fileio.exists)
         has_pngs = bool(self.data_prefix.get('seg'))
-        schema = AnnotationFile if has_pngs and not self.test_mode else ImageFile
+        schema = LoadedFile if has_pngs and not self.test_mode else ImageFile
         found = read_annotations(self.ann_file, schema, self.backend_args)
         is_annotated = has_pngs and 'annotations' in found.content
         findings = [*found.findings, *check_entries(found, self.ann_file, all_annotated=is_annotated)]

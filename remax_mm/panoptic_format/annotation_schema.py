@@ -7,15 +7,17 @@ Converters check what they write.
 import reprlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
-from pydantic import (ConfigDict, Field, GetCoreSchemaHandler, Strict, TypeAdapter, ValidationError,
-                      with_config)
+from pydantic import (AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, Strict, TypeAdapter,
+                      ValidationError, with_config)
 from pydantic_core import CoreSchema, core_schema, from_json
-from typing_extensions import Annotated, NotRequired, TypedDict
+from typing_extensions import Annotated, NotRequired, TypedDict, get_args, get_type_hints
 
 from .file_content import read_file
 from .findings import Finding
+from .garbage_collection import without_garbage_collection
+from .json_entries import decode_entries
 from .segment_ids import MAX_ID
 
 
@@ -101,6 +103,22 @@ class NamedAnnotationEntry(TypedDict):
     segments_info: List[SegmentEntry]
 
 
+class LoadedSegmentEntry(TypedDict):
+    """What a dataset needs of a segment. The box is checked, but not kept: it takes most of the memory."""
+    id: SegmentId
+    category_id: CategoryId
+    iscrowd: NotRequired[Flag]
+    area: NotRequired[Area]
+    bbox: NotRequired[Annotated[Box, AfterValidator(lambda box: None)]]
+
+
+class LoadedAnnotationEntry(TypedDict):
+    """What a dataset needs of an entry of ``annotations``."""
+    image_id: ImageId
+    file_name: NotRequired[Text]
+    segments_info: List[LoadedSegmentEntry]
+
+
 class CategoryFile(TypedDict):
     """Only the categories of a dataset."""
     categories: Annotated[List[CategoryEntry], Field(min_length=1)]
@@ -111,7 +129,7 @@ class ImageFile(TypedDict):
     """Images without annotations, or with annotations that are not used."""
     images: Annotated[List[ImageEntry], Field(min_length=1)]
     categories: Annotated[List[CategoryEntry], Field(min_length=1)]
-    annotations: NotRequired[List[AnnotationEntry]]
+    annotations: NotRequired[List[LoadedAnnotationEntry]]
 
 
 @_keep_other_keys
@@ -120,6 +138,14 @@ class AnnotationFile(TypedDict):
     images: Annotated[List[ImageEntry], Field(min_length=1)]
     categories: Annotated[List[CategoryEntry], Field(min_length=1)]
     annotations: Annotated[List[AnnotationEntry], Field(min_length=1)]
+
+
+@_keep_other_keys
+class LoadedFile(TypedDict):
+    """Annotated images for training, see :class:`LoadedSegmentEntry`."""
+    images: Annotated[List[ImageEntry], Field(min_length=1)]
+    categories: Annotated[List[CategoryEntry], Field(min_length=1)]
+    annotations: Annotated[List[LoadedAnnotationEntry], Field(min_length=1)]
 
 
 @_keep_other_keys
@@ -176,8 +202,13 @@ def read_annotations(path: str, schema: type, backend_args: Optional[dict] = Non
     return parse_annotations(read_file(path, 'a JSON file', backend_args, MAX_JSON_BYTES), schema, path)
 
 
-def parse_annotations(text: bytes, schema: type, path: str) -> AnnotationContent:
+def parse_annotations(text: Union[bytes, str], schema: type, path: str) -> AnnotationContent:
     """Parse the text of a JSON; see :func:`read_annotations`."""
+    try:
+        text = text.decode() if isinstance(text, bytes) else text  # the bytes are not needed any more
+        return AnnotationContent(_parse_correct(text, schema), {name: set() for name in _ID_KEYS}, [])
+    except (ValueError, RecursionError):  # a decoder or validator found an error
+        pass
     try:
         content = _validator(schema).validate_json(text)
         return AnnotationContent(content, {name: set() for name in _ID_KEYS}, [])
@@ -196,6 +227,29 @@ def parse_annotations(text: bytes, schema: type, path: str) -> AnnotationContent
     ]
     return AnnotationContent(*_split_entries(content, [violation['loc'] for violation in violations]),
                              findings)
+
+
+def _parse_correct(text: str, schema: type) -> Dict[str, Any]:
+    """Content of a JSON without errors, with few objects in memory at a time.
+
+    Raises:
+        ValueError: the JSON has an error.
+        RecursionError: it is nested too deeply.
+    """
+    with without_garbage_collection():
+        content = decode_entries(text, _entry_validators(schema))
+    # Other lists than these are checked by the slow way.
+    names = getattr(schema, '__required_keys__') | (_entry_validators(schema).keys() & content.keys())
+    if not all(isinstance(content.get(name), list) and content[name] for name in names):
+        raise ValueError('a list is missing or empty')
+    return content
+
+
+@lru_cache(maxsize=None)
+def _entry_validators(schema: type) -> Dict[str, Callable[[Any], Any]]:
+    """What validates an entry of each list of a schema."""
+    hints = get_type_hints(schema)  # a list for each name
+    return {name: TypeAdapter(*get_args(hint)).validate_python for name, hint in hints.items()}
 
 
 @lru_cache(maxsize=None)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from remax_mm.panoptic_format import (AnnotationFile, EvaluatedFile, ImageFile, PredictionFile, check_entries,
-                                      raise_errors, read_annotations)
+from remax_mm.panoptic_format import (AnnotationFile, EvaluatedFile, ImageFile, LoadedFile, PredictionFile,
+                                      check_entries, raise_errors, read_annotations)
 from remax_mm.panoptic_format.findings import Finding
 
 CONTENT = dict(
@@ -40,10 +40,24 @@ def _check(folder, content, **kwargs):
     return [*found.findings, *check_entries(found, 'a.json', **kwargs)]
 
 
-@pytest.mark.parametrize('schema', [AnnotationFile, ImageFile, EvaluatedFile, PredictionFile])
+@pytest.mark.parametrize('schema', [AnnotationFile, ImageFile, EvaluatedFile, PredictionFile, LoadedFile])
 def test_read_annotations__content_of_the_file(tmp_path, schema):
     found = _read(tmp_path, CONTENT, schema)
-    assert found.content == CONTENT and found.findings == []
+    expected = copy.deepcopy(CONTENT)
+    if schema in (ImageFile, LoadedFile):  # what a dataset does not need
+        kept = ('id', 'category_id', 'iscrowd', 'area')
+        for annotation in expected['annotations']:
+            annotation['segments_info'] = [{
+                **{
+                    key: segment[key]
+                    for key in kept if key in segment
+                },
+                **{
+                    key: None
+                    for key in ('bbox', ) if key in segment
+                }
+            } for segment in annotation['segments_info']]
+    assert found.content == expected and found.findings == []
     assert check_entries(found, 'a.json') == []
 
 
