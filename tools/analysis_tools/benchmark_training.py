@@ -15,13 +15,6 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
-from mmengine.fileio import dump
-
-import remax_mm  # noqa: F401  (makes mmdet importable)
-from remax_mm.analysis.criterion_cost import CriterionSettings
-from remax_mm.analysis.step_cost import StepSettings
-from remax_mm.analysis.version_comparison import (checked_out, compare_criteria, compare_steps,
-                                                  format_comparison, format_kept_memory, format_steps)
 from remax_mm.apis.command_line import add_cfg_options, exit_on_error, make_parser
 
 METHODS = ('kmax', 'remax')
@@ -60,6 +53,10 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from mmengine.fileio import dump
+
+    from remax_mm.analysis.version_comparison import checked_out
+
     with exit_on_error(), checked_out(args.commit) as old_tree:
         compare = compare_all_steps if args.what == 'step' else compare_all_criteria
         print(f'Relative to {args.commit}: batch size {args.batch_size}, medians of {args.rounds} rounds, '
@@ -71,6 +68,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 def compare_all_steps(args: argparse.Namespace, old_tree: Path) -> Dict[str, Any]:
     """Compare each config and number of segments, and print a table."""
+    from remax_mm.analysis.step_cost import StepSettings
+    from remax_mm.analysis.version_comparison import compare_steps, format_kept_memory, format_steps
+
     comparisons = {}
     for config in args.configs:
         for num_segments in args.segments or [20]:
@@ -96,6 +96,9 @@ def compare_all_steps(args: argparse.Namespace, old_tree: Path) -> Dict[str, Any
 
 def compare_all_criteria(args: argparse.Namespace, old_tree: Path) -> Dict[str, Any]:
     """Compare the losses of each method and number of segments, and print a table."""
+    from remax_mm.analysis.criterion_cost import CriterionSettings
+    from remax_mm.analysis.version_comparison import compare_criteria, format_comparison
+
     comparisons = {}
     for method in args.methods:
         for num_segments in args.segments or [5, 20, 80]:
