@@ -175,7 +175,8 @@ def draw_relaxations(config: Config,
     if num_slots < 1:
         raise ValueError(f'Expected `num_slots` to be at least 1, but got {num_slots}')
     model, loader = load_training(config, checkpoint, seed)
-    output = record_relaxed_output(model, next(iter(loader)), loader.dataset.metainfo['classes'])
+    classes = loader.dataset.metainfo['classes']  # type: ignore[attr-defined]
+    output = record_relaxed_output(model, next(iter(loader)), classes)
     slots = choose_slots(output, num_slots)
     if not slots:
         raise ValueError('Expected an image with a segment, but the first one has none; try another --seed')
