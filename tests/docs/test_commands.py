@@ -1,4 +1,5 @@
 """Every command of the pages exists, and a test runs it or the page says why not."""
+import ast
 import json
 import os
 import re
@@ -16,8 +17,9 @@ import pytest
 
 from remax_mm.panoptic_format import read_segment_ids
 from tests.conftest import REPOSITORY
-from tests.docs.code_blocks import PAGES, PLACEHOLDERS, Block, read_blocks, split_commands
+from tests.docs.code_blocks import PAGES, PLACEHOLDERS, read_blocks, split_commands
 
+TOOLS = sorted([*(REPOSITORY / 'tools').rglob('*.py'), *(REPOSITORY / 'demo').glob('*.py')])
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 MAKE_TARGETS = set(re.findall(r'^([a-z-]+):', (REPOSITORY / 'Makefile').read_text(), re.MULTILINE))
 MAKE_VARIABLES = set(re.findall(r'^([A-Z_]+) \?=', (REPOSITORY / 'Makefile').read_text(), re.MULTILINE))
@@ -56,34 +58,51 @@ def test_pages__files_exist():
     assert not missing
 
 
-@pytest.mark.parametrize('page', [page for page in PAGES if read_blocks(page)], ids=_name)
+@pytest.mark.parametrize('page', PAGES, ids=_name)
 def test_commands__arguments_are_accepted(page, capsys):
-    for block in read_blocks(page):
-        if block.language == 'bash':
-            for words in split_commands(block.runnable_text):
-                _check_command(words, block, capsys)
+    scripts = {str(block): block.runnable_text for block in read_blocks(page) if block.language == 'bash'}
+    text = page.read_text(encoding='utf-8')
+    scripts.update({
+        f'{page.name}: `{code}`': code
+        for code in re.findall(r'`((?:python|bash) [a-z]+/[^\s`]+ [^`]+)`', text)
+    })
+    _check_scripts(scripts, capsys)
 
 
-def _check_command(words: List[str], block: Block, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize('tool', TOOLS, ids=_name)
+def test_commands__of_help_texts_are_accepted(tool, capsys):
+    help_text = (ast.get_docstring(ast.parse(tool.read_text(encoding='utf-8')))
+                 or '').replace('[', '').replace(']', '')
+    commands = re.findall(r'^    (python (?:.*\\\n)*.*)$', help_text, re.MULTILINE)
+    _check_scripts({f'{tool.name}: {command}': command for command in commands}, capsys)
+
+
+def _check_scripts(scripts: Dict[str, str], capsys: pytest.CaptureFixture) -> None:
+    for place, script in scripts.items():
+        for words in split_commands(script):
+            _check_command(words, place, capsys)
+
+
+def _check_command(words: List[str], place: str, capsys: pytest.CaptureFixture) -> None:
     program, *arguments = words
     if program == 'make':
         variables = {word.split('=')[0] for word in arguments if '=' in word}
-        assert set(arguments) - {w for w in arguments if '=' in w} <= MAKE_TARGETS, f'{block}: {words}'
-        assert variables <= MAKE_VARIABLES, f'{block}: {words}'
+        assert {word for word in arguments if '=' not in word} <= MAKE_TARGETS, f'{place}: {words}'
+        assert variables <= MAKE_VARIABLES, f'{place}: {words}'
     elif program in ('python', 'bash') and arguments[0].startswith(('tools/', 'demo/')):
         script, given = arguments[0], arguments[1:]
         if script in LAUNCHERS:
             script, select = LAUNCHERS[script]
             given = select(given)
-        assert (REPOSITORY / script).is_file(), f'{block}: no {script}'
+        assert (REPOSITORY / script).is_file(), f'{place}: no {script}'
         parse = _parser(script)
         if parse is not None:
             try:
                 parse(given)
             except SystemExit as refused:
-                assert not refused.code, f'{block}: {words}\n{capsys.readouterr().err}'
+                assert not refused.code, f'{place}: {words}\n{capsys.readouterr().err}'
     elif program == 'python' and arguments[0] == '-m':
-        assert find_spec(arguments[1].split('.')[0]), f'{block}: no module {arguments[1]}'
+        assert find_spec(arguments[1].split('.')[0]), f'{place}: no module {arguments[1]}'
 
 
 @lru_cache(maxsize=None)
