@@ -23,7 +23,8 @@ class _AfterImport(MetaPathFinder):
                   target: Optional[ModuleType] = None) -> Optional[ModuleSpec]:
         if fullname not in self.actions:
             return None
-        others = (finder for finder in sys.meta_path if finder is not self)
+        # A finder of an old package may lack the method, as in Python's own import.
+        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, 'find_spec'))
         specs = (finder.find_spec(fullname, path, target) for finder in others)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
