@@ -4,8 +4,8 @@
     python tools/analysis_tools/benchmark_training.py --what criterion
 
 The older version is checked out into a temporary folder. Processes of both versions run in turns, on the
-same drawn images or random outputs. Time is CPU time, or wall time on a GPU; memory is the peak of the tensors
-that are created. Both include the backward pass.
+same drawn images or random outputs. Time is CPU time, or wall time on a GPU; memory is the peak of the
+tensors that are created. Both include the backward pass.
 
 `step` is the whole training step of a config, with the same initial weights in both versions and a learning
 rate of 1e-6, as at the start of a warm-up. `criterion` is the losses alone: all of them on the seven outputs
@@ -38,13 +38,22 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=1, help='number of CPU threads (default: %(default)s)')
     parser.add_argument('--out', type=Path, help='write the results to this JSON file')
     step = parser.add_argument_group('step')
-    step.add_argument('--configs', nargs='+', default=CONFIGS, help='that both versions have')
+    step.add_argument(
+        '--configs',
+        nargs='+',
+        default=CONFIGS,
+        help='config files that both versions have (default: kMaX-DeepLab and ReMaX-M, crop 641)')
     step.add_argument(
         '--num-steps', type=int, default=3, help='number of steps in a process (default: %(default)s)')
     step.add_argument('--memory-by-module', action='store_true', help='what each module keeps for backward')
     add_cfg_options(step, 'model.backbone.with_cp=True')
     criterion = parser.add_argument_group('criterion')
-    criterion.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS, help='whose losses')
+    criterion.add_argument(
+        '--methods',
+        nargs='+',
+        choices=METHODS,
+        default=METHODS,
+        help='whose losses are measured (default: kmax remax)')
     criterion.add_argument('--crop', type=int, default=641, help='height and width (default: %(default)s)')
     criterion.add_argument(
         '--num-slots', type=int, default=128, help='number of mask slots (default: %(default)s)')
