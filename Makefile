@@ -25,8 +25,10 @@ else
 RUN := $(PYTHON)
 READY := check-active
 endif
+INSTALL_DOCS := $(if $(USE_ACTIVE),echo "USE_ACTIVE: install the extra first: pip install -e '.[docs]'" && exit 1, \
+$(VENV)/bin/python -m pip install --quiet --no-build-isolation -e '.[docs]')
 
-SOURCES := $(wildcard remax_mm configs tools tests demo)
+SOURCES := $(wildcard remax_mm configs tools tests demo docs)
 LOG := $(VENV)/setup.log
 # Half of the cores, at most 4: these networks feed no more, and where anything else wants a core, threads that
 # have to wait for each other lose far more than they gain.
@@ -39,7 +41,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-active demo test test-all test-cuda lint format FORCE
+.PHONY: help setup check-active demo docs test test-all test-cuda lint format FORCE
 
 help:  ## Show this list
 	@echo 'Targets:'
@@ -108,6 +110,11 @@ demo: $(READY)  ## Draw a small dataset, train ReMaX on it, show its PQ and pict
 	@echo "Done in $$(( $$(date +%s) - $(STARTED) )) s. Checkpoint and logs: $(DEMO_DIR)"
 	@echo "Pictures of input, ground truth and prediction: $(DEMO_DIR)/pictures"
 
+docs: $(READY)  ## Build the documentation site in build/site; a warning is an error
+	@$(RUN) -c 'import material, mkdocstrings_handlers.python' 2>/dev/null || { $(INSTALL_DOCS); }
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+	@echo 'Start page: build/site/index.html; $(RUN) -m mkdocs serve shows the pages while you edit them.'
+
 test: $(READY)  ## Run the tests, without the slow ones
 	$(RUN) -m pytest -m 'not slow' $(PYTEST_ARGS)
 
@@ -123,7 +130,7 @@ lint: $(READY)  ## Check style, types and spelling
 	'isort --check --diff --quiet $(SOURCES)' \
 	'yapf --diff --parallel --recursive $(SOURCES)' \
 	'mypy' \
-	'codespell_lib $(SOURCES) docs README.md CHANGELOG.md CONTRIBUTING.md'; do \
+	'codespell_lib $(SOURCES) README.md CHANGELOG.md CONTRIBUTING.md'; do \
 	echo "$$check"; $(RUN) -m $$check || status=1; done; exit $$status
 
 format: $(READY)  ## Sort imports and lay out the code

@@ -11,10 +11,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Optional, Sequence
 
-import mmcv
-from mmengine.utils import track_iter_progress
-
-from remax_mm.apis import FailedImagesError, PanopticInferencer, list_images, load_config, save_result
 from remax_mm.apis.command_line import (add_cfg_options, add_test_time_arguments, apply_test_time_arguments,
                                         make_parser)
 
@@ -38,6 +34,11 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    import mmcv
+    from mmengine.utils import track_iter_progress
+
+    from remax_mm.apis import FailedImagesError, PanopticInferencer, list_images, load_config, save_result
+
     images = list_images(args.image)
     double = [name for name, number in Counter(image.stem for image in images).items() if number > 1]
     if double:

@@ -1,14 +1,25 @@
 """ReMaX, kMaX-DeepLab and their relatives as an MMDetection 3.x plugin.
 
-Importing the package registers its modules into MMDetection's registries; a config does so with
-``custom_imports = dict(imports=['remax_mm'], allow_failed_imports=False)``.
+After the import of the package, MMDetection's registries find its modules; a config imports it with
+``custom_imports = dict(imports=['remax_mm'], allow_failed_imports=False)``. The modules, and with them torch
+and MMDetection, are imported when they are looked up or used.
 """
-from .compat import prepare_host_stack
+from importlib import import_module
+from types import ModuleType
 
-# The host packages can only be imported after this call, so the registered modules come below it.
+from .compat import prepare_host_stack
+from .version import __version__
+
 prepare_host_stack()
 
-from . import datasets, engine, evaluation, models, visualization  # noqa: E402, F401
-from .version import __version__  # noqa: E402
+_PACKAGES = ('apis', 'datasets', 'engine', 'evaluation', 'models', 'panoptic_format', 'structures',
+             'visualization')
 
 __all__ = ['__version__']
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a package at its first use, such as ``remax_mm.models``."""
+    if name in _PACKAGES:
+        return import_module(f'{__name__}.{name}')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -14,11 +14,13 @@ import zipfile
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib import metadata
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from packaging.version import Version
+
+from .import_hooks import after_import
 
 # import name -> ((distribution, lowest tested version), ...)
 HOST_DISTRIBUTIONS: Dict[str, Tuple[Tuple[str, str], ...]] = {
@@ -27,22 +29,45 @@ HOST_DISTRIBUTIONS: Dict[str, Tuple[Tuple[str, str], ...]] = {
     'mmdet': (('mmdet', '3.2.0'), ('onedl-mmdetection', '3.4.0')),
     'mmseg': (('mmsegmentation', '1.2.0'), ('onedl-mmsegmentation', '1.3.0')),
 }
+# registry of mmdet -> package with modules for it
+REGISTERED_PACKAGES = dict(
+    MODELS='models',
+    TASK_UTILS='models',
+    DATASETS='datasets',
+    TRANSFORMS='datasets',
+    HOOKS='engine',
+    LOOPS='engine',
+    OPTIM_WRAPPER_CONSTRUCTORS='engine',
+    METRICS='evaluation',
+    VISUALIZERS='visualization')
 HOW_TO_INSTALL = (
     "Install one stack, either `pip install 'remax_mm[openmmlab]' mmcv-lite==2.1.0` (mmcv==2.1.0 "
     "instead of mmcv-lite for the compiled ops) or `pip install 'remax_mm[onedl]'`.")
 
 
 def prepare_host_stack() -> None:
-    """Make the installed host stack importable, and let it load checkpoints as data that cannot run code.
+    """Prepare the installed host stack, without importing it.
+
+    mmdet can be imported without compiled ops, its registries find our modules, and checkpoints are loaded as
+    data that cannot run code.
 
     Raises:
         ImportError: mmengine, mmcv, mmdet or mmseg is not installed.
     """
     _check_versions()
     _replace_missing_mmcv_ops()
-    _allow_checkpoint_types()
-    _load_checkpoints_as_data()
-    _refuse_configs_of_checkpoints()
+    after_import('torch', _allow_checkpoint_types)
+    after_import('mmengine.runner.checkpoint', _load_checkpoints_as_data)
+    after_import('mmengine.infer.infer', _refuse_configs_of_checkpoints)
+    after_import('mmdet.registry', _register_packages)
+
+
+def _register_packages(registry: types.ModuleType) -> None:
+    """Let mmdet's registries import our packages at their first look-up, as they import mmdet's own."""
+    for name, package in REGISTERED_PACKAGES.items():
+        host = getattr(registry, name)
+        host._locations = [*host._locations, f'{__package__}.{package}']
+        host._imported = False  # mmdet's own may have been imported already
 
 
 def host_versions() -> Dict[str, Optional[Tuple[str, str]]]:
@@ -133,7 +158,7 @@ def _replace_missing_mmcv_ops() -> None:
 
     remax_mm calls no op, but ``mmdet.models`` imports ``mmcv.ops``, which imports ``mmcv._ext``.
     """
-    if 'mmcv._ext' in sys.modules or importlib.util.find_spec('mmcv._ext') is not None:
+    if 'mmcv._ext' in sys.modules or _has_mmcv_ops():
         return
     missing_ops = _MissingOps('mmcv._ext')
     # mmengine checks the spec to find out whether mmcv has ops. Without a spec, the check raises an error.
@@ -142,14 +167,20 @@ def _replace_missing_mmcv_ops() -> None:
     sys.modules['mmcv._ext'] = missing_ops
 
 
-def _allow_checkpoint_types() -> None:
+def _has_mmcv_ops() -> bool:
+    """Whether there is ``mmcv._ext``. ``find_spec('mmcv._ext')`` would import mmcv."""
+    mmcv = importlib.util.find_spec('mmcv')
+    folders = None if mmcv is None else mmcv.submodule_search_locations
+    return folders is not None and PathFinder.find_spec('mmcv._ext', folders) is not None
+
+
+def _allow_checkpoint_types(torch: types.ModuleType) -> None:
     """Allow the types in mmengine's checkpoints for ``torch.load(weights_only=True)``.
 
     This is the default since torch 2.6, and mmengine 0.10.7 uses the default, so it cannot load its own
     checkpoints: their message hub contains ``HistoryBuffer`` objects, which contain numpy arrays and a table
     of their own methods.
     """
-    import torch
     if Version(torch.__version__) >= Version('2.6'):
         torch.serialization.add_safe_globals(_checkpoint_types())
 
@@ -176,7 +207,7 @@ def _checkpoint_types() -> List[Any]:
     return [(statistic, 'builtins.getattr'), *array_makers, *named_types]
 
 
-def _load_checkpoints_as_data() -> None:
+def _load_checkpoints_as_data(checkpoint: types.ModuleType) -> None:
     """Let no checkpoint run code, and report an unreadable one in one sentence.
 
     All of mmengine's, mmdet's and mmseg's loading goes through ``CheckpointLoader.load_checkpoint``. mmengine
@@ -184,8 +215,8 @@ def _load_checkpoints_as_data() -> None:
     refuses, and ``Runner.resume`` executes ``meta['config']``. mmengine's own checkpoints have the config
     under another key, ``meta['cfg']``, which ``Runner.resume`` does not read.
     """
-    from mmengine.runner import CheckpointLoader, checkpoint
-    host_load = CheckpointLoader.load_checkpoint.__func__
+    loader = checkpoint.CheckpointLoader
+    host_load = loader.load_checkpoint.__func__
 
     def load_checkpoint(cls: type,
                         filename: Union[str, Path],
@@ -205,28 +236,27 @@ def _load_checkpoints_as_data() -> None:
             content['meta'].pop('config', None)
         return content
 
-    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+    loader.load_checkpoint = classmethod(load_checkpoint)
     if hasattr(checkpoint, 'get_torch_safe_globals'):
         # onedl-mmengine allows `getattr` in addition to the types allowed above.
-        checkpoint.get_torch_safe_globals = list
+        setattr(checkpoint, 'get_torch_safe_globals', list)
 
 
-def _refuse_configs_of_checkpoints() -> None:
+def _refuse_configs_of_checkpoints(infer: types.ModuleType) -> None:
     """Let no inferencer of mmengine or mmdet build a model from the config inside a checkpoint.
 
     The config is executed as Python. Even a config of literals runs code, because the registries import
     whatever a ``type`` names.
     """
-    from mmengine.infer import BaseInferencer
-    host_init_model = BaseInferencer._init_model
+    host_init_model = infer.BaseInferencer._init_model
 
-    def _init_model(self: BaseInferencer, cfg: Any, weights: Optional[str], device: str = 'cpu') -> Any:
+    def _init_model(self: Any, cfg: Any, weights: Optional[str], device: str = 'cpu') -> Any:
         if not cfg:
             raise ValueError(f'Expected a config for {weights}: the config inside a checkpoint is not used, '
                              'because it can run code')
         return host_init_model(self, cfg, weights, device)
 
-    BaseInferencer._init_model = _init_model
+    infer.BaseInferencer._init_model = _init_model
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Which package may import which other package."""
 import ast
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Set
+from typing import Dict, Iterator, List, NamedTuple, Set, Tuple
 
 import pytest
 
@@ -117,13 +118,59 @@ def test_imports__packages_beside_the_models() -> None:
     assert not wrong, '\n'.join(wrong)
 
 
-def test_imports__package_leaves_analysis_out() -> None:
+def _print_after(code: str, *arguments: str) -> str:
+    """What a new process prints at the end of the code."""
+    done = subprocess.run([sys.executable, '-c', code, *arguments],
+                          stdout=subprocess.PIPE,
+                          text=True,
+                          check=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_imports__package_imports_nothing_heavy() -> None:
+    loaded = set(_print_after('import sys, remax_mm; print(*sys.modules)').split())
+    assert 'remax_mm.compat' in loaded
+    assert not loaded & {
+        'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'scipy', 'matplotlib', 'pandas'
+    }
+
+
+def _registered() -> Iterator[Tuple[str, str]]:
+    """Registry and name of each registered class or function of the package."""
+    for file in _python_files(PACKAGE):
+        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+            if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                continue
+            for decorator in node.decorator_list:
+                match = re.match(r'([A-Z_]+)\.register_module\(\)', ast.unparse(decorator))
+                if match:
+                    yield match[1], node.name
+
+
+LOOK_UP = '''
+import json, sys
+import remax_mm
+from mmdet import registry
+from mmengine.infer import BaseInferencer
+from mmengine.runner import CheckpointLoader
+
+missing = [name for kind, name in json.loads(sys.argv[1]) if getattr(registry, kind).get(name) is None]
+guarded = (CheckpointLoader.load_checkpoint, BaseInferencer._init_model)
+print(json.dumps(dict(missing=missing, guards=[f.__module__ for f in guarded], loaded=list(sys.modules))))
+'''
+
+
+def test_imports__host_packages_get_what_they_need_when_they_are_imported() -> None:
+    registered = list(_registered())
+    assert len(registered) > 60
+    found = json.loads(_print_after(LOOK_UP, json.dumps(registered)))
+    assert not found['missing']
+    assert found['guards'] == ['remax_mm.compat'] * 2
     # torch 2.0 lacks torch.utils.flop_counter, which only the analysis needs.
-    listed = 'import sys, remax_mm; print(*sys.modules)'
-    done = subprocess.run([sys.executable, '-c', listed], stdout=subprocess.PIPE, text=True, check=True)
-    modules = done.stdout.split()
-    assert 'remax_mm.engine' in modules
-    assert not [name for name in modules if 'flop_counter' in name or name.startswith('remax_mm.analysis')]
+    assert 'remax_mm.engine' in found['loaded']
+    assert not [
+        name for name in found['loaded'] if 'flop_counter' in name or name.startswith('remax_mm.analysis')
+    ]
 
 
 def test_imports__public_names_of_the_host_only() -> None:

@@ -17,14 +17,9 @@ import argparse
 from typing import Optional, Sequence
 
 from mmengine.config import Config
-from mmengine.fileio import dump
 
-from remax_mm.apis.build_runner import build_runner
 from remax_mm.apis.command_line import (add_cfg_options, add_launch_arguments, add_test_time_arguments,
                                         apply_test_time_arguments, make_parser)
-from remax_mm.apis.run_config import (check_prefixes, draw_predictions, evaluate_all_tasks, format_only,
-                                      load_run_config, load_weights)
-from remax_mm.panoptic_format.submission import zip_submission
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -79,6 +74,9 @@ def build_config(args: argparse.Namespace) -> Config:
         FileExistsError: predictions with the given prefix exist.
         ValueError: options exclude each other, or need a key that the config does not have.
     """
+    from remax_mm.apis.run_config import (check_prefixes, draw_predictions, evaluate_all_tasks, format_only,
+                                          load_run_config, load_weights)
+
     check_options(args)
     config = load_run_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     config = load_weights(config, args.checkpoint)
@@ -95,6 +93,11 @@ def build_config(args: argparse.Namespace) -> Config:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from mmengine.fileio import dump
+
+    from remax_mm.apis.build_runner import build_runner
+    from remax_mm.panoptic_format.submission import zip_submission
+
     runner = build_runner(build_config(args), args.local_rank)
     metrics = runner.test()
     if args.out and runner.rank == 0:

@@ -4,11 +4,7 @@ from typing import Optional, Sequence
 
 from mmengine.config import Config
 
-from remax_mm.apis.build_runner import build_runner
 from remax_mm.apis.command_line import add_cfg_options, add_launch_arguments, make_parser
-from remax_mm.apis.run_config import (load_run_config, resume_training, scale_learning_rate,
-                                      use_mixed_precision)
-from remax_mm.engine import one_sentence_if_disk_is_full
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -41,6 +37,9 @@ def build_config(args: argparse.Namespace) -> Config:
         FileNotFoundError: the config or the checkpoint does not exist.
         ValueError: an option needs another option, or a key that the config does not have.
     """
+    from remax_mm.apis.run_config import (load_run_config, resume_training, scale_learning_rate,
+                                          use_mixed_precision)
+
     if args.amp_dtype and not args.amp:
         raise ValueError('Expected --amp together with --amp-dtype')
     config = load_run_config(args.config, args.cfg_options, args.work_dir, args.launcher)
@@ -55,6 +54,9 @@ def build_config(args: argparse.Namespace) -> Config:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.apis.build_runner import build_runner
+    from remax_mm.engine import one_sentence_if_disk_is_full
+
     config = build_config(args)
     with one_sentence_if_disk_is_full(config.work_dir):
         build_runner(config, args.local_rank).train()

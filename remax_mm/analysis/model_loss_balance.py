@@ -1,19 +1,14 @@
 """False positives and false negatives in the mask losses of whole models."""
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.dense_heads import MaskFormerHead
 from mmdet.models.detectors import BaseDetector
-from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmengine.config import Config
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, load_checkpoint, set_random_seed
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -23,6 +18,7 @@ from remax_mm.models.layers import resize_to
 from remax_mm.models.losses import SigmoidMaskIDLoss, SoftmaxMaskIDLoss
 from remax_mm.structures import MaskPrediction, SlotTargets
 from .loss_balance import LossParts, split_sigmoid_cross_entropy, split_softmax_cross_entropy
+from .training_step import in_training, load_training
 
 Outputs = Dict[str, LossParts]
 
@@ -91,7 +87,7 @@ def collect_loss_balance(model: BaseDetector, batches: Iterable[dict]) -> Output
 
     handle = loss.register_forward_hook(keep)
     try:
-        with _in_training(model):
+        with in_training(model):
             for batch in batches:
                 seen.append({})
                 model(**model.data_preprocessor(batch, training=True), mode='loss')
@@ -114,7 +110,7 @@ def collect_query_balance(model: BaseDetector, batches: Iterable[dict]) -> Outpu
     """
     head = model.panoptic_head
     seen: List[Outputs] = []
-    with _in_training(model):
+    with in_training(model):
         for batch in batches:
             data = model.data_preprocessor(batch, training=True)
             features, samples = model.extract_feat(data['inputs']), data['data_samples']
@@ -144,34 +140,10 @@ def measure_loss_balance(config: Config,
     """
     if num_batches < 1:
         raise ValueError(f'Expected `num_batches` to be at least 1, but got {num_batches}')
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    set_random_seed(seed)
-    model = MODELS.build(config.model)
-    if checkpoint is None:
-        model.init_weights()
-    else:
-        load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
-
-    set_random_seed(seed)  # the augmentation must not depend on the initialization
-    loader = Runner.build_dataloader(config.train_dataloader, seed=seed)
+    model, loader = load_training(config, checkpoint, seed)
     has_mmdet_head = isinstance(getattr(model, 'panoptic_head', None), MaskFormerHead)
     collect = collect_query_balance if has_mmdet_head else collect_loss_balance
-    return collect(model.to(get_device()), islice(loader, num_batches))
-
-
-@contextmanager
-def _in_training(model: nn.Module) -> Iterator[None]:
-    """Training mode without gradients; running statistics and the mode are restored at the end."""
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    was_training = model.training
-    try:
-        with torch.no_grad():
-            model.train()
-            yield
-    finally:
-        model.train(was_training)
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
+    return collect(model, islice(loader, num_batches))
 
 
 def _split_output(loss: nn.Module, prediction: MaskPrediction, targets: SlotTargets, name: str) -> Outputs:

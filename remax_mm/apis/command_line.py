@@ -1,12 +1,14 @@
-"""What the command lines of several tools share: parser, groups of arguments, and errors as exit codes."""
+"""What the command lines of several tools share: parser, groups of arguments, and errors as exit codes.
+
+Nothing here imports torch or mmdet. A tool imports what it needs of them in its ``main``, after it has parsed
+its arguments, so that ``--help`` and a wrong argument answer at once.
+"""
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, Optional, Sequence
 
 from mmengine.config import Config, DictAction
-
-from .run_config import use_tiles, use_tta
 
 
 def make_parser(description: Optional[str]) -> ArgumentParser:
@@ -59,6 +61,8 @@ def add_test_time_arguments(parser: ArgumentParser) -> None:
 
 def apply_test_time_arguments(args: Namespace, config: Config) -> Config:
     """The config, changed for ``--tta`` or ``--tile`` if one of them is given."""
+    from .run_config import use_tiles, use_tta
+
     if args.tta:
         return use_tta(config)
     if args.tile:

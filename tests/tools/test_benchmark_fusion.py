@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from remax_mm.analysis.fusion_worker import TASKS
 from tests.conftest import REPOSITORY
 
 TOOL = REPOSITORY / 'tools' / 'analysis_tools' / 'benchmark_fusion.py'
@@ -39,3 +40,7 @@ def test_benchmark_fusion__wrong_arguments(arguments, message, monkeypatch, caps
     with pytest.raises(SystemExit):
         runpy.run_path(str(TOOL), run_name='__main__')
     assert message in capsys.readouterr().err
+
+
+def test_benchmark_fusion__offers_every_task():
+    assert runpy.run_path(str(TOOL))['TASKS'] == tuple(TASKS)

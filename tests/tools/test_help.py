@@ -1,13 +1,17 @@
-"""The argument descriptions of all tools have one style."""
+"""The argument descriptions of all tools have one style, and are shown at once."""
 import argparse
+import json
 import re
 import runpy
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import pytest
 
 from tests.conftest import REPOSITORY
 
-SCRIPTS = sorted((REPOSITORY / 'tools').rglob('*.py')) + [REPOSITORY / 'demo' / 'image_demo.py']
+SCRIPTS = sorted([*(REPOSITORY / 'tools').rglob('*.py'), *(REPOSITORY / 'demo').glob('*.py')])
 TOOLS = [path for path in SCRIPTS if 'def parse_args' in path.read_text()]
 
 
@@ -53,3 +57,31 @@ def test_help__says_the_default(parser):
         if has_default:
             assert re.search(r'\(default: .+\)$', text), text
         assert 'default' not in re.sub(r'\(default: [^()]+\)$', '', text), text
+
+
+# Packages that take longer to import than a user waits for a help text.
+HEAVY = ('torch', 'mmdet', 'mmcv', 'mmseg', 'mmengine.runner', 'scipy', 'matplotlib', 'pandas', 'seaborn')
+SHOW_HELP = '''
+import io, json, runpy, sys
+from contextlib import redirect_stdout
+
+heavy, *scripts = json.loads(sys.argv[1])
+for script in scripts:
+    sys.argv = [script, '--help']
+    shown = io.StringIO()
+    try:
+        with redirect_stdout(shown):
+            runpy.run_path(script, run_name='__main__')
+    except SystemExit as done:
+        assert not done.code, f'{script}: {done.code}'
+    assert 'usage: ' in shown.getvalue(), f'{script} shows no help'
+    loaded = [name for name in heavy if name in sys.modules]
+    assert not loaded, f'{script} imports {loaded} before it parses its arguments'
+'''
+
+
+def test_help__comes_before_the_heavy_imports():
+    scripts = [str(path) for path in SCRIPTS if path.stem != 'analyze_logs' or find_spec('seaborn')]
+    command = [sys.executable, '-c', SHOW_HELP, json.dumps([HEAVY, *scripts])]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr[-1000:]

@@ -11,17 +11,13 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from mmengine.fileio import dump
+from remax_mm.apis.command_line import make_parser
 
-import remax_mm  # noqa: F401  (makes mmdet importable)
-from remax_mm.analysis.fusion_cost import compare_fusion, format_fusion_comparisons
-from remax_mm.analysis.fusion_worker import TASKS
-from remax_mm.analysis.version_comparison import checked_out
+TASKS = ('panoptic', 'pixelwise', 'instances', 'semantic')
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--commit', default='55d733f', help='the older commit (default: %(default)s)')
     parser.add_argument('--tasks', nargs='+', choices=list(TASKS), default=list(TASKS), help='(default: all)')
     parser.add_argument(
@@ -44,6 +40,11 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from mmengine.fileio import dump
+
+    from remax_mm.analysis.fusion_cost import compare_fusion, format_fusion_comparisons
+    from remax_mm.analysis.version_comparison import checked_out
+
     with checked_out(args.commit) as old_root:
         comparisons = {
             (side, task): compare_fusion(old_root, task, side, args.num_slots, args.rounds, args.repeats)

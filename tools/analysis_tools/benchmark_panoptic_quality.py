@@ -12,15 +12,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-import cv2
-import numpy as np
-import torch
-from mmengine.fileio import dump
-from mmengine.logging import MMLogger
-
 from remax_mm.apis.command_line import make_parser
-from remax_mm.benchmarks import compare_metrics
-from remax_mm.benchmarks.panopticapi_stand_in import install_for_metric
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -42,6 +34,15 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    import cv2
+    import numpy as np
+    import torch
+    from mmengine.fileio import dump
+    from mmengine.logging import MMLogger
+
+    from remax_mm.benchmarks import compare_metrics
+    from remax_mm.benchmarks.panopticapi_stand_in import install_for_metric
+
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     MMLogger.get_instance('benchmark_panoptic_quality').setLevel('ERROR')  # no table for each evaluation

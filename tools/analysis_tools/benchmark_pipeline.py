@@ -14,14 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Optional, Sequence
 
-import cv2
-import torch
-from mmengine.registry import init_default_scope
-
-from remax_mm.apis import load_config
 from remax_mm.apis.command_line import make_parser
-from remax_mm.benchmarks import compare_pipelines
-from remax_mm.benchmarks.coco_like_images import draw_coco_like
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 CONFIG_OF_CROP = {641: CONFIGS / 'coco_panoptic_641.py', 1281: CONFIGS / 'coco_panoptic.py'}
@@ -57,6 +50,14 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    import cv2
+    import torch
+    from mmengine.registry import init_default_scope
+
+    from remax_mm.apis import load_config
+    from remax_mm.benchmarks import compare_pipelines
+    from remax_mm.benchmarks.coco_like_images import draw_coco_like
+
     init_default_scope('mmdet')
     # As mmengine sets up the workers of a training.
     cv2.setNumThreads(0)

@@ -13,12 +13,6 @@ import statistics
 from pathlib import Path
 from typing import Optional, Sequence
 
-import torch
-from mmengine.fileio import dump
-from mmengine.logging import MMLogger
-
-from remax_mm.analysis import measure_overhead
-from remax_mm.apis import load_config
 from remax_mm.apis.command_line import add_cfg_options, make_parser
 
 
@@ -43,6 +37,13 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    import torch
+    from mmengine.fileio import dump
+    from mmengine.logging import MMLogger
+
+    from remax_mm.analysis.training_overhead import measure_overhead
+    from remax_mm.apis import load_config
+
     MMLogger.get_instance('benchmark').setLevel('WARNING')  # no line for each initialized weight
     plain, relaxed = (load_config(path, args.cfg_options) for path in (args.plain, args.relaxed))
     costs, overhead, difference = measure_overhead(plain, relaxed, args.rounds, args.num_batches)

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from remax_mm.apis.command_line import make_parser
-from remax_mm.benchmarks import compare_targets
-from remax_mm.benchmarks.target_memory import SIDE, STUFF, THINGS
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -24,6 +22,8 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.benchmarks.target_memory import SIDE, STUFF, THINGS, compare_targets
+
     mmdet, ours = compare_targets()
     print(f'MB for an image of {SIDE}x{SIDE} pixels with {THINGS + STUFF} segments')
     print('              ground truth   targets     total')

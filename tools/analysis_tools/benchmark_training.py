@@ -4,8 +4,8 @@
     python tools/analysis_tools/benchmark_training.py --what criterion
 
 The older version is checked out into a temporary folder. Processes of both versions run in turns, on the
-same drawn images or random outputs. Time is CPU time, or wall time on a GPU; memory is the peak of the tensors
-that are created. Both include the backward pass.
+same drawn images or random outputs. Time is CPU time, or wall time on a GPU; memory is the peak of the
+tensors that are created. Both include the backward pass.
 
 `step` is the whole training step of a config, with the same initial weights in both versions and a learning
 rate of 1e-6, as at the start of a warm-up. `criterion` is the losses alone: all of them on the seven outputs
@@ -15,13 +15,6 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
-from mmengine.fileio import dump
-
-import remax_mm  # noqa: F401  (makes mmdet importable)
-from remax_mm.analysis.criterion_cost import CriterionSettings
-from remax_mm.analysis.step_cost import StepSettings
-from remax_mm.analysis.version_comparison import (checked_out, compare_criteria, compare_steps,
-                                                  format_comparison, format_kept_memory, format_steps)
 from remax_mm.apis.command_line import add_cfg_options, exit_on_error, make_parser
 
 METHODS = ('kmax', 'remax')
@@ -45,13 +38,22 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=1, help='number of CPU threads (default: %(default)s)')
     parser.add_argument('--out', type=Path, help='write the results to this JSON file')
     step = parser.add_argument_group('step')
-    step.add_argument('--configs', nargs='+', default=CONFIGS, help='that both versions have')
+    step.add_argument(
+        '--configs',
+        nargs='+',
+        default=CONFIGS,
+        help='config files that both versions have (default: kMaX-DeepLab and ReMaX-M, crop 641)')
     step.add_argument(
         '--num-steps', type=int, default=3, help='number of steps in a process (default: %(default)s)')
     step.add_argument('--memory-by-module', action='store_true', help='what each module keeps for backward')
     add_cfg_options(step, 'model.backbone.with_cp=True')
     criterion = parser.add_argument_group('criterion')
-    criterion.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS, help='whose losses')
+    criterion.add_argument(
+        '--methods',
+        nargs='+',
+        choices=METHODS,
+        default=METHODS,
+        help='whose losses are measured (default: kmax remax)')
     criterion.add_argument('--crop', type=int, default=641, help='height and width (default: %(default)s)')
     criterion.add_argument(
         '--num-slots', type=int, default=128, help='number of mask slots (default: %(default)s)')
@@ -60,6 +62,10 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from mmengine.fileio import dump
+
+    from remax_mm.analysis.version_comparison import checked_out
+
     with exit_on_error(), checked_out(args.commit) as old_tree:
         compare = compare_all_steps if args.what == 'step' else compare_all_criteria
         print(f'Relative to {args.commit}: batch size {args.batch_size}, medians of {args.rounds} rounds, '
@@ -71,6 +77,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 def compare_all_steps(args: argparse.Namespace, old_tree: Path) -> Dict[str, Any]:
     """Compare each config and number of segments, and print a table."""
+    from remax_mm.analysis.step_cost import StepSettings
+    from remax_mm.analysis.version_comparison import compare_steps, format_kept_memory, format_steps
+
     comparisons = {}
     for config in args.configs:
         for num_segments in args.segments or [20]:
@@ -96,6 +105,9 @@ def compare_all_steps(args: argparse.Namespace, old_tree: Path) -> Dict[str, Any
 
 def compare_all_criteria(args: argparse.Namespace, old_tree: Path) -> Dict[str, Any]:
     """Compare the losses of each method and number of segments, and print a table."""
+    from remax_mm.analysis.criterion_cost import CriterionSettings
+    from remax_mm.analysis.version_comparison import compare_criteria, format_comparison
+
     comparisons = {}
     for method in args.methods:
         for num_segments in args.segments or [5, 20, 80]:

@@ -3,8 +3,6 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from remax_mm.apis import load_config
-from remax_mm.apis.browse_dataset import browse_dataset
 from remax_mm.apis.command_line import add_cfg_options, make_parser
 
 
@@ -30,6 +28,9 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.apis import load_config
+    from remax_mm.apis.browse_dataset import browse_dataset
+
     config = load_config(args.config, args.cfg_options)
     if args.not_show and args.output_dir is None:
         raise ValueError('Expected --output-dir together with --not-show: the pictures would not be saved')

@@ -10,17 +10,12 @@ wrong results.
 import argparse
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence
 
-from mmdet.registry import DATASETS
-from mmengine.fileio import dump
-from mmengine.registry import init_default_scope
-
-from remax_mm.apis import load_config
 from remax_mm.apis.command_line import add_processes, make_parser
-from remax_mm.apis.run_config import dataset_config
-from remax_mm.datasets import PanopticMapDataset
-from remax_mm.datasets.checks import check_dataset, format_report, report_as_dict
+
+if TYPE_CHECKING:
+    from remax_mm.datasets import PanopticMapDataset
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -48,12 +43,19 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def find_dataset(args: argparse.Namespace) -> PanopticMapDataset:
+def find_dataset(args: argparse.Namespace) -> 'PanopticMapDataset':
     """The dataset of the arguments; its annotations are not loaded.
 
     Raises:
         ValueError: the config has a dataset of another package, or one without ground truth.
     """
+    from mmdet.registry import DATASETS
+    from mmengine.registry import init_default_scope
+
+    from remax_mm.apis import load_config
+    from remax_mm.apis.run_config import dataset_config
+    from remax_mm.datasets import PanopticMapDataset
+
     if args.config is None:
         return PanopticMapDataset(
             ann_file=args.json, data_prefix=dict(img=args.images, seg=args.pngs), lazy_init=True)
@@ -68,6 +70,10 @@ def find_dataset(args: argparse.Namespace) -> PanopticMapDataset:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     args = parse_args(arguments)
+    from mmengine.fileio import dump
+
+    from remax_mm.datasets.checks import check_dataset, format_report, report_as_dict
+
     report = check_dataset(find_dataset(args), args.processes)
     print(f'\n{format_report(report, args.most)}')
     if args.out is not None:

@@ -10,12 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from mmengine.fileio import dump
-
 from remax_mm.apis.command_line import add_panoptic_file_arguments, make_parser
-from remax_mm.evaluation.evaluate_files import count_files, quality_as_dict
-from remax_mm.evaluation.quality_tables import class_table, summary_table
-from remax_mm.panoptic_format import read_panoptic_files
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -27,6 +22,12 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from mmengine.fileio import dump
+
+    from remax_mm.evaluation.evaluate_files import count_files, quality_as_dict
+    from remax_mm.evaluation.quality_tables import class_table, summary_table
+    from remax_mm.panoptic_format import read_panoptic_files
+
     if args.json and args.json.exists():
         raise FileExistsError(f'Expected a new file for --json, but {args.json} exists')
     files = read_panoptic_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)

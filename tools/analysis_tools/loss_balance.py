@@ -11,11 +11,6 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from mmengine.logging import MMLogger
-
-from remax_mm.analysis import format_loss_balance, measure_loss_balance
-from remax_mm.analysis.loss_balance_report import name_runs, write_loss_balance
-from remax_mm.apis import load_config
 from remax_mm.apis.command_line import add_cfg_options, make_parser
 
 
@@ -43,6 +38,13 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from mmengine.logging import MMLogger
+
+    from remax_mm.analysis.loss_balance import format_loss_balance
+    from remax_mm.analysis.loss_balance_report import name_runs, write_loss_balance
+    from remax_mm.analysis.model_loss_balance import measure_loss_balance
+    from remax_mm.apis import load_config
+
     MMLogger.get_instance('loss_balance').setLevel('WARNING')  # no line for each initialized weight
     balances = {
         label:

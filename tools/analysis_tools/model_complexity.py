@@ -6,8 +6,6 @@
 import argparse
 from typing import Optional, Sequence
 
-from remax_mm.analysis.complexity import format_complexity, measure_config
-from remax_mm.apis import load_config
 from remax_mm.apis.command_line import add_cfg_options, make_parser
 
 
@@ -26,6 +24,9 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.analysis.complexity import format_complexity, measure_config
+    from remax_mm.apis import load_config
+
     print(format_complexity(measure_config(load_config(args.config, args.cfg_options), args.shape)))
 
 

@@ -12,12 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Optional, Sequence
 
-from mmengine.fileio import dump
-
 from remax_mm.apis.command_line import add_panoptic_file_arguments, make_parser
-from remax_mm.apis.error_pictures import write_worst_images
-from remax_mm.evaluation import errors_as_dict, format_errors, inspect_pair
-from remax_mm.panoptic_format import map_images, read_panoptic_files
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -46,6 +41,12 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from mmengine.fileio import dump
+
+    from remax_mm.apis.error_pictures import write_worst_images
+    from remax_mm.evaluation import errors_as_dict, format_errors, inspect_pair
+    from remax_mm.panoptic_format import map_images, read_panoptic_files
+
     files = read_panoptic_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)
     inspect = partial(inspect_pair, is_thing=files.is_thing, check_ids=not args.allow_unlisted_ids)
     images = list(map_images(inspect, files.pairs, args.processes))

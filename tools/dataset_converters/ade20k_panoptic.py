@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from remax_mm.apis.command_line import add_overwrite, add_processes, exit_on_error, make_parser
-from remax_mm.datasets.converters import convert_ade20k
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -33,6 +32,8 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.datasets.converters import convert_ade20k
+
     with exit_on_error():
         for split in args.splits:
             print(convert_ade20k(args.folder, split, args.out, args.processes, args.overwrite))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from remax_mm.apis.command_line import add_overwrite, add_processes, exit_on_error, make_parser
-from remax_mm.datasets.converters import convert_cityscapes
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -31,6 +30,8 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.datasets.converters import convert_cityscapes
+
     with exit_on_error():
         for split in args.splits:
             print(

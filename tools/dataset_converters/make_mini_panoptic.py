@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from remax_mm.apis.command_line import exit_on_error, make_parser
-from remax_mm.datasets import write_mini_panoptic
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -25,6 +24,8 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.datasets import write_mini_panoptic
+
     with exit_on_error():
         written = write_mini_panoptic(args.out, args.train, args.val, args.size, args.seed)
     content = f'{args.train} training and {args.val} validation images of {args.size} x {args.size} pixels'

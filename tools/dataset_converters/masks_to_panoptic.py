@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from remax_mm.apis.command_line import add_overwrite, add_processes, exit_on_error, make_parser
-from remax_mm.datasets.converters import MaskSource, convert_masks, unused_semantic_pngs
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -50,6 +49,8 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.datasets.converters import MaskSource, convert_masks, unused_semantic_pngs
+
     source = MaskSource(args.images, args.semantic, args.instances, args.instances_json, args.image_suffix,
                         args.semantic_suffix, args.instance_suffix)
     with exit_on_error():

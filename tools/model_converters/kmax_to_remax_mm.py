@@ -15,9 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from remax_mm.apis import load_config
 from remax_mm.apis.command_line import exit_on_error, make_parser, parse_checkpoint_arguments
-from remax_mm.model_converters import convert_kmax
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
@@ -29,6 +27,9 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.apis import load_config
+    from remax_mm.model_converters import convert_kmax
+
     with exit_on_error():
         config = None if args.config is None else load_config(args.config)
         checkpoint = convert_kmax(args.source, args.target, CONFIGS, config)
