@@ -9,6 +9,7 @@ from .compat import prepare_host_stack
 prepare_host_stack()
 
 from . import datasets, engine, evaluation, models, visualization  # noqa: E402, F401
+from .model_names import list_models  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'list_models']

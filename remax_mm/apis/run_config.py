@@ -7,6 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.fileio import join_path
 from mmengine.utils import is_abs
 
+from remax_mm.model_names import find_config
 from remax_mm.panoptic_format.submission import submission_paths
 from .config_keys import check_config_keys
 
@@ -14,15 +15,13 @@ AP_METRIC, IOU_METRIC = 'PanopticInstanceAPMetric', 'PanopticSemanticIoUMetric'
 
 
 def load_config(config: Union[str, Path, Config], cfg_options: Optional[dict] = None) -> Config:
-    """A config file or a loaded config, with overrides by dotted keys.
+    """A config file, the config of a model by its name, or a loaded config, with overrides by dotted keys.
 
     Raises:
-        FileNotFoundError: the file does not exist.
+        FileNotFoundError: there is neither a file nor a model of this name, see :func:`find_config`.
     """
     if not isinstance(config, Config):
-        if not Path(config).is_file():
-            raise FileNotFoundError(f'Expected a config file at {config}, but there is none.')
-        config = Config.fromfile(config)
+        config = Config.fromfile(config if Path(config).is_file() else find_config(str(config)))
     if cfg_options:
         config = copy.deepcopy(config)
         config.merge_from_dict(cfg_options)
