@@ -1,9 +1,10 @@
 """Use of trained models from Python, configs of runs, and what the command-line tools share."""
-from .panoptic_inferencer import (FailedImagesError, PanopticInferencer, PanopticResult, list_images,
-                                  save_result)
+from .input_images import list_images
+from .panoptic_inferencer import FailedImagesError, PanopticInferencer
+from .panoptic_result import PanopticResult, keep_segments, save_overlay, save_segments
 from .run_config import load_config, use_tiles, use_tta
 
 __all__ = [
-    'FailedImagesError', 'PanopticInferencer', 'PanopticResult', 'list_images', 'save_result', 'load_config',
-    'use_tiles', 'use_tta'
+    'FailedImagesError', 'PanopticInferencer', 'PanopticResult', 'keep_segments', 'list_images',
+    'save_overlay', 'save_segments', 'load_config', 'use_tiles', 'use_tta'
 ]

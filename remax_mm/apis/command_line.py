@@ -24,6 +24,19 @@ def add_cfg_options(parser: ArgumentParser, example: str = 'model.test_cfg.thing
         help=f'overrides of the config, such as {example} a.list="[1,2]"')
 
 
+def add_model_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of a demo for its model: model, checkpoint, device and score threshold."""
+    parser.add_argument(
+        'model', help='config file, name of a model, or model of tools/misc/publish.py (file or folder)')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file or URL, for a config or a name')
+    parser.add_argument('--device', help='device such as cuda:0 (default: an accelerator if available)')
+    parser.add_argument(
+        '--pred-score-thr',
+        type=float,
+        default=0.,
+        help='segments with a score below this, in [0, 1], become void (default: %(default)s)')
+
+
 def add_launch_arguments(parser: ArgumentParser) -> None:
     """Add the arguments that the scripts for several processes set."""
     parser.add_argument(
