@@ -3,8 +3,8 @@
     python demo/video_demo.py VIDEO MODEL CHECKPOINT --out segments.mp4
     python demo/video_demo.py 0 MODEL CHECKPOINT --show
 
-VIDEO is a file, or the number of a camera; the key q ends it. MODEL is a config, the name of a model, or a file
-of tools/misc/publish.py, which needs no checkpoint.
+VIDEO is a file, or the number of a camera; the key q ends it. MODEL is a config, the name of a model, or a
+file of tools/misc/publish.py, which needs no checkpoint.
 """
 import argparse
 from typing import Optional, Sequence

@@ -24,10 +24,17 @@ def add_cfg_options(parser: ArgumentParser, example: str = 'model.test_cfg.thing
         help=f'overrides of the config, such as {example} a.list="[1,2]"')
 
 
-def add_model_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of a demo for its model: model, checkpoint, device and score threshold."""
-    parser.add_argument(
-        'model', help='config file, name of a model, or model of tools/misc/publish.py (file or folder)')
+def add_model_arguments(parser: ArgumentParser, default: Optional[str] = None) -> None:
+    """Add the arguments of a demo for its model: model, checkpoint, device and score threshold.
+
+    Args:
+        default: What the demo takes without a model. None requires a model.
+    """
+    kinds = 'config file, name of a model, or model of tools/misc/publish.py (file or folder)'
+    if default is None:
+        parser.add_argument('model', help=kinds)
+    else:
+        parser.add_argument('model', nargs='?', help=f'{kinds} (default: {default})')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or URL, for a config or a name')
     parser.add_argument('--device', help='device such as cuda:0 (default: an accelerator if available)')
     parser.add_argument(

@@ -175,7 +175,7 @@ def _open_writer(path: Path, fps: float, frame: np.ndarray) -> cv2.VideoWriter:
     path.parent.mkdir(parents=True, exist_ok=True)
     codec = 'MJPG' if path.suffix == '.avi' else 'mp4v'
     height, width = frame.shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (width, height))
     if not writer.isOpened():
         raise OSError(f'Expected to write a video .mp4 or .avi, but OpenCV cannot write {path}')
     return writer

@@ -4,11 +4,11 @@ import runpy
 import cv2
 import numpy as np
 import pytest
-from mmengine.config import Config
 
-from remax_mm.apis import PanopticInferencer, PanopticResult
+from remax_mm.apis import PanopticResult
 from remax_mm.apis.segment_video import continue_ids, open_video, segment_frames, segment_video
-from tests.color_model import CAT, CAT_2, GRASS, SKY, color_detector, paint
+from tests.color_inferencer import color_inferencer
+from tests.color_model import CAT, CAT_2, GRASS, SKY, paint
 from tests.conftest import REPOSITORY
 
 S = slice
@@ -60,20 +60,8 @@ def test_continue_ids__stuff_needs_no_overlap():
 
 @pytest.fixture(scope='module')
 def inferencer():
-    """Segments by color; the order of the segments of two frames is random."""
-    names = ('cat', 'dog', 'sky', 'grass')
-    pipeline = [dict(type='LoadImageStrict'), dict(type='PackPanopticInputs')]
-    dataset = dict(
-        type='CocoPanopticMapDataset',
-        ann_file='',
-        data_prefix=dict(img=''),
-        metainfo=dict(classes=names, thing_classes=names[:2], stuff_classes=names[2:]),
-        pipeline=pipeline)
-    config = dict(
-        default_scope='mmdet',
-        model=color_detector(),
-        test_dataloader=dict(dataset=dict(dataset, test_mode=True)))
-    return PanopticInferencer(Config(config), device='cpu')
+    """The order of the segments of two frames is random."""
+    return color_inferencer()
 
 
 @pytest.fixture(scope='module')
@@ -88,7 +76,7 @@ def frames():
 
 @pytest.fixture
 def video(tmp_path, frames):
-    writer = cv2.VideoWriter(str(tmp_path / 'in.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 64))
+    writer = cv2.VideoWriter(str(tmp_path / 'in.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 10, (64, 64))
     for frame in frames:
         writer.write(frame)
     writer.release()
