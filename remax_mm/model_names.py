@@ -59,6 +59,6 @@ def _config_files() -> Dict[str, Path]:
 def _config_folder() -> Path:
     for folder in (PACKAGE / '.mim' / 'configs', PACKAGE.parent / 'configs'):
         if (folder / '_base_').is_dir():
-            return folder
+            return folder.resolve()  # a link in an editable installation
     raise FileNotFoundError(
         f'Expected the configs in {PACKAGE / ".mim"} or beside {PACKAGE}, but there are none')

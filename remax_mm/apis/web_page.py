@@ -24,7 +24,7 @@ HOUR = 3600
 
 
 class WebPage:
-    """The page of a model.
+    """The page of a model, one in a process.
 
     Args:
         inferencer: The model.
@@ -44,7 +44,7 @@ class WebPage:
         self.limits = limits
         self.segmenter = PhotoSegmenter(inferencer, limits)
         self.folder = tempfile.mkdtemp(prefix='remax_mm_web_')
-        # Where gradio keeps uploads; by default, all of its pages on a machine share a folder.
+        # Where gradio keeps uploads and results; by default, all of its pages on a machine share a folder.
         os.environ['GRADIO_TEMP_DIR'] = str(Path(self.folder) / 'gradio')
         self.blocks = self._build(min_score)
 
@@ -100,7 +100,11 @@ class WebPage:
                         0, 10, 0, step=0.1, label='Smallest area, % of the photo', elem_id='area')
                 with gr.Column(scale=3):
                     overlay = gr.Image(
-                        label='Segments', interactive=False, height=520, elem_id='overlay', buttons=['fullscreen'])
+                        label='Segments',
+                        interactive=False,
+                        height=520,
+                        elem_id='overlay',
+                        buttons=['fullscreen'])
                     with gr.Row():
                         downloads = [
                             gr.DownloadButton(label, interactive=False, elem_id=f'download-{kind}')
@@ -118,17 +122,18 @@ class WebPage:
             choices = [photo, classes, opacity, score, area]
             hidden: Any = dict(api_visibility='private')
             # The results of the photo before disappear first, because a bad photo has none.
-            upload.upload(lambda: self._clear(), None, [photo, classes, *shown], **hidden).then(
+            upload.upload(self._clear, photo, [photo, classes, *shown], **hidden).then(
                 self._segment, upload, [photo, classes], concurrency_limit=4,
                 **hidden).success(self._show, choices, shown, **hidden)
-            upload.clear(lambda: self._clear(), None, [photo, classes, *shown], **hidden)
+            upload.clear(self._clear, photo, [photo, classes, *shown], **hidden)
             for control in (classes, opacity, score, area):
                 control.input(
                     self._show, choices, shown, trigger_mode='always_last', show_progress='hidden', **hidden)
         return blocks.queue(max_size=16, api_open=False)
 
-    def _clear(self) -> list:
-        return [None, gr.CheckboxGroup(choices=[], value=[]), None, [], *_download_buttons([None] * 3)]
+    def _clear(self, photo: Optional[Photo]) -> list:
+        _delete_downloads(photo)
+        return [None, gr.CheckboxGroup(choices=[], value=[]), *_show_nothing()]
 
     def _segment(self, path: Optional[str]) -> Tuple[Photo, Any]:
         if path is None:
@@ -145,11 +150,15 @@ class WebPage:
     def _show(self, photo: Optional[Photo], classes: Sequence[str], opacity: float, score: float,
               area: float) -> list:
         if photo is None:
-            return self._clear()[2:]
+            return _show_nothing()
         chosen = choose_segments(photo.result, classes, score, area)
         overlay = self.inferencer.draw(photo.image, chosen, opacity)
         files = write_downloads(photo, chosen, overlay)
         return [str(files[0]), list_segments(chosen), *_download_buttons(files)]
+
+
+def _show_nothing() -> list:
+    return [None, [], *_download_buttons([None] * 3)]
 
 
 def _download_buttons(files: Sequence[Optional[Path]]) -> List[Any]:

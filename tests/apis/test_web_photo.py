@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from remax_mm.apis import PanopticResult, find_training
-from remax_mm.apis.web_photo import (Limits, Photo, PhotoSegmenter, choose_segments, count_classes, list_segments,
-                                     read_photo, write_downloads)
+from remax_mm.apis.web_photo import (Limits, Photo, PhotoSegmenter, choose_segments, count_classes,
+                                     list_segments, read_photo, write_downloads)
 from remax_mm.panoptic_format import read_segment_ids
 from tests.color_inferencer import color_inferencer
 from tests.color_model import CAT, CAT_2, GRASS, SKY, paint
 
 S = slice
-PAINTING = paint((40, 60), (SKY, S(0, 20), S(None)), (GRASS, S(20, None), S(None)), (CAT, S(10, 30), S(5, 15)),
-                 (CAT_2, S(10, 30), S(40, 44)))
+PAINTING = paint((40, 60), (SKY, S(0, 20), S(None)), (GRASS, S(20, None), S(None)),
+                 (CAT, S(10, 30), S(5, 15)), (CAT_2, S(10, 30), S(40, 44)))
 
 
 @pytest.fixture(scope='module')
@@ -25,8 +25,10 @@ def result():
     """Sky 1, grass 2, a cat of 200 and one of 80 pixels; the scores are made up."""
     found, = color_inferencer()(PAINTING)['predictions']
     segments = [
-        dict(segment, score={'sky': 0.9, 'grass': None}.get(segment['class_name'], segment['area'] / 400))
-        for segment in found.segments_info
+        dict(segment, score={
+            'sky': 0.9,
+            'grass': None
+        }.get(segment['class_name'], segment['area'] / 400)) for segment in found.segments_info
     ]
     return found._replace(segments_info=segments)
 
