@@ -13,7 +13,7 @@ import argparse
 from typing import Optional, Sequence
 
 from remax_mm.apis.command_line import (add_cfg_options, add_model_arguments, add_test_time_arguments,
-                                        apply_test_time_arguments, make_parser)
+                                        apply_test_time_arguments, make_parser, require_checkpoint)
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -30,11 +30,13 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
     from remax_mm.apis import FailedImagesError, PanopticInferencer, list_images
-    from remax_mm.apis.published_model import read_config
+    from remax_mm.apis.published_model import is_published, read_config
 
+    require_checkpoint(args)
     images = list_images(args.image)
     config = apply_test_time_arguments(args, read_config(args.model, args.cfg_options))
-    inferencer = PanopticInferencer(config, args.checkpoint or args.model, args.device)
+    weights = args.model if args.checkpoint is None and is_published(args.model) else args.checkpoint
+    inferencer = PanopticInferencer(config, weights, args.device)
     try:
         inferencer(images, args.batch_size, args.pred_score_thr, out_dir=args.out_dir)
     except FailedImagesError as error:

@@ -9,7 +9,8 @@ file of tools/misc/publish.py, which needs no checkpoint.
 import argparse
 from typing import Optional, Sequence
 
-from remax_mm.apis.command_line import add_cfg_options, add_model_arguments, exit_on_error, make_parser
+from remax_mm.apis.command_line import (add_cfg_options, add_model_arguments, exit_on_error, make_parser,
+                                        require_checkpoint)
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -32,6 +33,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     from remax_mm.apis.segment_video import segment_video
 
     with exit_on_error():
+        require_checkpoint(args)
         inferencer = PanopticInferencer(args.model, args.checkpoint, args.device, args.cfg_options)
         number = segment_video(inferencer, args.video, args.out, args.show, args.max_frames,
                                args.pred_score_thr)

@@ -10,7 +10,8 @@ this machine can reach the page, unless --host says otherwise.
 import argparse
 from typing import Optional, Sequence
 
-from remax_mm.apis.command_line import add_cfg_options, add_model_arguments, exit_on_error, make_parser
+from remax_mm.apis.command_line import (add_cfg_options, add_model_arguments, exit_on_error, make_parser,
+                                        require_checkpoint)
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -34,6 +35,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     from remax_mm.apis.web_page import Limits, WebPage
 
     with exit_on_error():
+        require_checkpoint(args)
         model, checkpoint = (args.model, args.checkpoint) if args.model else find_training('work_dirs/demo')
         inferencer = PanopticInferencer(model, checkpoint, args.device, args.cfg_options)
     limits = Limits(

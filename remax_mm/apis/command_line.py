@@ -6,6 +6,7 @@ from typing import Iterator, Optional, Sequence
 
 from mmengine.config import Config, DictAction
 
+from remax_mm.model_names import list_models
 from .run_config import use_tiles, use_tta
 
 
@@ -42,6 +43,17 @@ def add_model_arguments(parser: ArgumentParser, default: Optional[str] = None) -
         type=float,
         default=0.,
         help='segments with a score below this, in [0, 1], become void (default: %(default)s)')
+
+
+def require_checkpoint(args: Namespace) -> None:
+    """Check that :func:`add_model_arguments` got weights; a model would segment with its initial ones.
+
+    Raises:
+        ValueError: the model is a config, or the name of one, and there is no checkpoint.
+    """
+    is_config = args.model is not None and (args.model.endswith('.py') or args.model in list_models())
+    if is_config and args.checkpoint is None:
+        raise ValueError(f'Expected a checkpoint for the config {args.model}, but got none')
 
 
 def add_launch_arguments(parser: ArgumentParser) -> None:

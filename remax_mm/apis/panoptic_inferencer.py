@@ -1,5 +1,6 @@
 """Inference from images to panoptic segments, with a model by name, a config or a published model."""
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -271,7 +272,7 @@ class PanopticInferencer:
             source = image_source(image)
             names.append(f'{self._num_unnamed:08d}' if source is None else image_name(source))
             self._num_unnamed += source is None
-        double = sorted({name for name in names if names.count(name) > 1})
+        double = sorted(name for name, number in Counter(names).items() if number > 1)
         if double:
             raise ValueError(f'Expected images with different names, but the results of {double} would '
                              'overwrite each other')

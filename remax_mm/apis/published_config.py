@@ -33,7 +33,7 @@ _DROPPED = ('init_cfg', 'pretrained', '_scope_')
 
 _OWN_SCOPES = ('mmdet.', 'remax_mm.')
 _TUPLE = '__tuple__'  # JSON has no tuples, and some transforms refuse lists
-_MAX_DEPTH, _MAX_VALUES, _MAX_NUMBER = 32, 50_000, 1_000_000
+_MAX_DEPTH, _MAX_VALUES, _MAX_NUMBER = 32, 50_000, 100_000
 _CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
 
 
@@ -83,8 +83,9 @@ def decode_config(data: Any, source: str) -> PublishedConfig:
     if not isinstance(data, dict) or set(data) != expected or data['format'] != FORMAT:
         raise ValueError(f'Expected {source} to have the keys {sorted(expected)} in format {FORMAT}, but it '
                          'has other content')
-    if not (isinstance(data['model'], dict) and isinstance(data['pipeline'], list)
-            and isinstance(data['dataset_meta'], dict)):
+    is_pipeline = isinstance(data['pipeline'], list) and data['pipeline'] and all(
+        isinstance(step, dict) and 'type' in step for step in data['pipeline'])
+    if not (isinstance(data['model'], dict) and is_pipeline and isinstance(data['dataset_meta'], dict)):
         raise ValueError(f'Expected {source} to have a model, a list of transforms and classes, but it has '
                          'other content')
     _check_values(data, source)

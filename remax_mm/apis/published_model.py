@@ -9,6 +9,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
@@ -116,6 +117,7 @@ def read_published(path: Union[str, Path]) -> PublishedModel:
     try:
         with torch.device('meta'), DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(config.model)
+            Compose(config.test_dataloader.dataset.pipeline)
     except Exception as error:  # any error of the constructors of its parts
         raise ValueError(f'Expected the config in {path} to describe a model, but it cannot be built: '
                          f'{error}') from error

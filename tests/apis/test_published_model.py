@@ -285,7 +285,10 @@ REFUSED = {
     'model in the pipeline': (_STEP(dict(type='ResNet', depth=18)), "'ResNet'"),
     'transform in the model': (_BACKBONE(dict(type='Resize')), "'Resize'"),
     'no detector': (_MODEL(dict(type='ReLU')), 'describe a detector, but got ReLU'),
-    'unknown argument': (_setter('model', 'backbone', 'colour')(1), 'cannot be built: .*colour'),
+    'unknown argument': (_setter('model', 'backbone', 'unknown')(1), 'cannot be built: .*unknown'),
+    'no transforms': (_setter('pipeline')([]), 'other content'),
+    'transforms that are none': (_setter('pipeline')(['Resize']), 'other content'),
+    'unknown argument of a transform': (_STEP(dict(type='Resize', unknown=1)), 'cannot be built: .*unknown'),
     'more imports': (_setter('custom_imports')(dict(imports=['antigravity'])), 'other content'),
     'other format': (_setter('format')(2), 'in format 1'),
     'list': (lambda data, weights: [data], 'other content'),
@@ -298,9 +301,9 @@ REFUSED = {
     'infinite': (_setter('model', 'test_cfg', 'thing_threshold')(float('inf')), 'numbers up to .* inf'),
     'large number': (_setter('model', 'panoptic_head', 'transformer_decoder',
                              'num_slots')(10**12), 'numbers up to .* 1000000000000'),
-    # 200 GB of slots, if they were allocated.
+    # More than 50 GB of weights, if they were allocated.
     'large model': (_setter('model', 'panoptic_head', 'transformer_decoder',
-                            'channels')(10**6), 'another shape'),
+                            'channels')(10**5), 'another shape'),
     'tuple beside others': (_setter('model', 'x')({
         '__tuple__': [],
         'type': 'os.system'

@@ -141,9 +141,12 @@ def test_segment_video__unwritable_output(video, inferencer, tmp_path):
 
 
 def test_video_demo__arguments(capsys):
-    parse_args = runpy.run_path(str(REPOSITORY / 'demo' / 'video_demo.py'))['parse_args']
+    demo = runpy.run_path(str(REPOSITORY / 'demo' / 'video_demo.py'))
+    parse_args, main = demo['parse_args'], demo['main']
     with pytest.raises(SystemExit):
         parse_args(['a.mp4', 'remax-t'])
     assert 'expected --out, --show or both' in capsys.readouterr().err
+    with pytest.raises(SystemExit, match='error: Expected a checkpoint for the config remax-t, but got none'):
+        main(['0', 'remax-t', '--show'])
     args = parse_args(['0', 'remax-t', 'a.pth', '--show'])
     assert (args.video, args.model, args.checkpoint, args.out) == ('0', 'remax-t', 'a.pth', None)

@@ -96,7 +96,7 @@ def test_page__listens_on_this_machine_only(page):
 
 @pytest.fixture
 def secrets(tmp_path, photo, page, monkeypatch):
-    """Files outside of the page: a text, a photo, one in the working directory, and one beside the uploads."""
+    """Files outside of the page: a text and a photo in the working directory, and one elsewhere."""
     monkeypatch.chdir(tmp_path)
     files = [tmp_path / 'secret.txt', tmp_path / 'secret.png', REPOSITORY / 'setup.cfg']
     files[0].write_text(SECRET)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-SCRIPTS = sorted((REPOSITORY / 'tools').rglob('*.py')) + [REPOSITORY / 'demo' / 'image_demo.py']
+SCRIPTS = sorted([*(REPOSITORY / 'tools').rglob('*.py'), *(REPOSITORY / 'demo').glob('*.py')])
 TOOLS = [path for path in SCRIPTS if 'def parse_args' in path.read_text()]
 
 
