@@ -44,7 +44,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         seconds=args.seconds)
     page = WebPage(inferencer, limits, args.pred_score_thr)
     try:
-        page.launch(args.host, args.port)
+        with exit_on_error():
+            page.launch(args.host, args.port)
     finally:
         page.close()
 

@@ -86,50 +86,30 @@ class WebPage:
         """Lay out the page and connect its parts."""
         with gr.Blocks(
                 title='Panoptic segmentation', analytics_enabled=False, delete_cache=(HOUR, HOUR)) as blocks:
-            gr.Markdown(
-                '# Panoptic segmentation\nDrop a photo: each pixel gets a class, and each thing its own '
-                'number.')
+            gr.Markdown('# Panoptic segmentation\nDrop a photo: each pixel gets a class, and each thing its '
+                        'own number.')
             photo = gr.State(None, time_to_live=HOUR, delete_callback=_delete_downloads)
             with gr.Row():
                 with gr.Column(scale=1, min_width=280):
                     upload = gr.File(label='Photo', file_types=[*IMAGE_SUFFIXES], elem_id='photo', height=140)
-                    classes = gr.CheckboxGroup(label='Classes', choices=[], elem_id='classes')
-                    opacity = gr.Slider(0, 1, 0.6, step=0.05, label='Opacity', elem_id='opacity')
-                    score = gr.Slider(0, 1, min_score, step=0.01, label='Score threshold', elem_id='score')
-                    area = gr.Slider(
-                        0, 10, 0, step=0.1, label='Smallest area, % of the photo', elem_id='area')
+                    controls = _add_controls(min_score)
                 with gr.Column(scale=3):
-                    overlay = gr.Image(
-                        label='Segments',
-                        interactive=False,
-                        height=520,
-                        elem_id='overlay',
-                        buttons=['fullscreen'])
-                    with gr.Row():
-                        downloads = [
-                            gr.DownloadButton(label, interactive=False, elem_id=f'download-{kind}')
-                            for kind, label in (('overlay', 'Overlay (PNG)'), ('ids', 'Segment ids (PNG)'),
-                                                ('json', 'Segments (JSON)'))
-                        ]
-                    table = gr.Dataframe(
-                        headers=TABLE_HEADER,
-                        column_count=len(TABLE_HEADER),
-                        interactive=False,
-                        label='Segments',
-                        elem_id='segments')
-
-            shown = [overlay, table, *downloads]
-            choices = [photo, classes, opacity, score, area]
-            hidden: Any = dict(api_visibility='private')
-            # The results of the photo before disappear first, because a bad photo has none.
-            upload.upload(self._clear, photo, [photo, classes, *shown], **hidden).then(
-                self._segment, upload, [photo, classes], concurrency_limit=4,
-                **hidden).success(self._show, choices, shown, **hidden)
-            upload.clear(self._clear, photo, [photo, classes, *shown], **hidden)
-            for control in (classes, opacity, score, area):
-                control.input(
-                    self._show, choices, shown, trigger_mode='always_last', show_progress='hidden', **hidden)
+                    shown = _add_results()
+            self._connect(photo, upload, controls, shown)
         return blocks.queue(max_size=16, api_open=False)
+
+    def _connect(self, photo: gr.State, upload: gr.File, controls: List[Any], shown: List[Any]) -> None:
+        """Say what happens when a photo is dropped or removed, and when a control is changed."""
+        hidden: Any = dict(api_visibility='private')
+        choices, results = [photo, *controls], [photo, controls[0], *shown]
+        # The results of the photo before disappear first, because a bad photo has none.
+        cleared = upload.upload(self._clear, photo, results, **hidden)
+        segmented = cleared.then(self._segment, upload, results[:2], concurrency_limit=4, **hidden)
+        segmented.success(self._show, choices, shown, **hidden)
+        upload.clear(self._clear, photo, results, **hidden)
+        for control in controls:
+            control.input(
+                self._show, choices, shown, trigger_mode='always_last', show_progress='hidden', **hidden)
 
     def _clear(self, photo: Optional[Photo]) -> list:
         _delete_downloads(photo)
@@ -155,6 +135,35 @@ class WebPage:
         overlay = self.inferencer.draw(photo.image, chosen, opacity)
         files = write_downloads(photo, chosen, overlay)
         return [str(files[0]), list_segments(chosen), *_download_buttons(files)]
+
+
+def _add_controls(min_score: float) -> List[Any]:
+    """Classes, opacity, score threshold and smallest area."""
+    return [
+        gr.CheckboxGroup(label='Classes', choices=[], elem_id='classes'),
+        gr.Slider(0, 1, 0.6, step=0.05, label='Opacity', elem_id='opacity'),
+        gr.Slider(0, 1, min_score, step=0.01, label='Score threshold', elem_id='score'),
+        gr.Slider(0, 10, 0, step=0.1, label='Smallest area, % of the photo', elem_id='area')
+    ]
+
+
+def _add_results() -> List[Any]:
+    """Overlay, table of segments, and the buttons for download below the overlay."""
+    overlay = gr.Image(
+        label='Segments', interactive=False, height=520, elem_id='overlay', buttons=['fullscreen'])
+    names = dict(overlay='Overlay (PNG)', ids='Segment ids (PNG)', json='Segments (JSON)')
+    with gr.Row():
+        downloads = [
+            gr.DownloadButton(label, interactive=False, elem_id=f'download-{kind}')
+            for kind, label in names.items()
+        ]
+    table = gr.Dataframe(
+        headers=TABLE_HEADER,
+        column_count=len(TABLE_HEADER),
+        interactive=False,
+        label='Segments',
+        elem_id='segments')
+    return [overlay, table, *downloads]
 
 
 def _show_nothing() -> list:
