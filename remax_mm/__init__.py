@@ -8,6 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 from .compat import prepare_host_stack
+from .model_names import list_models
 from .version import __version__
 
 prepare_host_stack()
@@ -15,7 +16,7 @@ prepare_host_stack()
 _PACKAGES = ('apis', 'datasets', 'engine', 'evaluation', 'models', 'panoptic_format', 'structures',
              'visualization')
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'list_models']
 
 
 def __getattr__(name: str) -> ModuleType:

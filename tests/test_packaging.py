@@ -29,7 +29,7 @@ def _requirements(text: str) -> dict:
 
 def test_extras__parse(setup_cfg: configparser.ConfigParser) -> None:
     extras = dict(setup_cfg['options.extras_require'])
-    assert {'openmmlab', 'onedl', 'tools', 'docs', 'dev'} == set(extras)
+    assert {'openmmlab', 'onedl', 'tools', 'docs', 'hub', 'web', 'dev'} == set(extras)
     for text in extras.values():
         assert _requirements(text)
 

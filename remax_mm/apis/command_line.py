@@ -10,6 +10,8 @@ from typing import Iterator, Optional, Sequence
 
 from mmengine.config import Config, DictAction
 
+from remax_mm.model_names import list_models
+
 
 def make_parser(description: Optional[str]) -> ArgumentParser:
     """A parser that prints the description, the docstring of a tool, with its line breaks."""
@@ -24,6 +26,37 @@ def add_cfg_options(parser: ArgumentParser, example: str = 'model.test_cfg.thing
         action=DictAction,
         metavar='KEY=VALUE',
         help=f'overrides of the config, such as {example} a.list="[1,2]"')
+
+
+def add_model_arguments(parser: ArgumentParser, default: Optional[str] = None) -> None:
+    """Add the arguments of a demo for its model: model, checkpoint, device and score threshold.
+
+    Args:
+        default: What the demo takes without a model. None requires a model.
+    """
+    kinds = 'config file, name of a model, or model of tools/misc/publish.py (file or folder)'
+    if default is None:
+        parser.add_argument('model', help=kinds)
+    else:
+        parser.add_argument('model', nargs='?', help=f'{kinds} (default: {default})')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file or URL, for a config or a name')
+    parser.add_argument('--device', help='device such as cuda:0 (default: an accelerator if available)')
+    parser.add_argument(
+        '--pred-score-thr',
+        type=float,
+        default=0.,
+        help='segments with a score below this, in [0, 1], become void (default: %(default)s)')
+
+
+def require_checkpoint(args: Namespace) -> None:
+    """Check that :func:`add_model_arguments` got weights; a model would segment with its initial ones.
+
+    Raises:
+        ValueError: the model is a config, or the name of one, and there is no checkpoint.
+    """
+    is_config = args.model is not None and (args.model.endswith('.py') or args.model in list_models())
+    if is_config and args.checkpoint is None:
+        raise ValueError(f'Expected a checkpoint for the config {args.model}, but got none')
 
 
 def add_launch_arguments(parser: ArgumentParser) -> None:

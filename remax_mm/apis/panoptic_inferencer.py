@@ -1,8 +1,9 @@
-"""Inference from images to panoptic segments, with a config and a checkpoint."""
+"""Inference from images to panoptic segments, with a model by name, a config or a published model."""
+import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-import mmcv
 import numpy as np
 import torch
 from mmdet.evaluation import INSTANCE_OFFSET
@@ -12,34 +13,22 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
-from mmengine.fileio import dump
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, load_state_dict
+from mmengine.utils import track_iter_progress
+from mmengine.visualization import Visualizer
+from torch import Tensor
 
 from remax_mm.engine import check_weights, read_weights
-from remax_mm.panoptic_format import number_segments, to_panoptic_map, write_segment_ids
+from remax_mm.models.inference_copy import inference_copy
+from remax_mm.panoptic_format import number_segments, to_panoptic_map
 from remax_mm.visualization import draw_panoptic
+from .input_images import Images, image_name, image_source, list_images, load_image
+from .panoptic_result import PanopticResult, save_overlay, save_segments
+from .published_model import (HUB_FILE, PublishedModel, download_model, is_published, read_published,
+                              write_published)
 from .run_config import check_checkpoint, dataset_config, load_config, loads_annotation
-
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
-
-Image = Union[str, Path, np.ndarray]
-
-
-class PanopticResult(NamedTuple):
-    """Segments of one image.
-
-    Attributes:
-        image_path: File of the image, None for an array.
-        segment_map: (H, W) int32 at the size of the image; 0 is void, other values are segment ids.
-        segments_info: A dict per segment: ``id`` (1, 2, ...), ``label`` in [0, K), ``class_name``,
-            ``is_thing``, ``score`` in [0, 1] (None if the model predicts none), ``area`` in pixels and
-            ``bbox`` (x, y, width, height).
-    """
-    image_path: Optional[str]
-    segment_map: np.ndarray
-    segments_info: List[Dict[str, Any]]
 
 
 class FailedImagesError(ValueError):
@@ -47,88 +36,247 @@ class FailedImagesError(ValueError):
 
     Attributes:
         failed: Path of each such image (None for an array), and the reason.
+        results: What :meth:`PanopticInferencer.__call__` would have returned for the other images.
     """
 
     def __init__(self, failed: Sequence[Tuple[Optional[str], str]]) -> None:
         self.failed = list(failed)
+        self.results: Optional[Dict[str, list]] = None
         lines = [f'  {path or "an array"}: {reason}' for path, reason in failed]
         super().__init__(f'Expected readable images, but {len(failed)} failed:\n' + '\n'.join(lines))
 
 
 class PanopticInferencer:
-    """Runs a panoptic model on image files, folders and arrays, one image at a time.
+    """Runs a panoptic model on images, with the arguments and results of MMDetection's inferencers.
+
+    It is not a subclass: they stop at the first bad file, and build a model from any config in a checkpoint.
 
     Args:
-        config: Config file, or a loaded config.
-        checkpoint: Weights, a file or URL. None keeps the initial weights.
+        model: Name of a model (:func:`remax_mm.list_models`), config file, loaded config, or published
+            model: a file of :meth:`publish`, or a folder of :meth:`save_pretrained`. None takes ``weights``,
+            which must be such a file.
+        weights: Checkpoint, a file or URL. None takes those of a published model, or keeps the initial
+            weights of a config.
         device: Argument of ``torch.device``. None takes an accelerator if one is available.
         cfg_options: Overrides of the config, by dotted keys.
+        show_progress: Whether calls with several images show a progress bar.
+
+    Attributes:
+        config: The config of the model and of its test pipeline.
+        dataset_meta: ``classes``, ``thing_classes``, ``stuff_classes`` and ``palette`` of the model.
+        model: The model in evaluation mode; ``test_step`` takes a batch and returns data samples.
 
     Raises:
         FileNotFoundError: the config or the checkpoint does not exist.
-        ValueError: the checkpoint does not fill the model.
+        ValueError: the checkpoint does not fill the model, or is not a published model where one is expected.
     """
 
     def __init__(self,
-                 config: Union[str, Path, Config],
-                 checkpoint: Optional[str] = None,
+                 model: Union[str, Path, Config, None] = None,
+                 weights: Union[str, Path, None] = None,
                  device: Optional[str] = None,
-                 cfg_options: Optional[dict] = None) -> None:
-        config = load_config(config, cfg_options)
-        init_default_scope(config.get('default_scope', 'mmdet'))
-        model = revert_sync_batchnorm(MODELS.build(config.model))
-        meta = None if checkpoint is None else _load_weights(model, checkpoint)
-        self.dataset_meta = _dataset_meta(config) if meta is None else meta
-        self.model = model.to(device or get_device()).eval()
+                 cfg_options: Optional[dict] = None,
+                 show_progress: bool = True) -> None:
+        if model is None:
+            if weights is None:
+                raise ValueError('Expected a model or weights, but got neither')
+            model, weights = weights, None
+        published = read_published(model) if not isinstance(model, Config) and is_published(model) else None
+        self.config = load_config(model if published is None else published.config, cfg_options)
+        init_default_scope(self.config.get('default_scope', 'mmdet'))
+        self.show_progress = show_progress
 
-        # No ground truth is loaded, and arrays are not read from a file.
-        steps = [step for step in get_test_pipeline_cfg(config) if not loads_annotation(step)]
-        self.file_pipeline = Compose(steps)
-        self.array_pipeline = Compose([dict(type='mmdet.LoadImageFromNDArray'), *steps[1:]])
+        built = revert_sync_batchnorm(MODELS.build(self.config.model))
+        if published is not None:
+            built = inference_copy(built)  # the file has no other weights
+        source = _read_source(weights, published)
+        if source is not None:
+            check_weights(built, source.weights, source.path)
+            load_state_dict(built, source.weights)
+        meta = None if source is None else source.dataset_meta
+        self.dataset_meta = _dataset_meta(self.config) if meta is None else meta
+        self.model: Any = built.to(device or get_device()).eval()
+
+        # Images are decoded before the pipeline, and no ground truth is loaded.
+        first, *steps = [step for step in get_test_pipeline_cfg(self.config) if not loads_annotation(step)]
+        load_array = dict(type='mmdet.LoadImageFromNDArray', to_float32=first.get('to_float32', False))
+        self.pipeline = Compose([load_array, *steps])
+        self._visualizer = Visualizer()
+        self._num_unnamed = 0
+
+    @classmethod
+    def from_pretrained(cls,
+                        name: Union[str, Path],
+                        revision: Optional[str] = None,
+                        device: Optional[str] = None,
+                        **options: Any) -> 'PanopticInferencer':
+        """The model of :meth:`save_pretrained`, from a folder or the Hugging Face Hub. No code of it runs.
+
+        Args:
+            name: The folder, or the id of a repository, such as ``user/remax-t``.
+            revision: Branch, tag or commit of the repository.
+            device: See the class.
+            options: Further arguments of the class.
+
+        Raises:
+            ImportError: a repository is asked for, and huggingface_hub is not installed.
+            FileNotFoundError: the folder, or the repository, has no ``model.safetensors``.
+        """
+        folder = Path(name)
+        path = folder / HUB_FILE if folder.is_dir() else download_model(str(name), revision)
+        return cls(path, device=device, **options)
+
+    def publish(self, path: Union[str, Path]) -> Path:
+        """Write a file with the weights for inference, the config and the classes; it loads as ``model``.
+
+        Args:
+            path: File ending in ``.safetensors`` or ``.pth``. The first 8 digits of the SHA-256 of the file
+                are added to its name.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: another suffix, or the config has other parts than those of remax_mm and those of
+                mmdet that it uses: loading them from a file could run code.
+        """
+        return write_published(self.model, self.config, self.dataset_meta, Path(path), hash_in_name=True)
+
+    def save_pretrained(self, folder: Union[str, Path]) -> Path:
+        """Write ``model.safetensors``, with weights, config and classes, for :meth:`from_pretrained`.
+
+        Args:
+            folder: Created if it does not exist; upload it with ``hf upload user/name FOLDER``.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: see :meth:`publish`.
+        """
+        return write_published(self.model, self.config, self.dataset_meta, Path(folder) / HUB_FILE)
 
     @property
     def classes(self) -> Sequence[str]:
         """Names of the K classes."""
         return self.dataset_meta['classes']
 
-    def __call__(self, images: Union[Image, Sequence[Image]], score_thr: float = 0.) -> List[PanopticResult]:
-        """Segment images and return all results; see :meth:`stream`."""
-        return list(self.stream(images, score_thr))
-
-    def stream(self,
-               images: Union[Image, Sequence[Image]],
-               score_thr: float = 0.) -> Iterator[PanopticResult]:
-        """Segment images one by one. After a bad file, the others follow, and the error comes last.
+    def __call__(self,
+                 inputs: Images,
+                 batch_size: int = 1,
+                 pred_score_thr: float = 0.,
+                 return_vis: bool = False,
+                 show: bool = False,
+                 wait_time: float = 0.,
+                 out_dir: Union[str, Path] = '',
+                 pred_out_dir: Union[str, Path] = '',
+                 no_save_vis: bool = False,
+                 no_save_pred: bool = False) -> Dict[str, list]:
+        """Segment images, and draw and save the results.
 
         Args:
-            images: A file, a folder, a (H, W, 3) uint8 array in BGR order, or a sequence of these.
-            score_thr: Segments with a lower score become void.
+            inputs, batch_size, pred_score_thr: See :meth:`stream`.
+            return_vis: Whether to return the overlays.
+            show: Whether to show each overlay in a window.
+            wait_time: Seconds until the window closes; 0 waits for a key.
+            out_dir: Folder for overlays, ``<name>_overlay.png``, and predictions. Empty saves nothing there.
+            pred_out_dir: Folder for predictions, ``<name>_panoptic.png`` (segment ids) and ``<name>.json``.
+                Empty takes ``out_dir``.
+            no_save_vis, no_save_pred: Whether to save no overlays, or no predictions. Unlike for mmdet's
+                inferencers, both are saved by default.
+
+        Returns:
+            ``predictions``: a :class:`PanopticResult` per image. ``visualization``: with ``return_vis``, the
+            overlays (H, W, 3) uint8 in RGB order.
+
+        Raises:
+            ValueError: two of the images would be saved under the same name.
+            FailedImagesError: see :meth:`stream`; its ``results`` are those of the other images.
+        """
+        images = list_images(inputs)
+        vis_dir = None if no_save_vis or not out_dir else Path(out_dir)
+        pred_dir = None if no_save_pred or not (pred_out_dir or out_dir) else Path(pred_out_dir or out_dir)
+        names = self._names(images) if vis_dir or pred_dir else []
+        results: Dict[str, list] = dict(predictions=[], visualization=[])
+        pairs: Iterator = self._segment(images, batch_size, pred_score_thr)
+        if self.show_progress and len(images) > 1:
+            pairs = track_iter_progress((pairs, len(images)), file=sys.stdout)
+        try:
+            for index, result, image in pairs:
+                results['predictions'].append(result)
+                if pred_dir:
+                    save_segments(result, pred_dir, names[index])
+                if not (vis_dir or return_vis or show):
+                    continue
+                overlay = self.draw(np.ascontiguousarray(image[..., ::-1]), result)
+                if vis_dir:
+                    save_overlay(overlay, vis_dir, names[index])
+                if return_vis:
+                    results['visualization'].append(overlay)
+                if show:
+                    title = image_name(result.image_path) if result.image_path else 'image'
+                    self._visualizer.show(overlay, win_name=title, wait_time=wait_time)
+        except FailedImagesError as error:
+            error.results = results
+            raise
+        return results
+
+    def stream(self,
+               inputs: Images,
+               batch_size: int = 1,
+               pred_score_thr: float = 0.) -> Iterator[PanopticResult]:
+        """Segment images one after the other. After a bad file, the others follow, and the error comes last.
+
+        Args:
+            inputs: A file, folder or URL, an array or PIL image, or a sequence of these, see
+                :func:`list_images` and :func:`to_bgr`.
+            batch_size: Number of images that the model gets at once.
+            pred_score_thr: Segments with a lower score become void.
 
         Raises:
             FileNotFoundError: a file or folder is missing, or a folder has no image.
             FailedImagesError: images could not be read or prepared; raised after all results.
-            ValueError: ``score_thr`` is above 0, but the model predicts no scores.
+            ValueError: ``pred_score_thr`` is above 0, but the model predicts no scores.
         """
-        failed = []
-        for image in list_images(images):
-            path = None if isinstance(image, np.ndarray) else str(image)
+        for _, result, _ in self._segment(list_images(inputs), batch_size, pred_score_thr):
+            yield result
+
+    def _segment(self, images: Sequence, batch_size: int,
+                 score_thr: float) -> Iterator[Tuple[int, PanopticResult, np.ndarray]]:
+        """Index, result and pixels (H, W, 3), in BGR order, of each image that can be read."""
+        if batch_size < 1:
+            raise ValueError(f'Expected a batch size of at least 1, but got {batch_size}')
+        failed, batch = [], []
+        for index, image in enumerate(images):
             try:
-                data = self._prepare(image)
+                pixels = load_image(image)
+                batch.append((index, pixels, self.pipeline(dict(img=pixels, img_id=index))))
             except Exception as error:  # transforms raise many types of errors, such as cv2.error
-                failed.append((path, f'{type(error).__name__}: {error}'))
-                continue
-            yield self._infer(data, path, score_thr)
+                failed.append((image_source(image), f'{type(error).__name__}: {error}'))
+            if batch and (len(batch) == batch_size or index == len(images) - 1):
+                samples = self._infer([data for _, _, data in batch])
+                for (number, pixels, _), sample in zip(batch, samples):
+                    yield number, self._to_result(sample, image_source(images[number]), score_thr), pixels
+                batch = []
         if failed:
             raise FailedImagesError(failed)
 
-    def _prepare(self, image: Image) -> dict:
-        if isinstance(image, np.ndarray):
-            return self.array_pipeline(dict(img=image, img_id=0))
-        return self.file_pipeline(dict(img_path=str(image), img_id=0))
-
     @torch.no_grad()
-    def _infer(self, data: dict, path: Optional[str], score_thr: float) -> PanopticResult:
-        return self._to_result(self.model.test_step(pseudo_collate([data]))[0], path, score_thr)
+    def _infer(self, batch: List[dict]) -> List[DetDataSample]:
+        return self.model.test_step(pseudo_collate(batch))
+
+    def _names(self, images: Sequence) -> List[str]:
+        """Names of the files of the results; arrays get numbers that go on from call to call."""
+        names = []
+        for image in images:
+            source = image_source(image)
+            names.append(f'{self._num_unnamed:08d}' if source is None else image_name(source))
+            self._num_unnamed += source is None
+        double = sorted(name for name, number in Counter(names).items() if number > 1)
+        if double:
+            raise ValueError(f'Expected images with different names, but the results of {double} would '
+                             'overwrite each other')
+        return names
 
     def _to_result(self, sample: DetDataSample, path: Optional[str], score_thr: float) -> PanopticResult:
         """Number the predicted segments and describe them."""
@@ -161,85 +309,51 @@ class PanopticInferencer:
             if value % INSTANCE_OFFSET != len(self.classes)
         ]
         if not set(values) <= set(score_of):
-            raise ValueError('Expected a model that scores its segments, because `score_thr` is above 0, but '
-                             f'{type(self.model).__name__} gives no `segments_info`')
+            raise ValueError(
+                'Expected a model that scores its segments, because `pred_score_thr` is above 0, '
+                f'but {type(self.model).__name__} gives no `segments_info`')
         low = [value for value in values if score_of[value] < score_thr]
         return np.where(np.isin(panoptic_map, low), len(self.classes), panoptic_map)
 
-    def draw(self, image: np.ndarray, result: PanopticResult) -> np.ndarray:
-        """Overlay of a result, (H, W, 3) uint8 RGB, on its image (H, W, 3) uint8 RGB."""
-        labels = [segment['label'] for segment in result.segments_info]
-        is_thing = [segment['is_thing'] for segment in result.segments_info]
+    def draw(self, image: np.ndarray, result: PanopticResult, alpha: float = 0.6) -> np.ndarray:
+        """Overlay of a result on its image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            result: Its segments. The color of a thing depends on its class and its id.
+            alpha: Weight of the colors in [0, 1].
+
+        Returns:
+            (H, W, 3) uint8 RGB.
+        """
+        # The ids of the result of a part of the segments, or of a video, have gaps.
+        number = max((segment['id'] for segment in result.segments_info), default=0)
+        labels, is_thing = [len(self.classes)] * number, [False] * number
+        for segment in result.segments_info:
+            labels[segment['id'] - 1], is_thing[segment['id'] - 1] = segment['label'], segment['is_thing']
         panoptic_map = to_panoptic_map(result.segment_map, labels, is_thing, len(self.classes))
         palette = self.dataset_meta.get('palette')
-        return draw_panoptic(image, panoptic_map, self.classes,
-                             palette if isinstance(palette, (list, tuple)) else None)
+        palette = palette if isinstance(palette, (list, tuple)) else None
+        return draw_panoptic(image, panoptic_map, self.classes, palette, alpha)
 
 
-def list_images(images: Union[Image, Sequence[Image]]) -> List[Image]:
-    """All images of an argument; for a folder, the images in it, sorted by name.
-
-    Args:
-        images: A file, a folder, an array, or a sequence of these.
-
-    Raises:
-        FileNotFoundError: a file or folder is missing, or a folder has no image.
-    """
-    if isinstance(images, np.ndarray):
-        return [images]
-    if not isinstance(images, (str, Path)):
-        return [image for item in images for image in list_images(item)]
-    path = Path(images)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise FileNotFoundError(f'Expected an image or a folder of images at {path}, but there is neither.')
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise FileNotFoundError(
-            f'Expected images ({", ".join(IMAGE_SUFFIXES)}) in {path}, but there are none.')
-    return [*files]
+class _Source(NamedTuple):
+    """Weights, their origin, and the classes that belong to them."""
+    path: str
+    weights: Mapping[str, Tensor]
+    dataset_meta: Optional[dict]
 
 
-def save_result(result: PanopticResult, overlay: np.ndarray, out_dir: Union[str, Path],
-                name: str) -> List[Path]:
-    """Write ``<name>_panoptic.png`` (segment ids), ``<name>_overlay.png`` and ``<name>.json`` (segments).
-
-    Args:
-        result: Segments of an image.
-        overlay: (H, W, 3) uint8 RGB.
-        out_dir: Folder, created if it does not exist.
-        name: Start of the file names.
-
-    Returns:
-        The three files.
-    """
-    out_dir = Path(out_dir)
-    files = [out_dir / f'{name}{suffix}' for suffix in ('_panoptic.png', '_overlay.png', '.json')]
-    write_segment_ids(files[0], result.segment_map)
-    if not mmcv.imwrite(overlay[..., ::-1], str(files[1])):
-        raise OSError(f'Cannot write the overlay {files[1]}')
-    height, width = result.segment_map.shape
-    dump(
-        dict(
-            image=result.image_path,
-            height=height,
-            width=width,
-            panoptic_png=files[0].name,
-            segments_info=result.segments_info),
-        files[2],
-        indent=2)
-    return files
-
-
-def _load_weights(model: torch.nn.Module, checkpoint: str) -> Optional[dict]:
-    """Load the weights and return the ``dataset_meta`` of the checkpoint, if it has one."""
-    check_checkpoint(checkpoint)
-    saved = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-    weights = read_weights(saved, str(checkpoint))
-    check_weights(model, weights, str(checkpoint))
-    load_state_dict(model, weights)
-    return saved.get('meta', {}).get('dataset_meta')
+def _read_source(weights: Union[str, Path, None], published: Optional[PublishedModel]) -> Optional[_Source]:
+    """The weights to load: those of a checkpoint, or else of a published model."""
+    if weights is None:
+        return None if published is None else _Source(published.path, published.weights,
+                                                      published.dataset_meta)
+    if Path(weights).suffix == '.safetensors' or Path(weights).is_dir():
+        return _read_source(None, read_published(weights))
+    check_checkpoint(weights)
+    saved = CheckpointLoader.load_checkpoint(str(weights), map_location='cpu')
+    return _Source(str(weights), read_weights(saved, str(weights)), saved.get('meta', {}).get('dataset_meta'))
 
 
 def _dataset_meta(config: Config) -> dict:

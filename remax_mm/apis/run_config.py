@@ -1,12 +1,13 @@
 """The config of a training or test run: each function takes a config and returns a changed copy of it."""
 import copy
 from pathlib import Path
-from typing import List, Optional, Sequence, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import join_path
 from mmengine.utils import is_abs
 
+from remax_mm.model_names import find_config
 from remax_mm.panoptic_format.submission import submission_paths
 from .config_keys import check_config_keys
 
@@ -14,15 +15,13 @@ AP_METRIC, IOU_METRIC = 'PanopticInstanceAPMetric', 'PanopticSemanticIoUMetric'
 
 
 def load_config(config: Union[str, Path, Config], cfg_options: Optional[dict] = None) -> Config:
-    """A config file or a loaded config, with overrides by dotted keys.
+    """A config file, the config of a model by its name, or a loaded config, with overrides by dotted keys.
 
     Raises:
-        FileNotFoundError: the file does not exist.
+        FileNotFoundError: there is neither a file nor a model of this name, see :func:`find_config`.
     """
     if not isinstance(config, Config):
-        if not Path(config).is_file():
-            raise FileNotFoundError(f'Expected a config file at {config}, but there is none.')
-        config = Config.fromfile(config)
+        config = Config.fromfile(config if Path(config).is_file() else find_config(str(config)))
     if cfg_options:
         config = copy.deepcopy(config)
         config.merge_from_dict(cfg_options)
@@ -255,6 +254,27 @@ def check_checkpoint(path: Union[str, Path]) -> None:
     """
     if '://' not in str(path) and not Path(path).is_file():
         raise FileNotFoundError(f'Expected a checkpoint at {path}, but there is none.')
+
+
+def find_training(folder: Union[str, Path]) -> Tuple[Path, Path]:
+    """Config and last checkpoint of a finished training.
+
+    Args:
+        folder: Work directory of the training, one's own: its config is Python and runs.
+
+    Raises:
+        FileNotFoundError: there is no training, or none with a checkpoint.
+        ValueError: there are the configs of several trainings.
+    """
+    configs, last = sorted(Path(folder).glob('*.py')), Path(folder) / 'last_checkpoint'
+    if not (configs and last.is_file()):
+        raise FileNotFoundError(
+            f'Expected a finished training in {folder}, but there is none; train a model, '
+            'for example with `make demo`, or name another one')
+    if len(configs) > 1:
+        raise ValueError(f'Expected one config in {folder}, but there are {[path.name for path in configs]}')
+    # The file has the path from where the training was started; the folder may have been moved.
+    return configs[0], Path(folder) / Path(last.read_text().strip()).name
 
 
 def dataset_config(config: Config, split: str = 'test') -> ConfigDict:

@@ -229,14 +229,14 @@ def test_inferencer__tiles_of_a_large_image(tmp_path):
     mmcv.imwrite(LARGE, str(tmp_path / 'large.png'))
     config = use_tiles(_config(), 65, 16)
     for image in (LARGE, tmp_path / 'large.png'):
-        result, = PanopticInferencer(config, device='cpu')(image)
+        result, = PanopticInferencer(config, device='cpu')(image)['predictions']
         assert [segment['class_name'] for segment in result.segments_info].count('cat') == 2
         expected = truth(LARGE)
         labels = np.array([4, *(segment['label'] for segment in result.segments_info)])
         things = np.array([0, *(1000 * segment['is_thing'] for segment in result.segments_info)])
         assert_same_segments(labels[result.segment_map] + things[result.segment_map] * result.segment_map,
                              expected)
-    plain, = PanopticInferencer(_config(), device='cpu')(LARGE)
+    plain, = PanopticInferencer(_config(), device='cpu')(LARGE)['predictions']
     assert (labels[result.segment_map]
             != np.array([4, *(s['label'] for s in plain.segments_info)])[plain.segment_map]).any()
 
@@ -253,7 +253,7 @@ def test_inferencer__views(tmp_path):
     assert merged.model.module.panoptic_head.scale == 11
     plain = PanopticInferencer(_config(), str(tmp_path / 'detector.pth'), 'cpu')
     for image in (LARGE, tmp_path / 'large.png'):
-        (one, ), (other, ) = merged(image), plain(image)
+        (one, ), (other, ) = merged(image)['predictions'], plain(image)['predictions']
         np.testing.assert_array_equal(one.segment_map > 0, other.segment_map > 0)
         assert [segment['label']
                 for segment in one.segments_info] == [segment['label'] for segment in other.segments_info]

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
-from remax_mm.apis import use_mixed_precision
+from remax_mm.apis.run_config import use_mixed_precision
 from tests.cuda.models import HEADS, assert_all_close, build_model, training_batch, training_step
 
 by_dtype = pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)

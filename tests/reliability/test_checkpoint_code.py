@@ -103,6 +103,7 @@ READERS: Dict[str, Callable[[Path, Path], Any]] = {
     'test.py': _test,
     'image_demo.py': _demo,
     'PanopticInferencer': lambda root, file: PanopticInferencer(str(root / 'tiny.py'), str(file)),
+    'PanopticInferencer without config': lambda root, file: PanopticInferencer(weights=str(file)),
     'init_cfg': _initialize,
     'init_cfg with prefix': functools.partial(_initialize, prefix='conv.'),
     'load_checkpoint': lambda root, file: load_checkpoint(MODELS.build(dict(type='Brightness')), str(file)),
