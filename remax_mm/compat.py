@@ -20,6 +20,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from packaging.version import Version
 
+from .panopticapi_replacement import replace_missing_panopticapi
+
 # import name -> ((distribution, lowest tested version), ...)
 HOST_DISTRIBUTIONS: Dict[str, Tuple[Tuple[str, str], ...]] = {
     'mmengine': (('mmengine', '0.10.4'), ('onedl-mmengine', '0.10.8')),
@@ -40,6 +42,7 @@ def prepare_host_stack() -> None:
     """
     _check_versions()
     _replace_missing_mmcv_ops()
+    replace_missing_panopticapi()
     _allow_checkpoint_types()
     _load_checkpoints_as_data()
     _refuse_configs_of_checkpoints()
