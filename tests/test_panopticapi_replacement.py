@@ -139,7 +139,8 @@ def test_replacement__equals_panopticapi():
     for _ in range(30):
         part, official_part = PQStat(), evaluation.PQStat()
         for cat_id in CATEGORIES:
-            sums = (rng.random(), *rng.integers(0, 3, 3).tolist())
+            matched, *others = rng.integers([0, 1, 0], 4).tolist()
+            sums = (matched * rng.random(), matched, *others)
             for row in (part[cat_id], official_part[cat_id]):
                 row.iou, row.tp, row.fp, row.fn = sums
         ours += part
