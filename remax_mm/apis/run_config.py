@@ -216,7 +216,7 @@ def use_tiles(config: Config, tile_size: Union[int, Sequence[int]], overlap: int
     """
     config = copy.deepcopy(config)
     dataset = dataset_config(config)
-    dataset.pipeline = [step for step in dataset.pipeline if not _step_name(step).endswith('Resize')]
+    dataset.pipeline = [step for step in dataset.pipeline if not step_name(step).endswith('Resize')]
     config.model = ConfigDict(
         type='TiledPanopticModel', module=config.model, tile_size=tile_size, overlap=overlap)
     return config
@@ -267,11 +267,11 @@ def dataset_config(config: Config, split: str = 'test') -> ConfigDict:
 
 def loads_annotation(step: dict) -> bool:
     """Whether a step of a pipeline reads ground truth."""
-    name = _step_name(step)
+    name = step_name(step)
     return name.startswith('Load') and 'Image' not in name
 
 
-def _step_name(step: dict) -> str:
+def step_name(step: dict) -> str:
     """Name of the class of a pipeline step, without its scope."""
     name = step['type'] if isinstance(step['type'], str) else step['type'].__name__
     return name.split('.')[-1]
