@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData, PixelData
 from remax_mm.evaluation.annotation import thing_flags
 from remax_mm.evaluation.instance_ap_metric import annotated_instances
 from remax_mm.panoptic_format import get_annotation
-from .run_config import step_name
+from .run_config import type_name
 
 HINTS = {
     'mmdet/analysis_tools/analyze_logs.py':
@@ -65,7 +65,7 @@ def adapt_analyze_results(tool: Any) -> None:
 
 def keep_loading_steps(pipeline: Sequence[dict]) -> List[dict]:
     """The steps of a pipeline that load the image and its annotation."""
-    return [step for step in pipeline if step_name(step).startswith('Load')]
+    return [step for step in pipeline if type_name(step).startswith('Load')]
 
 
 def draw_panoptic_result(result: dict, metainfo: dict, out_file: Path) -> None:
