@@ -46,6 +46,7 @@ def prepare_host_stack() -> None:
     _allow_checkpoint_types()
     _load_checkpoints_as_data()
     _refuse_configs_of_checkpoints()
+    _find_own_configs()
 
 
 def host_versions() -> Dict[str, Optional[Tuple[str, str]]]:
@@ -230,6 +231,30 @@ def _refuse_configs_of_checkpoints() -> None:
         return host_init_model(self, cfg, weights, device)
 
     BaseInferencer._init_model = _init_model
+
+
+def _find_own_configs() -> None:
+    """Let mmengine find the configs of this package: ``_base_ = 'remax_mm::...'``, and ``get_config``.
+
+    mmengine has a list of packages, looks for an editable installation in ``site-packages``, and takes the
+    package of a config for the scope of its modules, which are registered in that of mmdet.
+    """
+    import mmengine.utils
+    from mmengine.config import Config, config, utils
+    utils.MODULE2PACKAGE['remax_mm'] = 'remax_mm'
+    host_path, host_config_path = mmengine.utils.get_installed_path, Config._get_cfg_path
+
+    def get_installed_path(package: str) -> str:
+        return str(Path(__file__).parent) if package == 'remax_mm' else host_path(package)
+
+    def _get_cfg_path(path: str, filename: str) -> Tuple[str, Optional[str]]:
+        found, scope = host_config_path(path, filename)
+        return found, 'mmdet' if scope == 'remax_mm' else scope
+
+    for module in (mmengine.utils, config, sys.modules.get('mmengine.hub.hub')):
+        if module is not None:
+            module.get_installed_path = get_installed_path
+    Config._get_cfg_path = staticmethod(_get_cfg_path)
 
 
 @contextmanager

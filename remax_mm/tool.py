@@ -3,8 +3,8 @@
     python -m remax_mm.tool                                              # lists the tools
     python -m remax_mm.tool mmdet/analysis_tools/get_flops.py CONFIG     # runs one of them
 
-MMDetection's tools import mmdet before they read a config, which fails with mmcv-lite. Here everything is
-prepared before, as by `import remax_mm`. Options after the name of the tool are those of the tool.
+MMDetection's tools import mmdet before they read a config, which fails if mmcv has no compiled ops. Here the
+packages are prepared before, as by `import remax_mm`. Options after the name of the tool are those of the tool.
 """
 import sys
 from typing import Optional, Sequence
