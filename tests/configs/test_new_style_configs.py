@@ -50,7 +50,8 @@ def test_new_style_configs__all_have_a_counterpart():
 
 @pytest.mark.parametrize('name', COUNTERPARTS)
 def test_new_style_config__equals_its_counterpart(name):
-    ours, expected = _with_names(_read(name).to_dict()), _with_names(read_config(COUNTERPARTS[name]).to_dict())
+    ours, expected = _with_names(_read(name).to_dict()), _with_names(
+        read_config(COUNTERPARTS[name]).to_dict())
     keys = RUN_KEYS & {*ours, *expected}
     assert {key: ours.get(key) for key in keys} == {key: expected.get(key) for key in keys}
     assert {'model', 'train_dataloader', 'optim_wrapper', 'default_hooks', 'tta_pipeline'} <= keys
@@ -96,9 +97,8 @@ def test_changes__of_classes():
     assert with_views.pop('tta_pipeline') and with_views.pop('tta_model')
     for merged in (use_tta(config), use_tta(with_views)):
         steps = merged.test_dataloader.dataset.pipeline
-        assert [str(getattr(step['type'], '__name__', step['type'])) for step in steps] == [
-            'LoadImageFromFile', 'Resize', 'LoadSegmentIds', 'TestTimeAug'
-        ]
+        assert [str(getattr(step['type'], '__name__', step['type']))
+                for step in steps] == ['LoadImageFromFile', 'Resize', 'LoadSegmentIds', 'TestTimeAug']
         assert type(MODELS.build(merged.model)).__name__ == 'PanopticTTAModel'
 
 
@@ -112,13 +112,18 @@ def test_new_style_config__trains_and_is_tested_with_all_options(tmp_path):
                        for split in ('train', 'val', 'test')).split()
     options += ['visualizer.name=new_style']
     train = runpy.run_path(str(REPOSITORY / 'tools' / 'train.py'))['main']
-    train([config, '--work-dir', str(tmp_path / 'work'), '--cfg-options', *options, 'train_cfg.max_iters=1',
-           'train_cfg.val_interval=1'])
+    train([
+        config, '--work-dir',
+        str(tmp_path / 'work'), '--cfg-options', *options, 'train_cfg.max_iters=1', 'train_cfg.val_interval=1'
+    ])
     checkpoint = str(tmp_path / 'work' / 'iter_1.pth')
     assert torch.load(checkpoint, weights_only=True)['meta']['iter'] == 1
     test = runpy.run_path(str(REPOSITORY / 'tools' / 'test.py'))['main']
-    test([config, checkpoint, '--tta', '--all-tasks', '--out', str(tmp_path / 'metrics.json'), '--work-dir',
-          str(tmp_path / 'work'), '--cfg-options', *options])
+    test([
+        config, checkpoint, '--tta', '--all-tasks', '--out',
+        str(tmp_path / 'metrics.json'), '--work-dir',
+        str(tmp_path / 'work'), '--cfg-options', *options
+    ])
     metrics = (tmp_path / 'metrics.json').read_text()
     assert 'coco_panoptic/PQ' in metrics and 'mIoU' in metrics
 
