@@ -251,9 +251,9 @@ def _find_own_configs() -> None:
         found, scope = host_config_path(path, filename)
         return found, 'mmdet' if scope == 'remax_mm' else scope
 
-    for module in (mmengine.utils, config, sys.modules.get('mmengine.hub.hub')):
-        if module is not None:
-            module.get_installed_path = get_installed_path
+    users: List[Any] = [mmengine.utils, config, *filter(None, [sys.modules.get('mmengine.hub.hub')])]
+    for user in users:
+        user.get_installed_path = get_installed_path
     Config._get_cfg_path = staticmethod(_get_cfg_path)
 
 

@@ -4,7 +4,7 @@
     python -m remax_mm.tool mmdet/analysis_tools/get_flops.py CONFIG     # runs one of them
 
 MMDetection's tools import mmdet before they read a config, which fails if mmcv has no compiled ops. Here the
-packages are prepared before, as by `import remax_mm`. Options after the name of the tool are those of the tool.
+packages are prepared first, as by `import remax_mm`. Options after the name are those of the tool.
 """
 import sys
 from typing import Optional, Sequence

@@ -24,5 +24,7 @@ def test_dockerfile__stages_and_files():
 
 def test_dockerignore__keeps_what_the_wheel_needs():
     ignored = (REPOSITORY / '.dockerignore').read_text().split()
-    needed = {'configs', 'demo', 'model-index.yml', 'pyproject.toml', 'README.md', 'remax_mm', 'setup.cfg', 'tools'}
+    needed = {
+        'configs', 'demo', 'model-index.yml', 'pyproject.toml', 'README.md', 'remax_mm', 'setup.cfg', 'tools'
+    }
     assert not needed & set(ignored) and {'.git', 'data', 'work_dirs'} <= set(ignored)

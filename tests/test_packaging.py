@@ -1,4 +1,4 @@
-"""Metadata of the package, its requirements, the metafiles, and what a wheel and a source distribution ship."""
+"""Metadata of the package, its requirements, the metafiles, and the content of the distributions."""
 import ast
 import configparser
 import importlib.util

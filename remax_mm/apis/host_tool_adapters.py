@@ -19,7 +19,8 @@ from .run_config import type_name
 
 HINTS = {
     'mmdet/analysis_tools/analyze_logs.py':
-    'It expects epochs: of a log that counts iterations, it draws the losses, but no metrics of the validation.',
+    'It expects epochs: of a log that counts iterations it draws the losses, but no metrics of the '
+    'validation.',
     'mmdet/analysis_tools/analyze_results.py':
     'It needs the predictions that mmdet/test.py writes with --out.',
     'mmdet/analysis_tools/benchmark.py':

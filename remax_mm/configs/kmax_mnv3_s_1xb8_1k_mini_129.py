@@ -1,6 +1,7 @@
-"""kMaX-DeepLab on the mini dataset as a new-style config: the same as configs/mini/kmax_mnv3-s_1xb8-1k_mini-129.py.
+"""kMaX-DeepLab on the mini dataset as a new-style config.
 
-Classes are imported instead of named, so that an editor finds them and completes their names.
+It is the same as configs/mini/kmax_mnv3-s_1xb8-1k_mini-129.py, but classes are imported instead of named, so
+that an editor finds them and completes their names.
 
 Data:      python tools/dataset_converters/make_mini_panoptic.py data/mini_panoptic
 Train:     python tools/train.py remax_mm/configs/kmax_mnv3_s_1xb8_1k_mini_129.py

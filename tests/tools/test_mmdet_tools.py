@@ -1,4 +1,4 @@
-"""MMDetection's tools on panoptic configs, started by ``python -m remax_mm.tool``; docs/mmdet_tools.md lists them."""
+"""MMDetection's tools on panoptic configs, as docs/mmdet_tools.md lists them."""
 import hashlib
 import json
 import os

@@ -5,8 +5,8 @@
 MMDetection's metric runs as in its configs, with an annotation file and a folder of PNGs: it writes each
 prediction to a PNG and reads it again, decodes the annotated PNG, and compares each segment on the whole map.
 If panopticapi is missing, the few names that MMDetection imports from it are replaced. Both metrics evaluate
-the same predictions in turn in each repeat, on one thread, and must give the same PQ. The time does not include
-the model or the reading of samples.
+the same predictions in turn in each repeat, on one thread, and must give the same PQ. The time does not
+include the model or the reading of samples.
 """
 import argparse
 from pathlib import Path

@@ -1,6 +1,5 @@
 """Ground truth for mmdet's heads from index maps, compared with mmdet's own loader and with a loop."""
 
-import numpy as np
 import pytest
 import torch
 from mmcv.transforms import Compose
