@@ -152,11 +152,34 @@ def test_replacement__equals_panopticapi():
             assert all(classes[key] == pytest.approx(expected[1][key], rel=1e-12) for key in expected[1])
 
 
-@needs_panopticapi
-def test_coco_panoptic_metric__the_same_with_both(mmdet_modules, tmp_path):
+def _evaluate(name, samples, **options):
+    with DefaultScope.overwrite_default_scope('mmdet'), contextlib.redirect_stdout(io.StringIO()):
+        metric = METRICS.build(dict(type=name, **options))
+        metric.dataset_meta = META
+        return evaluate(metric, samples)[1]
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Drawn scenes with predictions, and options of mmdet's metric."""
     rng = np.random.default_rng(0)
     samples = [write_scene(rng, tmp_path, f'{number:06d}', (120, 160)) for number in range(4)]
     write_annotations(tmp_path / 'annotations.json', samples)
+    return samples, dict(ann_file=str(tmp_path / 'annotations.json'), seg_prefix=str(tmp_path))
+
+
+def test_coco_panoptic_metric__both_modes(scenes, tmp_path):
+    samples, options = scenes
+    expected = _evaluate('PanopticQualityMetric', samples)
+    assert 10 < expected['coco_panoptic/PQ'] < 99
+    # By image, and from exported files in several processes.
+    for more in (dict(classwise=True), dict(outfile_prefix=str(tmp_path / 'out' / 'val'), nproc=2)):
+        assert _evaluate('CocoPanopticMetric', samples, **options, **more) == pytest.approx(expected)
+
+
+@needs_panopticapi
+def test_coco_panoptic_metric__the_same_with_both(mmdet_modules, scenes):
+    samples, options = scenes
     values = []
     official = dict(
         PQStat=import_module('panopticapi.evaluation').PQStat,
@@ -165,12 +188,5 @@ def test_coco_panoptic_metric__the_same_with_both(mmdet_modules, tmp_path):
     for names in (official, dict(PQStat=PQStat, rgb2id=rgb2id, id2rgb=id2rgb)):
         for module in mmdet_modules:
             vars(module).update({name: value for name, value in names.items() if name in vars(module)})
-        with DefaultScope.overwrite_default_scope('mmdet'), contextlib.redirect_stdout(io.StringIO()):
-            metric = METRICS.build(
-                dict(
-                    type='CocoPanopticMetric',
-                    ann_file=str(tmp_path / 'annotations.json'),
-                    seg_prefix=str(tmp_path)))
-        metric.dataset_meta = META
-        values.append(evaluate(metric, samples)[1])
+        values.append(_evaluate('CocoPanopticMetric', samples, **options))
     assert values[0] == pytest.approx(values[1], rel=1e-12) and 10 < values[0]['coco_panoptic/PQ'] < 99
