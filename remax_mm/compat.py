@@ -240,9 +240,9 @@ def _find_own_configs() -> None:
     package of a config for the scope of its modules, which are registered in that of mmdet.
     """
     import mmengine.utils
-    from mmengine.config import Config, config, utils
+    from mmengine.config import config, utils
     utils.MODULE2PACKAGE['remax_mm'] = 'remax_mm'
-    host_path, host_config_path = mmengine.utils.get_installed_path, Config._get_cfg_path
+    host_path, host_config_path = config.get_installed_path, config.Config._get_cfg_path
 
     def get_installed_path(package: str) -> str:
         return str(Path(__file__).parent) if package == 'remax_mm' else host_path(package)
@@ -254,7 +254,7 @@ def _find_own_configs() -> None:
     users: List[Any] = [mmengine.utils, config, *filter(None, [sys.modules.get('mmengine.hub.hub')])]
     for user in users:
         user.get_installed_path = get_installed_path
-    Config._get_cfg_path = staticmethod(_get_cfg_path)
+    config.Config._get_cfg_path = staticmethod(_get_cfg_path)
 
 
 @contextmanager

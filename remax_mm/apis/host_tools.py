@@ -1,19 +1,16 @@
 """The command-line tools of the installed mmdet and of this package, run with this package imported."""
+import __future__
+
+import ast
 import difflib
 import runpy
 import sys
 import traceback
 from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Dict, List, Sequence
-
-import mmdet
-
-import remax_mm
-from .host_tool_adapters import ADAPTERS, HINTS
-
-_PACKAGES = {'mmdet': mmdet, 'remax_mm': remax_mm}
 
 
 def list_tools() -> List[str]:
@@ -35,8 +32,9 @@ def find_tool(name: str) -> Path:
     """
     tools = list_tools()
     if name not in tools:
-        nearest = difflib.get_close_matches(name, tools,
-                                            3) or [tool for tool in tools if tool.endswith(f'/{name}')]
+        nearest = (
+            difflib.get_close_matches(name, tools, 3)
+            or [tool for tool in tools if tool.endswith(f'/{name}')])
         raise FileNotFoundError(f'Expected the name of a tool, but got {name}; ' +
                                 (f'did you mean {" or ".join(nearest)}?'
                                  if nearest else 'they are listed by `python -m remax_mm.tool`'))
@@ -60,9 +58,17 @@ def run_tool(name: str, arguments: Sequence[str]) -> None:
     path = find_tool(name)
     sys.argv = [str(path), *arguments]
     sys.path.insert(0, str(path.parent))  # as Python does for a script
+    if name.startswith('mmdet/') and {'-h', '--help'} & set(arguments):
+        _show_help(path)
+
+    # Imported here, because it imports mmdet, which takes seconds.
+    from .host_tool_adapters import ADAPTERS, HINTS
     try:
         if name in ADAPTERS:
-            _run_adapted(name, path)
+            tool: Any = ModuleType(path.stem)
+            SourceFileLoader(path.stem, str(path)).exec_module(tool)
+            ADAPTERS[name](tool)
+            tool.main()
         else:
             runpy.run_path(str(path), run_name='__main__')
     except Exception:
@@ -72,15 +78,34 @@ def run_tool(name: str, arguments: Sequence[str]) -> None:
         raise SystemExit(f'{name}: {HINTS[name]}')
 
 
-def _run_adapted(name: str, path: Path) -> None:
-    tool: Any = ModuleType(path.stem)
-    SourceFileLoader(path.stem, str(path)).exec_module(tool)
-    ADAPTERS[name](tool)
-    tool.main()
-
-
 def _tool_folders() -> Dict[str, Path]:
     """Folder of the tools of each package: ``.mim`` of an installed package, or next to it in a checkout."""
-    candidates = [(name, folder / 'tools') for name, package in _PACKAGES.items()
-                  for folder in (Path(package.__file__).parents[1], Path(package.__file__).parent / '.mim')]
-    return {name: folder for name, folder in candidates if folder.is_dir()}
+    folders = {}
+    for name in ('mmdet', 'remax_mm'):
+        package = find_spec(name)
+        if package is not None and package.origin is not None:
+            parent = Path(package.origin).parent
+            candidates = [
+                folder for folder in (parent / '.mim' / 'tools', parent.parent / 'tools') if folder.is_dir()
+            ]
+            folders.update({name: folder for folder in candidates[:1]})
+    return folders
+
+
+def _show_help(path: Path) -> None:
+    """Print the help of a tool of mmdet without the imports at its top, which take seconds, and exit.
+
+    A parser of mmdet needs argparse and mmengine's config only. If a tool's parser needs more, nothing is
+    printed.
+    """
+    tree = ast.parse(path.read_text(encoding='utf-8'), str(path))
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    functions = compile(tree, str(path), 'exec', flags=__future__.annotations.compiler_flag)
+    light = 'import argparse, os\nfrom mmengine.config import Config, DictAction\n'
+    names: dict = {}
+    exec(light, names)
+    exec(functions, names)
+    try:
+        names['parse_args']()
+    except (KeyError, NameError):
+        pass

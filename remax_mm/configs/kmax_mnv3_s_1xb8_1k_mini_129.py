@@ -19,7 +19,7 @@ from torch.optim import AdamW
 
 from remax_mm.datasets import MiniPanopticMapDataset
 from remax_mm.datasets.transforms import LoadPanopticMap, LoadSegmentIds, PackPanopticInputs, RandomPad
-from remax_mm.engine import (ChannelsLastHook, CheckClassesHook, CheckLoadFromHook, FrozenRankHook,
+from remax_mm.engine import (CheckClassesHook, CheckLoadFromHook, FrozenRankHook,
                              KernelDecayOptimWrapperConstructor, ResumableTrainLoop, SafeCheckpointHook,
                              StopOnSignalHook, WorkDirLockHook)
 from remax_mm.evaluation import PanopticQualityMetric
@@ -45,6 +45,8 @@ norm_cfg = dict(type='BN', eps=1e-3, momentum=0.05)
 model = dict(
     type=MaskTransformer,
     data_preprocessor=dict(type=PanopticDataPreprocessor, pad_size=image_size),
+    channels_last=True,
+    recompute_activations=False,
     backbone=dict(type=KMaXMobileNetV3, arch='small', norm_cfg=norm_cfg),
     panoptic_head=dict(
         type=KMaXHead,
@@ -161,7 +163,6 @@ param_scheduler = [
 
 # ---- runtime, see configs/_base_/default_runtime.py
 
-custom_hooks = [dict(type=ChannelsLastHook)]
 default_hooks = dict(
     timer=dict(type=IterTimerHook),
     logger=dict(type=LoggerHook, interval=50, log_metric_by_epoch=False),
