@@ -57,9 +57,10 @@ def test_new_style_config__equals_its_counterpart(name):
     assert {'model', 'train_dataloader', 'optim_wrapper', 'default_hooks', 'tta_pipeline'} <= keys
 
 
-@pytest.mark.parametrize('name', COUNTERPARTS)
-def test_new_style_config__builds_the_same_model(name):
-    ours, expected = (MODELS.build(config.model) for config in (_read(name), read_config(COUNTERPARTS[name])))
+def test_new_style_config__builds_the_same_model():
+    ours, expected = (
+        MODELS.build(config.model)
+        for config in (_read('remax_mnv3_s_1xb8_1k_mini_129'), read_config('remax_mnv3-s_1xb8-1k_mini-129')))
     shapes = [{key: value.shape for key, value in model.state_dict().items()} for model in (ours, expected)]
     assert shapes[0] == shapes[1]
 
