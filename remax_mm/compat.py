@@ -21,6 +21,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 from packaging.version import Version
 
 from .import_hooks import after_import
+from .panopticapi_replacement import replace_missing_panopticapi
 
 # import name -> ((distribution, lowest tested version), ...)
 HOST_DISTRIBUTIONS: Dict[str, Tuple[Tuple[str, str], ...]] = {
@@ -56,7 +57,9 @@ def prepare_host_stack() -> None:
     """
     _check_versions()
     _replace_missing_mmcv_ops()
+    replace_missing_panopticapi()
     after_import('torch', _allow_checkpoint_types)
+    after_import('mmengine.config.config', _find_own_configs)
     after_import('mmengine.runner.checkpoint', _load_checkpoints_as_data)
     after_import('mmengine.infer.infer', _refuse_configs_of_checkpoints)
     after_import('mmdet.registry', _register_packages)
@@ -257,6 +260,30 @@ def _refuse_configs_of_checkpoints(infer: types.ModuleType) -> None:
         return host_init_model(self, cfg, weights, device)
 
     infer.BaseInferencer._init_model = _init_model
+
+
+def _find_own_configs(config: Any) -> None:
+    """Let mmengine find the configs of this package: ``_base_ = 'remax_mm::...'``, and ``get_config``.
+
+    mmengine has a list of packages, looks for an editable installation in ``site-packages``, and takes the
+    package of a config for the scope of its modules, which are registered in that of mmdet.
+    """
+    import mmengine.utils
+    from mmengine.config import utils
+    utils.MODULE2PACKAGE['remax_mm'] = 'remax_mm'
+    host_path, host_config_path = config.get_installed_path, config.Config._get_cfg_path
+
+    def get_installed_path(package: str) -> str:
+        return str(Path(__file__).parent) if package == 'remax_mm' else host_path(package)
+
+    def _get_cfg_path(path: str, filename: str) -> Tuple[str, Optional[str]]:
+        found, scope = host_config_path(path, filename)
+        return found, 'mmdet' if scope == 'remax_mm' else scope
+
+    users: List[Any] = [mmengine.utils, config, *filter(None, [sys.modules.get('mmengine.hub.hub')])]
+    for user in users:
+        user.get_installed_path = get_installed_path
+    config.Config._get_cfg_path = staticmethod(_get_cfg_path)
 
 
 @contextmanager

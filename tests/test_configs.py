@@ -122,6 +122,20 @@ def test_configs__pipelines_can_be_built():
                     raise AssertionError(f'{step.type} of {name}, {loader} cannot be built') from error
 
 
+def test_configs__views_of_the_test_pipeline():
+    for name in PATHS:
+        config = read_config(name)
+        if 'tta_model' not in config:
+            assert re.search('mask2?former', name), name  # their masks are no softmax over the slots
+            continue
+        assert config.tta_model == dict(type='PanopticTTAModel')
+        *steps, merge = config.tta_pipeline
+        *expected, pack = config.test_dataloader.dataset.pipeline
+        assert steps == expected, name
+        flips, packs = merge.transforms
+        assert [flip.prob for flip in flips] == [0, 1] and packs == [pack], name
+
+
 @pytest.fixture(scope='module')
 def parameters(networks) -> Dict[str, int]:
     """Parameters at inference, of every config that states them here or on its recipe card."""

@@ -29,6 +29,7 @@ OTHER_PACKAGES = {
     'evaluation': FIRST,
     'visualization': FIRST,
     'engine': FIRST | {'models', 'visualization'},
+    'configs': FIRST | {'datasets', 'evaluation', 'models', 'visualization', 'engine'},
     'apis': FIRST | {'datasets', 'evaluation', 'models', 'visualization', 'engine'},
     'analysis': FIRST | {'models'},
     'benchmarks': FIRST | {'models', 'datasets', 'evaluation'},

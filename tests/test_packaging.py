@@ -1,17 +1,31 @@
-"""Metadata of the package, its extras, and the content of the wheel."""
+"""Metadata of the package, its requirements, the metafiles, and the content of the distributions."""
+import ast
 import configparser
+import importlib.util
+import os
+import re
+import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.infer import BaseInferencer
+from mmengine.registry import DefaultScope
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import remax_mm
 from remax_mm import compat
-
-REPOSITORY = Path(__file__).resolve().parents[1]
+from tests.config_files import PATHS
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(scope='module')
@@ -29,7 +43,7 @@ def _requirements(text: str) -> dict:
 
 def test_extras__parse(setup_cfg: configparser.ConfigParser) -> None:
     extras = dict(setup_cfg['options.extras_require'])
-    assert {'openmmlab', 'onedl', 'tools', 'docs', 'hub', 'web', 'dev'} == set(extras)
+    assert {'openmmlab', 'onedl', 'tools', 'dev'} <= set(extras)
     for text in extras.values():
         assert _requirements(text)
 
@@ -72,34 +86,212 @@ def test_version__is_in_the_changelog() -> None:
     assert f'## [{remax_mm.__version__}]' in (REPOSITORY / 'CHANGELOG.md').read_text(encoding='utf-8')
 
 
-@pytest.mark.slow
-def test_wheel__contains_the_whole_package(tmp_path: Path) -> None:
-    # Built with the installed setuptools, so that nothing is downloaded.
-    pytest.importorskip('wheel')
-    # Built from a copy, because setuptools writes files next to the sources.
+DISTRIBUTIONS = dict(cv2='opencv-python', PIL='Pillow', yaml='PyYAML')
+
+
+def test_requirements__of_all_direct_imports(setup_cfg: configparser.ConfigParser) -> None:
+    texts = [setup_cfg['options']['install_requires'], *dict(setup_cfg['options.extras_require']).values()]
+    declared = {canonicalize_name(name) for text in texts for name in _requirements(text)}
+    # One distribution of each host package is declared, or stands beside the list (mmcv).
+    known = {'mmcv', 'tensorflow', *compat.HOST_DISTRIBUTIONS, 'remax_mm'}
+    missing = {}
+    for path in [
+            path for name in ('remax_mm', 'tools', 'demo') for path in (REPOSITORY / name).rglob('*.py')
+    ]:
+        for module in _imported_packages(path) - known - set(sys.stdlib_module_names):
+            if canonicalize_name(DISTRIBUTIONS.get(module, module)) not in declared:
+                missing[module] = path.name
+    assert not missing
+
+
+def _imported_packages(path: Path) -> set:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.add(node.module.split('.')[0])
+    return found
+
+
+# ---- metafiles
+
+SOURCES = dict(
+    paper='arXiv 2306.17319, Table', deeplab2='google-research/deeplab2', release='bytedance/kmax-deeplab')
+
+
+def _models() -> list:
+    files = yaml.safe_load((REPOSITORY / 'model-index.yml').read_text())['Import']
+    return [model for file in files for model in yaml.safe_load((REPOSITORY / file).read_text())['Models']]
+
+
+def test_metafiles__every_model_once() -> None:
+    models = _models()
+    names = [model['Name'] for model in models]
+    assert len(set(names)) == len(names)
+    assert set(names) == {
+        name
+        for name, path in PATHS.items() if path.parent.name not in ('mini', 'own_data')
+    }
+    for model in models:
+        assert REPOSITORY / model['Config'] == PATHS[model['Name']]
+    aliases = [model['Alias'] for model in models if 'Alias' in model]
+    assert len(set(aliases)) == len(aliases) and not set(aliases) & set(names)
+
+
+def test_metafiles__numbers_of_the_recipe_cards_with_their_source() -> None:
+    for model in _models():
+        card = PATHS[model['Name']].read_text().split('"""')[1]
+        expected = re.search(r'Expected:  PQ ([\d.]+)(?:, mIoU ([\d.]+))? \((the paper|deeplab2|the release)',
+                             card)
+        found = {
+            key: value
+            for result in model.get('Results', [])
+            for key, value in result['Metrics'].items()
+        }
+        if expected is None:
+            assert not found, model['Name']
+            continue
+        quality, miou, source = expected.groups()
+        source = source.split()[-1]
+        numbers = {f'PQ ({source})': float(quality)}
+        if miou is not None:
+            numbers[f'mIoU ({source})'] = float(miou)
+        assert found == numbers, model['Name']
+        assert SOURCES[source] in model['Metadata']['Source of Results']
+
+
+def test_metafiles__are_read_by_mmengine() -> None:
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        assert BaseInferencer.list_models('remax_mm', r'remax-t_.*') == ['remax-t_mnv3-s_8xb8-150k_coco-641']
+        config = Config.fromfile(get_config('remax_mm::remax/remax-t_mnv3-s_8xb8-150k_coco-641.py').filename)
+    assert config.model.type == 'MaskTransformer'
+
+
+def test_base__configs_of_the_package_by_name(tmp_path: Path) -> None:
+    path = tmp_path / 'own.py'
+    path.write_text("_base_ = 'remax_mm::mini/remax_mnv3-s_1xb8-1k_mini-129.py'\n"
+                    'model = dict(test_cfg=dict(instance_on=True))\n')
+    config = Config.fromfile(path)
+    # The modules are registered in mmdet's scope.
+    assert config.model.test_cfg.instance_on and config.model._scope_ == 'mmdet'
+    assert DATASETS.get(config.train_dataloader.dataset.type) is not None
+
+
+# ---- wheel and source distribution
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a source distribution, and a wheel that was built from it."""
+    pytest.importorskip('build')
     tracked = subprocess.run(['git', 'ls-files', '-z'], cwd=REPOSITORY, capture_output=True, text=True)
     if tracked.returncode != 0:
         pytest.skip('not a git checkout')
+    # Built from a copy, because setuptools writes files next to the sources.
+    source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('built')
     for name in filter(None, tracked.stdout.split('\0')):
-        if not name.startswith(('remax_mm/', 'setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE')):
-            continue
-        copy = tmp_path / 'source' / name
+        copy = source / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes((REPOSITORY / name).read_bytes())
-    options = ['--no-build-isolation', '--no-deps', '--no-index', '--wheel-dir', str(tmp_path)]
-    command = [sys.executable, '-m', 'pip', 'wheel', *options, str(tmp_path / 'source')]
-    build = subprocess.run(command, capture_output=True, text=True)
-    assert build.returncode == 0, build.stdout + build.stderr
+        shutil.copy2(REPOSITORY / name, copy, follow_symlinks=False)
+    # With the installed setuptools, so that nothing is downloaded.
+    command = [sys.executable, '-m', 'build', '--no-isolation', '--outdir', str(out), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
 
-    wheel, = tmp_path.glob('remax_mm-*.whl')
+
+@pytest.mark.slow
+def test_sdist__contains_what_a_checkout_has(built: Path) -> None:
+    archive, = built.glob('remax_mm-*.tar.gz')
+    with tarfile.open(archive) as tar:
+        assert not [member.name for member in tar.getmembers() if member.issym() or member.islnk()]
+        shipped = {name.split('/', 1)[1] for name in tar.getnames() if '/' in name}
+    tracked = subprocess.run(['git', 'ls-files'], cwd=REPOSITORY, capture_output=True,
+                             text=True).stdout.split()
+    links = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / 'remax_mm' / '.mim').iterdir()}
+    left_out = {name for name in tracked if name not in shipped | links and not name.startswith('.')}
+    assert not left_out
+
+
+@pytest.mark.slow
+def test_wheel__contains_package_configs_and_tools(built: Path) -> None:
+    wheel, = built.glob('remax_mm-*.whl')
     with zipfile.ZipFile(wheel) as archive:
         shipped = set(archive.namelist())
-        metadata = archive.read(next(name for name in shipped if name.endswith('/METADATA'))).decode()
-    source = tmp_path / 'source'
-    sources = {str(path.relative_to(source)) for path in source.glob('remax_mm/**/*.py')}
-    assert sources <= shipped
-    assert 'remax_mm/py.typed' in shipped
-    assert not any(name.startswith(('tests/', 'tools/', 'configs/')) for name in shipped)
-    assert 'Name: remax_mm' in metadata or 'Name: remax-mm' in metadata
-    assert f'Version: {remax_mm.__version__}' in metadata
-    assert 'Provides-Extra: onedl' in metadata
+        text = archive.read(next(name for name in shipped if name.endswith('/METADATA'))).decode()
+    sources = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / 'remax_mm').rglob('*.py')}
+    extra = {
+        f'remax_mm/.mim/{path.relative_to(REPOSITORY)}'
+        for folder in ('configs', 'tools')
+        for path in (REPOSITORY / folder).rglob('*') if path.suffix in ('.py', '.yml', '.md', '.sh')
+    }
+    expected = {*sources, *extra, 'remax_mm/py.typed', 'remax_mm/.mim/model-index.yml'}
+    assert not expected - shipped
+    assert {name.split('/')[0]
+            for name in shipped - expected} == {f'remax_mm-{remax_mm.__version__}.dist-info'}
+    assert f'Version: {remax_mm.__version__}' in text and 'Provides-Extra: onedl' in text
+    assert 'Project-URL: Paper of ReMaX, https://arxiv.org/abs/2306.17319' in text
+    assert 'Requires-Dist: opencv-python' in text
+
+
+INSTALLED = """
+import sys
+import remax_mm
+from mmengine.config import Config
+from mmengine.hub import get_config
+assert remax_mm.__file__.startswith(sys.prefix), remax_mm.__file__
+config = get_config('remax_mm::remax/remax-t_mnv3-s_8xb8-150k_coco-641.py')
+assert config.filename.startswith(sys.prefix) and config.model.type == 'MaskTransformer'
+for name in ('own.py', 'new_style.py'):
+    assert Config.fromfile(name).model.test_cfg.instance_on
+"""
+
+
+@pytest.fixture(scope='module')
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of an environment with the wheel, in which the packages of this environment are visible."""
+    folder = tmp_path_factory.mktemp('environment')
+    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', str(folder)], check=True)
+    site = Path(sysconfig.get_path('purelib', vars=dict(base=str(folder))))
+    (site / 'host.pth').write_text('\n'.join(path for path in sys.path if path.endswith('-packages')))
+    wheel, = built.glob('*.whl')
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    return folder / 'bin' / 'python'
+
+
+def _run(python: Path, folder: Path, *arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+    done = subprocess.run([str(python), *arguments],
+                          cwd=folder,
+                          env=environment,
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_installed_wheel__configs_and_tools_by_name(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / 'own.py').write_text("_base_ = 'remax_mm::remax/remax-t_mnv3-s_8xb8-150k_coco-641.py'\n"
+                                     'model = dict(test_cfg=dict(instance_on=True))\n')
+    (tmp_path / 'new_style.py').write_text(
+        'from mmengine.config import read_base\n\n'
+        'with read_base():\n    from remax_mm.configs.remax_mnv3_s_1xb8_1k_mini_129 import *\n\n'
+        'model.update(test_cfg=dict(instance_on=True))\n')
+    _run(installed, tmp_path, '-c', INSTALLED)
+    assert 'remax_mm/train.py' in _run(installed, tmp_path, '-m', 'remax_mm.tool').split()
+    printed = _run(installed, tmp_path, '-m', 'remax_mm.tool', 'mmdet/misc/print_config.py', 'own.py')
+    assert "type='MaskTransformer'" in printed and 'instance_on=True' in printed
+    assert '--tta' in _run(installed, tmp_path, '-m', 'remax_mm.tool', 'remax_mm/test.py', '--help')
+
+
+@pytest.mark.slow
+def test_installed_wheel__mim_search(installed: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec('mim') is None:
+        pytest.skip('openmim is not installed')
+    code = 'from mim import get_model_info; print(get_model_info("remax_mm").to_csv())'
+    table = _run(installed, tmp_path, '-c', code)
+    row = next(line for line in table.splitlines() if line.startswith('remax-t_mnv3-s_8xb8-150k_coco-641'))
+    assert '40.4' in row and 'tables 1 and 12' in row.lower()

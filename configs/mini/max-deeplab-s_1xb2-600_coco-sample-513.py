@@ -22,6 +22,7 @@ model = dict(
 
 resize = dict(type='Resize', scale=(513, 353), keep_ratio=True)
 load, ids, pack = (_base_.test_pipeline[step] for step in (0, 2, 3))
+tta_pipeline = [load, resize, ids, _base_.tta_pipeline[-1]]
 index = _base_.train_pipeline[1]
 dataset = dict(data_root='{{$COCO_SAMPLE:data/coco_sample}}', ann_file='annotations/panoptic_val2017.json')
 dataset.update(data_prefix=_base_.val_dataloader.dataset.data_prefix)

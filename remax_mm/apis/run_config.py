@@ -69,7 +69,7 @@ def use_mixed_precision(config: Config, dtype: Optional[str] = None) -> Config:
     """
     config = copy.deepcopy(config)
     wrapper = config.optim_wrapper
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+    if 'type' in wrapper and type_name(wrapper) not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ValueError(
             f'Expected `optim_wrapper.type` to be OptimWrapper for --amp, but got {wrapper.type}')
     wrapper.type = 'AmpOptimWrapper'
@@ -140,10 +140,10 @@ def evaluate_all_tasks(config: Config, instance_ann: Optional[str] = None) -> Co
     config.model.test_cfg = dict(config.model.get('test_cfg') or {}, **all_tasks)
     evaluators = _test_evaluators(config)
     shared = {key: evaluators[0][key] for key in ('classwise', 'backend_args') if key in evaluators[0]}
-    present = {evaluator['type'] for evaluator in evaluators}
+    present = {type_name(evaluator) for evaluator in evaluators}
     evaluators += [dict(type=metric, **shared) for metric in (AP_METRIC, IOU_METRIC) if metric not in present]
     if instance_ann:
-        next(e for e in evaluators if e['type'] == AP_METRIC)['ann_file'] = instance_ann
+        next(e for e in evaluators if type_name(e) == AP_METRIC)['ann_file'] = instance_ann
     config.test_evaluator = evaluators
     return config
 
@@ -215,7 +215,7 @@ def use_tiles(config: Config, tile_size: Union[int, Sequence[int]], overlap: int
     """
     config = copy.deepcopy(config)
     dataset = dataset_config(config)
-    dataset.pipeline = [step for step in dataset.pipeline if not _step_name(step).endswith('Resize')]
+    dataset.pipeline = [step for step in dataset.pipeline if not type_name(step).endswith('Resize')]
     config.model = ConfigDict(
         type='TiledPanopticModel', module=config.model, tile_size=tile_size, overlap=overlap)
     return config
@@ -287,13 +287,13 @@ def dataset_config(config: Config, split: str = 'test') -> ConfigDict:
 
 def loads_annotation(step: dict) -> bool:
     """Whether a step of a pipeline reads ground truth."""
-    name = _step_name(step)
+    name = type_name(step)
     return name.startswith('Load') and 'Image' not in name
 
 
-def _step_name(step: dict) -> str:
-    """Name of the class of a pipeline step, without its scope."""
-    name = step['type'] if isinstance(step['type'], str) else step['type'].__name__
+def type_name(config: dict) -> str:
+    """Name of the class that a config builds, without its scope; new-style configs have the class itself."""
+    name = config['type'] if isinstance(config['type'], str) else config['type'].__name__
     return name.split('.')[-1]
 
 

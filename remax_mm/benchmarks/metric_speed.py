@@ -32,8 +32,7 @@ class MetricTiming(NamedTuple):
 def compare_metrics(size: Tuple[int, int], images: int, repeats: int, seed: int = 0) -> MetricTiming:
     """Evaluate the same images with both metrics in turn.
 
-    Reading the samples is not part of the time. MMDetection's metric needs panopticapi, or its replacement
-    :func:`panopticapi_stand_in.install_for_metric`.
+    Reading the samples is not part of the time.
 
     Args:
         size: (height, width).

@@ -13,8 +13,6 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 
-from . import panopticapi_stand_in
-
 
 class PipelineSpeed(NamedTuple):
     """Images per second of MMDetection, and of ours without and with copy-paste, and ratios to MMDetection.
@@ -51,7 +49,6 @@ def compare_pipelines(config: Config,
         paste.partner_pipeline = _without(paste.partner_pipeline, 'ColorPolicy')
     plain = _without(steps, 'PanopticCopyPaste')
 
-    panopticapi_stand_in.install_for_loading()
     pipelines = [('CocoPanopticDataset', to_mmdet(plain)), ('CocoPanopticMapDataset', plain),
                  ('CocoPanopticMapDataset', steps)]
     datasets = [build_dataset(name, pipeline, data, split, num_images) for name, pipeline in pipelines]

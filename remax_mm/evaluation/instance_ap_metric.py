@@ -138,10 +138,15 @@ class PanopticInstanceAPMetric(CocoMetric):
         return metrics
 
     def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:
-        """Write the ground truth with the areas of its masks; mmdet writes the areas of the boxes."""
+        """Write the ground truth with the areas of its masks; mmdet writes the areas of the boxes.
+
+        Each category is its own supercategory, which mmdet's ``coco_error_analysis.py`` needs.
+        """
         path = super().gt_to_coco_json(gt_dicts, outfile_prefix)
         content = load(path)
         for annotation in content.setdefault('annotations', []):
             annotation['area'] = float(mask_util.area(annotation['segmentation']))
+        for category in content['categories']:
+            category['supercategory'] = category['name']
         dump(content, path)
         return path

@@ -38,7 +38,8 @@ def get_annotation(sample: Mapping, backend_args: Optional[dict] = None) -> Opti
     """
     annotation = sample.get('gt_annotation')
     if annotation is not None:
-        return annotation
+        # In predictions that mmengine saved it is a plain tuple.
+        return annotation if isinstance(annotation, PanopticAnnotation) else PanopticAnnotation(*annotation)
     path, segments = sample.get('seg_map_path'), sample.get('segments_info')
     if path is None or segments is None:
         return None

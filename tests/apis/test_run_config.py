@@ -1,5 +1,6 @@
 """Changes of configs: the input stays unchanged, and the inferencer runs the changed config."""
 import copy
+import re
 
 import mmcv
 import numpy as np
@@ -262,16 +263,23 @@ def test_inferencer__views(tmp_path):
             assert ours['score'] == pytest.approx(theirs['score'], abs=1e-5)
 
 
-@pytest.mark.parametrize('views, data, size, sides', [
-    ('views_641', 'coco_panoptic_641', (480, 640), [(481, 641), (361, 481), (601, 801)]),
-    ('views_1281', 'ade20k_panoptic', (480, 640), [(961, 1281), (721, 961), (1201, 1601)]),
-    ('views_cityscapes', 'cityscapes_panoptic', (1024, 2048), [(1024, 2048), (768, 1536), (1280, 2560)]),
+@pytest.mark.parametrize('data, size, scales, sides', [
+    ('coco_panoptic_641', (480, 640), (641, 481, 801), [(481, 641), (361, 481), (601, 801)]),
+    ('ade20k_panoptic', (480, 640), (1281, 961, 1601), [(961, 1281), (721, 961), (1201, 1601)]),
+    ('cityscapes_panoptic', (1024, 2048), (1024, 768, 1280), [(1024, 2048), (768, 1536), (1280, 2560)]),
 ])
-def test_views__of_the_base_configs(tmp_path, views, data, size, sides):
+def test_views__scales_of_the_docs(tmp_path, data, size, scales, sides):
     """Each size with its mirror image, the size of the test pipeline first."""
     mmcv.imwrite(np.random.RandomState(0).randint(0, 256, (*size, 3), np.uint8), str(tmp_path / 'a.png'))
-    bases = [str(BASE / 'datasets' / f'{data}.py'), str(BASE / 'test_time' / f'{views}.py')]
-    (tmp_path / 'config.py').write_text(f'_base_ = {bases}')
+    code = re.search(r'```python\n(_base_.*?)```', (REPOSITORY / 'docs/test_time.md').read_text(),
+                     re.DOTALL)[1]
+    base, code = code.split('\n', 1)
+    assert (REPOSITORY / 'configs/remax' / base.split("'")[1]).resolve().is_file()
+    code = code.replace('(641, 481, 801)', str(scales))
+    if data == 'cityscapes_panoptic':
+        code = code.replace('scale=(side, side)', 'scale=(2 * side, side)')
+    base = str(BASE / 'datasets' / f'{data}.py')
+    (tmp_path / 'config.py').write_text(f'_base_ = {base!r}\n{code}')
     config = Config.fromfile(tmp_path / 'config.py')
     *steps, _, pack = config.test_pipeline
     plain = Compose([*steps, pack])(dict(img_path=str(tmp_path / 'a.png'), img_id=0))

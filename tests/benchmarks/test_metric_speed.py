@@ -1,39 +1,22 @@
-"""The two metrics on drawn scenes, and the replacement of panopticapi."""
+"""The two metrics on drawn scenes."""
 import numpy as np
 import pytest
-from mmdet.evaluation.metrics import coco_panoptic_metric
 
 from remax_mm.benchmarks import compare_metrics, metric_speed
-from remax_mm.benchmarks.panopticapi_stand_in import id2rgb, install_for_metric, rgb2id
 from remax_mm.benchmarks.random_scenes import draw_segments
 
 
-def test_compare_metrics__same_quality(mmdet_metric):
-    install_for_metric()
+def test_compare_metrics__same_quality():
     timing = compare_metrics((180, 240), images=3, repeats=2)
     assert len(timing.ours) == len(timing.mmdet) == 2 and min(*timing.ours, *timing.mmdet) > 0
     assert timing.ratio == pytest.approx(np.median(timing.mmdet) / np.median(timing.ours))
     assert 10 < timing.quality < 99  # some segments match, others do not
 
 
-def test_compare_metrics__other_quality_is_an_error(mmdet_metric, monkeypatch):
-    install_for_metric()
+def test_compare_metrics__other_quality_is_an_error(monkeypatch):
     monkeypatch.setattr(metric_speed, 'evaluate', lambda metric, _: (1., dict(PQ=len(type(metric).__name__))))
     with pytest.raises(RuntimeError, match="same quality of both metrics, but got {'PQ': 21} and {'PQ': 18}"):
         compare_metrics((64, 64), images=1, repeats=1)
-
-
-def test_install_for_metric__keeps_an_installed_panopticapi(mmdet_metric, monkeypatch):
-    monkeypatch.setattr(coco_panoptic_metric, 'panopticapi', 'installed')
-    assert not install_for_metric()
-    monkeypatch.setattr(coco_panoptic_metric, 'panopticapi', None)
-    assert install_for_metric() and coco_panoptic_metric.rgb2id is rgb2id
-
-
-def test_rgb2id__by_hand():
-    rgb = np.array([[[1, 2, 3], [255, 255, 255]]], np.uint8)
-    assert rgb2id(rgb).tolist() == [[1 + 2 * 256 + 3 * 65536, 2**24 - 1]]
-    assert np.array_equal(id2rgb(rgb2id(rgb)), rgb)
 
 
 def test_draw_segments__every_pixel_and_many_segments():

@@ -10,7 +10,6 @@ from mmengine.registry import DefaultScope
 
 from remax_mm.benchmarks import pipeline_speed
 from remax_mm.benchmarks.coco_like_images import draw_coco_like
-from remax_mm.benchmarks.panopticapi_stand_in import install_for_loading
 from remax_mm.benchmarks.pipeline_speed import build_dataset, compare_pipelines, to_mmdet
 from tests.conftest import REPOSITORY
 
@@ -55,7 +54,6 @@ def test_to_mmdet__same_scales_and_same_segments(drawn):
     assert theirs[2] == plain[2] and theirs[5] == plain[5]
 
     # Without random steps, both sides give the same image and the same masks.
-    install_for_loading()
     host = build_dataset('CocoPanopticDataset', [*theirs[:2], theirs[-1]], drawn, 'drawn', 2)
     ours = build_dataset('CocoPanopticMapDataset', [*plain[:2], plain[-1]], drawn, 'drawn', 2)
     for a, b in ((host[i], ours[i]) for i in range(2)):

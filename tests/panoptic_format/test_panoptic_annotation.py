@@ -35,3 +35,11 @@ def test_get_annotation__none():
 def test_get_annotation__missing_png(tmp_path):
     with pytest.raises(FileNotFoundError, match='a.png'):
         get_annotation(_sample(tmp_path / 'a.png'))
+
+
+def test_get_annotation__of_saved_predictions():
+    # mmengine's DumpResults makes a plain tuple of a NamedTuple.
+    ids = torch.zeros(2, 2, dtype=torch.int32)
+    annotation = get_annotation(dict(gt_annotation=(ids, SEGMENTS)))
+    assert isinstance(annotation,
+                      PanopticAnnotation) and annotation.ids is ids and annotation.segments == SEGMENTS

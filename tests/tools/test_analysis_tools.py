@@ -10,7 +10,6 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from remax_mm.apis.host_tools import find_mmdet_tool
 from tests.conftest import REPOSITORY
 from tests.mini_mask_former import write_mini_configs
 
@@ -32,13 +31,6 @@ def run(monkeypatch, capsys):
         return capsys.readouterr().out
 
     return call
-
-
-def test_find_mmdet_tool__tools_that_are_used():
-    for name in ('analyze_logs.py', 'get_flops.py'):
-        assert find_mmdet_tool(f'analysis_tools/{name}').is_file()
-    with pytest.raises(FileNotFoundError, match='analysis_tools/none.py'):
-        find_mmdet_tool('analysis_tools/none.py')
 
 
 def test_analyze_logs__train_time(run, tmp_path):

@@ -5,11 +5,12 @@
 
 The logs are the files `<time>/vis_data/<time>.json` of a work dir. Curves need the package `seaborn`.
 """
+import sys
 from importlib.util import find_spec
 
-from remax_mm.apis.host_tools import run_mmdet_tool
+from remax_mm.apis.host_tools import run_tool
 
 if __name__ == '__main__':
     if find_spec('seaborn') is None:
         raise SystemExit('mmdet\'s analyze_logs.py needs the package `seaborn`: pip install seaborn')
-    run_mmdet_tool('analysis_tools/analyze_logs.py')
+    run_tool('mmdet/analysis_tools/analyze_logs.py', sys.argv[1:])

@@ -4,9 +4,9 @@
 
 MMDetection's metric runs as in its configs, with an annotation file and a folder of PNGs: it writes each
 prediction to a PNG and reads it again, decodes the annotated PNG, and compares each segment on the whole map.
-It needs panopticapi; if that is missing, the few names that MMDetection takes from it are replaced, so that
-its own code still runs. Both metrics evaluate the same predictions in turn in each repeat, on one thread, and
-must give the same PQ. The time does not include the model or the reading of samples.
+If panopticapi is missing, the few names that MMDetection imports from it are replaced. Both metrics evaluate
+the same predictions in turn in each repeat, on one thread, and must give the same PQ. The time does not
+include the model or the reading of samples.
 """
 import argparse
 from pathlib import Path
@@ -41,13 +41,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     from mmengine.logging import MMLogger
 
     from remax_mm.benchmarks import compare_metrics
-    from remax_mm.benchmarks.panopticapi_stand_in import install_for_metric
+    from remax_mm.panopticapi_replacement import replace_missing_panopticapi
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     MMLogger.get_instance('benchmark_panoptic_quality').setLevel('ERROR')  # no table for each evaluation
-    missing = install_for_metric()
-    print(f'panopticapi: {"missing, its names are replaced" if missing else "installed"}')
+    print(f'panopticapi: {"missing, replaced" if replace_missing_panopticapi() else "installed"}')
 
     numbers = {}
     for text in args.sizes:

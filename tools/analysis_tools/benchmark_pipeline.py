@@ -5,8 +5,8 @@
 
 One process does the work of a data loader worker, from files to packed tensors. Both sides load the same
 images, resize them to the same random scales, pad, crop and flip, with the settings of the crop size in
-configs/_base_/datasets. MMDetection's side has the steps of its configs of Mask2Former. They need `rgb2id` of
-panopticapi, which is not on PyPI and is replaced here. The pipelines run in turn.
+configs/_base_/datasets. MMDetection's side has the steps of its configs of Mask2Former. The pipelines run in
+turn.
 """
 import argparse
 import json

@@ -4,7 +4,9 @@
 
 `model_complexity.py` needs no images and lists the parts of a model separately.
 """
-from remax_mm.apis.host_tools import run_mmdet_tool
+import sys
+
+from remax_mm.apis.host_tools import run_tool
 
 if __name__ == '__main__':
-    run_mmdet_tool('analysis_tools/get_flops.py')
+    run_tool('mmdet/analysis_tools/get_flops.py', sys.argv[1:])

@@ -44,6 +44,10 @@ test_pipeline = [
     dict(type='LoadSegmentIds', backend_args=backend_args),
     dict(type='PackPanopticInputs'),
 ]
+# `--tta` merges the predictions for the image and its mirror image; docs/test_time.md adds scales.
+flips = [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)]
+tta_model = dict(type='PanopticTTAModel')
+tta_pipeline = [*test_pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, test_pipeline[-1:]])]
 
 train_dataloader = dict(
     batch_size=8,

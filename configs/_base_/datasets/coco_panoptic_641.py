@@ -34,6 +34,7 @@ test_pipeline = [
     dict(type='Resize', scale=image_size, keep_ratio=True),
     *_base_.test_pipeline[2:],
 ]
+tta_pipeline = [*test_pipeline[:-1], _base_.tta_pipeline[-1]]
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

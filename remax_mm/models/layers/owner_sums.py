@@ -23,7 +23,18 @@ def sum_by_owner(values: Tensor, owner: Tensor, num_owners: int) -> Tensor:
     Returns:
         (B, C, num_owners), 0 for an owner without a pixel.
     """
+    if torch.jit.is_tracing():  # for mmengine's count of operations, which cannot trace autograd functions
+        return _sum_by_one_hot(values, owner, num_owners)
     return _SumByOwner.apply(values, owner, num_owners)
+
+
+def _sum_by_one_hot(values: Tensor, owner: Tensor, num_owners: int) -> Tensor:
+    sums = values.new_zeros(*values.shape[:2], num_owners)
+    step = max(ONE_HOT_ELEMENTS // (len(values) * num_owners), 1)
+    for part, index in zip(values.split(step, dim=2), owner.split(step, dim=1)):
+        is_owner = part.new_zeros(*index.shape, num_owners).scatter_(2, index.unsqueeze(2), 1)
+        sums = sums.baddbmm(part, is_owner)
+    return sums
 
 
 class _SumByOwner(torch.autograd.Function):
@@ -31,12 +42,7 @@ class _SumByOwner(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, owner: Tensor, num_owners: int) -> Tensor:
         ctx.save_for_backward(owner)
-        sums = values.new_zeros(*values.shape[:2], num_owners)
-        step = max(ONE_HOT_ELEMENTS // (len(values) * num_owners), 1)
-        for part, index in zip(values.split(step, dim=2), owner.split(step, dim=1)):
-            is_owner = part.new_zeros(*index.shape, num_owners).scatter_(2, index.unsqueeze(2), 1)
-            sums = sums.baddbmm(part, is_owner)
-        return sums
+        return _sum_by_one_hot(values, owner, num_owners)
 
     @staticmethod
     @once_differentiable

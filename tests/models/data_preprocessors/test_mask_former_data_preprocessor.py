@@ -1,8 +1,5 @@
 """Ground truth for mmdet's heads from index maps, compared with mmdet's own loader and with a loop."""
-import sys
-import types
 
-import numpy as np
 import pytest
 import torch
 from mmcv.transforms import Compose
@@ -103,17 +100,6 @@ def test_preprocessor__error_names_the_image():
         MaskFormerDataPreprocessor()(batch, training=True)
 
 
-@pytest.fixture
-def _panopticapi(monkeypatch):
-    """The function that mmdet's loader imports from panopticapi, which is not on PyPI."""
-    utils = types.ModuleType('panopticapi.utils')
-    utils.rgb2id = lambda color: color.astype(np.int32) @ (1, 256, 256**2)
-    package = types.ModuleType('panopticapi')
-    package.utils = utils
-    monkeypatch.setitem(sys.modules, 'panopticapi', package)
-    monkeypatch.setitem(sys.modules, 'panopticapi.utils', utils)
-
-
 def _targets(preprocessor, data: dict, num_things: int, num_stuff: int):
     """The targets of mmdet's heads for a sample: (label, mask) of each segment."""
     batch = preprocessor(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]), training=True)
@@ -124,7 +110,7 @@ def _targets(preprocessor, data: dict, num_things: int, num_stuff: int):
 
 
 @pytest.mark.parametrize('num_stuff', [5, 0])
-def test_preprocessor__equals_mmdets_loader_on_mini_images(tmp_path, _panopticapi, num_stuff):
+def test_preprocessor__equals_mmdets_loader_on_mini_images(tmp_path, num_stuff):
     write_mini_panoptic(tmp_path, 6, 1, 65, 0)
     dataset = MiniPanopticMapDataset(
         data_root=str(tmp_path),

@@ -31,3 +31,16 @@ def test_sum_by_owner__keeps_the_owners_alone():
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
         sum_by_owner(values.requires_grad_(), owner, 4)
     assert len(kept) == 1 and torch.equal(kept[0], owner)
+
+
+def test_sum_by_owner__traced():
+    # mmengine counts operations in a traced graph, in which an autograd function is an error.
+    values, owner = _inputs()
+    graph, output = torch.jit._get_trace_graph(_Sums(), (values.requires_grad_(), owner))
+    assert torch.equal(output, sum_by_owner(values, owner, 4)) and 'aten::baddbmm' in str(graph)
+
+
+class _Sums(torch.nn.Module):
+
+    def forward(self, values: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+        return sum_by_owner(values, owner, 4)
