@@ -19,7 +19,7 @@ from mmengine.runner import CheckpointLoader, load_state_dict
 
 from remax_mm.engine import check_weights, read_weights
 from remax_mm.panoptic_format import number_segments, to_panoptic_map, write_segment_ids
-from remax_mm.visualization import draw_panoptic
+from remax_mm.visualization import class_colors, draw_panoptic, enlarge_small
 from .run_config import check_checkpoint, dataset_config, load_config, loads_annotation
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -167,13 +167,20 @@ class PanopticInferencer:
         return np.where(np.isin(panoptic_map, low), len(self.classes), panoptic_map)
 
     def draw(self, image: np.ndarray, result: PanopticResult) -> np.ndarray:
-        """Overlay of a result, (H, W, 3) uint8 RGB, on its image (H, W, 3) uint8 RGB."""
+        """Overlay of a result, (H, W, 3) uint8 RGB, on its image (H, W, 3) uint8 RGB; see
+        :func:`draw_panoptic`. The number of a thing is the ``id`` of its segment. Small images are enlarged,
+        see :func:`enlarge_small`."""
         labels = [segment['label'] for segment in result.segments_info]
         is_thing = [segment['is_thing'] for segment in result.segments_info]
         panoptic_map = to_panoptic_map(result.segment_map, labels, is_thing, len(self.classes))
-        palette = self.dataset_meta.get('palette')
-        return draw_panoptic(image, panoptic_map, self.classes,
-                             palette if isinstance(palette, (list, tuple)) else None)
+        values = to_panoptic_map(np.arange(1, len(labels) + 1), labels, is_thing, len(self.classes))
+        scores = {value: segment['score'] for value, segment in zip(values.tolist(), result.segments_info)}
+        return draw_panoptic(
+            enlarge_small(image),
+            enlarge_small(panoptic_map, is_map=True),
+            self.classes,
+            class_colors(self.dataset_meta),
+            scores=scores)
 
 
 def list_images(images: Union[Image, Sequence[Image]]) -> List[Image]:

@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 
 from remax_mm.apis import FailedImagesError, PanopticInferencer, list_images, save_result
+from remax_mm.visualization import enlarge_small
 
 
 @MODELS.register_module(force=True)
@@ -112,11 +113,25 @@ def test_init__weights_of_another_model(tmp_path):
         PanopticInferencer(_config(), str(tmp_path / 'other.pth'), 'cpu')
 
 
+def test_draw__labels_name_the_segments(image, monkeypatch):
+    """The number of a thing is the id of its segment in the result."""
+    written, put_text = [], cv2.putText
+    monkeypatch.setattr(cv2, 'putText',
+                        lambda drawn, text, *rest: written.append(text) or put_text(drawn, text, *rest))
+    inferencer = PanopticInferencer(_config(), device='cpu')
+    result, = inferencer(image)
+    overlay = inferencer.draw(image, result)
+    assert overlay.shape == enlarge_small(image).shape
+    assert sorted(written) == sorted(f'{s["class_name"]} #{s["id"]} {s["score"]:.2f}'
+                                     if s['is_thing'] else f'{s["class_name"]} {s["score"]:.2f}'
+                                     for s in result.segments_info)
+
+
 def test_draw_and_save__all_void(tmp_path, image):
     inferencer = PanopticInferencer(_config(), device='cpu')
     result, = inferencer(image * 0)
     overlay = inferencer.draw(image, result)
-    np.testing.assert_array_equal(overlay, image)
+    assert (overlay != enlarge_small(image)).any(-1).mean() > 0.95  # hatched
     files = save_result(result, overlay, tmp_path / 'new', 'a')
     assert [file.name for file in files] == ['a_panoptic.png', 'a_overlay.png', 'a.json']
     assert all(file.is_file() for file in files)
