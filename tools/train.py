@@ -7,7 +7,7 @@ from mmengine.config import Config
 from remax_mm.apis.build_runner import build_runner
 from remax_mm.apis.command_line import add_cfg_options, add_launch_arguments, make_parser
 from remax_mm.apis.run_config import (load_run_config, resume_training, scale_learning_rate,
-                                      use_mixed_precision)
+                                      use_mixed_precision, use_tensorboard)
 from remax_mm.engine import one_sentence_if_disk_is_full
 
 
@@ -29,6 +29,10 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='resume from this checkpoint; without a path, from the latest one in the work dir')
+    parser.add_argument(
+        '--tensorboard',
+        action='store_true',
+        help='write losses, metrics and pictures for `tensorboard --logdir WORK_DIR`, too')
     add_cfg_options(parser, 'train_cfg.max_iters=100')
     add_launch_arguments(parser)
     return parser.parse_args(arguments)
@@ -39,6 +43,7 @@ def build_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: the config or the checkpoint does not exist.
+        ModuleNotFoundError: TensorBoard is not installed, but asked for.
         ValueError: an option needs another option, or a key that the config does not have.
     """
     if args.amp_dtype and not args.amp:
@@ -48,6 +53,8 @@ def build_config(args: argparse.Namespace) -> Config:
         config = use_mixed_precision(config, args.amp_dtype)
     if args.auto_scale_lr:
         config = scale_learning_rate(config)
+    if args.tensorboard:
+        config = use_tensorboard(config)
     if args.resume:
         config = resume_training(config, None if args.resume == 'auto' else args.resume)
     return config
