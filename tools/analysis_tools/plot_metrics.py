@@ -18,14 +18,13 @@ from remax_mm.apis.command_line import exit_on_error, make_parser
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument(
-        'runs', nargs='+', type=Path, metavar='RUN', help='work dirs, or JSON files')
+    parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='work dirs, or JSON files')
     parser.add_argument(
         '--keys',
         nargs='+',
         metavar='METRIC',
-        help='metrics to draw, such as loss d0.loss_cls PQ (default: losses of the final prediction, learning '
-        'rate and quality)')
+        help='metrics to draw, such as loss d0.loss_cls PQ (default: losses of the final prediction, '
+        'learning rate and quality)')
     parser.add_argument(
         '--names', nargs='+', help='names of the runs (default: those of the folders or files)')
     parser.add_argument(
