@@ -5,7 +5,8 @@ from typing import Optional, Sequence
 from mmengine.config import Config
 
 from remax_mm.apis.build_runner import build_runner
-from remax_mm.apis.command_line import add_cfg_options, add_launch_arguments, make_parser
+from remax_mm.apis.command_line import (add_cfg_options, add_launch_arguments, exit_on_failed_download,
+                                        make_parser)
 from remax_mm.apis.run_config import (load_run_config, resume_training, scale_learning_rate,
                                       use_mixed_precision, use_tensorboard)
 from remax_mm.engine import one_sentence_if_disk_is_full
@@ -63,7 +64,7 @@ def build_config(args: argparse.Namespace) -> Config:
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
     config = build_config(args)
-    with one_sentence_if_disk_is_full(config.work_dir):
+    with one_sentence_if_disk_is_full(config.work_dir), exit_on_failed_download():
         build_runner(config, args.local_rank).train()
 
 

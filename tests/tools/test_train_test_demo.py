@@ -212,6 +212,18 @@ def test_browse_dataset__pictures(root, split):
     assert mmcv.imread(str(out / '000000_photo1.png')).shape[1] == 784  # input, ground truth
 
 
+def test_train__weights_that_cannot_be_downloaded(root):
+    """Without a network: nothing listens at port 9."""
+    with pytest.raises(SystemExit) as caught:
+        _run('tools/train.py', root / 'tiny.py', '--work-dir', root / 'offline', '--cfg-options',
+             'load_from=http://127.0.0.1:9/folder/weights.pth?token=1')
+    message, = str(caught.value).splitlines()
+    assert message.startswith(
+        'error: Cannot download the weights http://127.0.0.1:9/folder/weights.pth?token=1 (')
+    assert 'Connection refused' in message and 'init_cfg=None' in message
+    assert f'copy them to {torch.hub.get_dir()}/checkpoints/weights.pth, or' in message
+
+
 def test_train_config__arguments(root):
     config = str(root / 'tiny.py')
     cfg = _build_config('tools/train.py', config)
