@@ -141,5 +141,5 @@ def fit_to_input(ids: np.ndarray, metainfo: Mapping, size: Tuple[int, int]) -> O
 
 def _is_panoptic(sample: DetDataSample) -> bool:
     """Whether a data sample has a panoptic annotation or prediction."""
-    keys = ('gt_panoptic_seg', 'gt_annotation', 'pred_panoptic_seg')
-    return any(key in sample for key in keys) or get_annotation(sample) is not None
+    keys = ('gt_panoptic_seg', 'gt_annotation', 'segments_info', 'pred_panoptic_seg')
+    return any(key in sample for key in keys)

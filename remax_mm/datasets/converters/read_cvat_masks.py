@@ -83,8 +83,8 @@ def read_cvat_masks(masks: CvatMasks, name: str, classes: Classes, void_value: i
     missing = set(labels) - set(value_of)
     if missing:
         raise ValueError(
-            f'Expected the labels of the class file, but {path} has also {list_some(missing)}: add '
-            'them to the class file, or to --void')
+            f'Expected the labels of the class file, but there are also {list_some(missing)} in {path}: '
+            'add them to the class file, or to --void')
     values = np.array([value_of[label] for label in labels], np.int64)
     return values[index.reshape(colors.shape)], objects
 

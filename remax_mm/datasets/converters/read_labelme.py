@@ -89,11 +89,10 @@ def _join(entries: List[LabelmeShape], numbers: List[int], size: Optional[Tuple[
 def _region(entry: LabelmeShape, where: str, size: Optional[Tuple[int, int]]) -> Any:
     """A polygon [x1, y1, ...] or a mask (H, W) bool."""
     points, kind = entry['points'], entry.get('shape_type') or 'polygon'
-    if kind == 'polygon':
+    if kind == 'polygon' or (kind == 'rectangle' and len(points) == 4):
         return [value for point in points for value in point]
-    if kind == 'rectangle' and len(points) in (2, 4):
-        xs, ys = zip(*points)
-        return box_polygon(min(xs), min(ys), max(xs), max(ys))
+    if kind == 'rectangle' and len(points) == 2:
+        return box_polygon(*points[0], *points[1])
     if kind == 'circle' and len(points) == 2:
         radius = math.dist(*points)
         return circle_polygon(*points[0], radius, radius)

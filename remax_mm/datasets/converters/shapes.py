@@ -1,7 +1,7 @@
 """Polygons and masks of annotation tools, and how they become one panoptic map."""
 import math
 from pathlib import Path
-from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -70,15 +70,13 @@ def check_labels_known(photos: Sequence[ShapedPhoto], classes: Classes, rules: D
         ValueError: a shape has a label that is neither a class nor void.
     """
     known = {category['name'] for category in classes.categories}.union(rules.void_labels)
-    unknown: Set[str] = set()
-    sources = set()
-    for photo in photos:
-        labels = {shape.label for shape in photo.shapes} - known
-        unknown |= labels
-        sources |= {photo.source} if labels else set()
+    source_of = {shape.label: photo.source for photo in photos for shape in photo.shapes}
+    unknown = sorted(set(source_of) - known)
     if unknown:
-        raise ValueError(f'Expected the labels of the class file, {list_some(known)}, but {min(sources)} has '
-                         f'also {list_some(unknown)}: add them to the class file, or to --void')
+        raise ValueError(
+            f'Expected the labels of the class file, {list_some(known)}, but there are also '
+            f'{list_some(unknown)}, the first of them in {source_of[unknown[0]]}: add them to the '
+            'class file, or to --void')
 
 
 def draw_shapes(shapes: Sequence[Shape], semantic: np.ndarray, void_value: int, classes: Classes,

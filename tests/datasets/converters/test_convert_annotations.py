@@ -192,7 +192,7 @@ def test_convert_annotations__points_outside_of_the_image(files, name):
 def test_convert_annotations__unknown_and_void_labels(files, name):
     files.write_classes(CLASSES[:3])
     message = files.error(name)
-    assert "Expected the labels of the class file" in message and "has also 'egg'" in message
+    assert "Expected the labels of the class file" in message and "there are also 'egg'" in message
     assert '--void' in message and str(files.path(name)) in message
     files.convert(name, rules=DrawingRules(void_labels=['egg']))
     assert not any(entry[2][26, 34] for entry in files.segments())
