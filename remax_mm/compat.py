@@ -3,6 +3,7 @@
 Two stacks have the same import names: the original packages (mmengine, mmcv, mmdet, mmsegmentation) and their
 maintained forks (onedl-mmengine, onedl-mmcv, onedl-mmdetection, onedl-mmsegmentation).
 """
+import errno
 import importlib.util
 import os
 import pickle
@@ -13,10 +14,12 @@ import warnings
 import zipfile
 from contextlib import contextmanager
 from datetime import timedelta
+from http.client import HTTPException
 from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
+from urllib.parse import urlparse
 
 from packaging.version import Version
 
@@ -230,8 +233,10 @@ def _load_checkpoints_as_data(checkpoint: types.ModuleType) -> None:
             with _weights_only():
                 content = host_load(cls, filename, map_location, logger)
         except Exception as error:
+            if _is_failed_download(filename, error):
+                raise DownloadError(filename, error) from None
             if not (_is_file(filename) or isinstance(error, pickle.UnpicklingError)):
-                raise  # a missing file, a failed download
+                raise  # a missing file
             # torch's own messages propose to load the file with ``weights_only=False``.
             raise ValueError(
                 f'Expected a checkpoint at {filename}, but {_why_unreadable(filename, error)}') from None
@@ -243,6 +248,25 @@ def _load_checkpoints_as_data(checkpoint: types.ModuleType) -> None:
     if hasattr(checkpoint, 'get_torch_safe_globals'):
         # onedl-mmengine allows `getattr` in addition to the types allowed above.
         setattr(checkpoint, 'get_torch_safe_globals', list)
+
+
+class DownloadError(ConnectionError):
+    """Weights could not be downloaded; the message says in one sentence what to do without a network."""
+
+    def __init__(self, url: Union[str, Path], error: Exception) -> None:
+        import torch
+        file = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(str(url)).path).name
+        reason = getattr(error, 'reason', None) or error
+        super().__init__(
+            f'Cannot download the weights {url} ({reason}): without network access, copy them to '
+            f'{file}, or start from random weights with --cfg-options '
+            'model.backbone.init_cfg=None')
+
+
+def _is_failed_download(filename: Union[str, Path], error: Exception) -> bool:
+    """Whether a download failed for another reason than a full disk."""
+    is_network = isinstance(error, (OSError, HTTPException)) and getattr(error, 'errno', None) != errno.ENOSPC
+    return is_network and str(filename).startswith(('http://', 'https://'))
 
 
 def _refuse_configs_of_checkpoints(infer: types.ModuleType) -> None:

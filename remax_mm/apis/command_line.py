@@ -10,6 +10,7 @@ from typing import Iterator, Optional, Sequence
 
 from mmengine.config import Config, DictAction
 
+from remax_mm.compat import DownloadError
 from remax_mm.model_names import list_models
 
 
@@ -160,3 +161,12 @@ def exit_on_error() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         raise SystemExit(f'error: {error}') from error
+
+
+@contextmanager
+def exit_on_failed_download() -> Iterator[None]:
+    """Print a failed download of weights as one sentence without a traceback and exit with code 1."""
+    try:
+        yield
+    except DownloadError as error:
+        raise SystemExit(f'error: {error}') from None

@@ -23,7 +23,7 @@ from torch import Tensor
 from remax_mm.engine import check_weights, read_weights
 from remax_mm.models.inference_copy import inference_copy
 from remax_mm.panoptic_format import number_segments, to_panoptic_map
-from remax_mm.visualization import draw_panoptic
+from remax_mm.visualization import class_colors, draw_panoptic, enlarge_small
 from .input_images import Images, image_name, image_source, list_images, load_image
 from .panoptic_result import PanopticResult, save_overlay, save_segments
 from .published_model import (HUB_FILE, PublishedModel, download_model, is_published, read_published,
@@ -316,25 +316,29 @@ class PanopticInferencer:
         return np.where(np.isin(panoptic_map, low), len(self.classes), panoptic_map)
 
     def draw(self, image: np.ndarray, result: PanopticResult, alpha: float = 0.6) -> np.ndarray:
-        """Overlay of a result on its image.
+        """Overlay of a result on its image, see :func:`draw_panoptic`.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            result: Its segments. The color of a thing depends on its class and its id.
+            result: Its segments. The number of a thing is the ``id`` of its segment.
             alpha: Weight of the colors in [0, 1].
 
         Returns:
-            (H, W, 3) uint8 RGB.
+            (H', W', 3) uint8 RGB; small images are enlarged, see :func:`enlarge_small`.
         """
         # The ids of the result of a part of the segments, or of a video, have gaps.
         number = max((segment['id'] for segment in result.segments_info), default=0)
         labels, is_thing = [len(self.classes)] * number, [False] * number
         for segment in result.segments_info:
             labels[segment['id'] - 1], is_thing[segment['id'] - 1] = segment['label'], segment['is_thing']
-        panoptic_map = to_panoptic_map(result.segment_map, labels, is_thing, len(self.classes))
-        palette = self.dataset_meta.get('palette')
-        palette = palette if isinstance(palette, (list, tuple)) else None
-        return draw_panoptic(image, panoptic_map, self.classes, palette, alpha)
+        values = to_panoptic_map(np.arange(number + 1), labels, is_thing, len(self.classes))
+        return draw_panoptic(
+            enlarge_small(image),
+            enlarge_small(values[result.segment_map], is_map=True),
+            self.classes,
+            class_colors(self.dataset_meta),
+            alpha,
+            scores={int(values[segment['id']]): segment['score'] for segment in result.segments_info})
 
 
 class _Source(NamedTuple):

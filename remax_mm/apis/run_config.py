@@ -1,5 +1,6 @@
 """The config of a training or test run: each function takes a config and returns a changed copy of it."""
 import copy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
 
@@ -244,6 +245,26 @@ def draw_predictions(config: Config,
     hook.update(draw=True, show=show, wait_time=wait_time)
     if show_dir:
         hook.test_out_dir = show_dir
+    return config
+
+
+def use_tensorboard(config: Config) -> Config:
+    """Write losses, metrics and pictures for TensorBoard too, to ``<work_dir>/<time>/vis_data``.
+
+    Raises:
+        ModuleNotFoundError: TensorBoard is not installed.
+        ValueError: the config has no visualizer.
+    """
+    if find_spec('tensorboard') is None:
+        raise ModuleNotFoundError(
+            'Expected TensorBoard for --tensorboard, but it is not installed: `pip install tensorboard`, '
+            'included in the extra remax_mm[tools]')
+    if 'visualizer' not in config:
+        raise ValueError(f'Expected `visualizer` in {config.filename} for --tensorboard')
+    config = copy.deepcopy(config)
+    backends = list(config.visualizer.get('vis_backends') or [])
+    if all(backend['type'] != 'TensorboardVisBackend' for backend in backends):
+        config.visualizer.vis_backends = [*backends, dict(type='TensorboardVisBackend')]
     return config
 
 

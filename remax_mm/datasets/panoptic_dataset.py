@@ -23,7 +23,8 @@ class PanopticMapDataset(CocoPanopticDataset):
 
     The classes are those of the annotation file: things first, by category id within things and within
     stuff, so that training and validation files agree. The numbers of thing and stuff classes, which the
-    config of a model needs, are logged. ``metainfo=dict(classes=..., thing_classes=..., stuff_classes=...,
+    config of a model needs, are logged. The colors are those of the file, or else those of the dataset of
+    this package with the same class names. ``metainfo=dict(classes=..., thing_classes=..., stuff_classes=...,
     palette=...)`` sets another order, again things first; the file must then have exactly these classes.
 
     Unlike mmdet's class, this one matches categories by name and not by position, keeps small and crowd
@@ -227,7 +228,10 @@ class PanopticMapDataset(CocoPanopticDataset):
         return bool(named)
 
     def _set_classes(self, categories: Sequence[dict]) -> None:
-        self._metainfo = {**order_classes(categories), **self._metainfo}
+        metainfo = order_classes(categories)
+        if 'palette' not in metainfo:
+            metainfo.update(_known_palette(metainfo['classes']))
+        self._metainfo = {**metainfo, **self._metainfo}
 
     def _check_metainfo(self) -> None:
         things, stuff = self._metainfo['thing_classes'], self._metainfo['stuff_classes']
@@ -236,3 +240,12 @@ class PanopticMapDataset(CocoPanopticDataset):
                 'Expected `classes` of `metainfo` to be `thing_classes` followed by `stuff_classes`, but got '
                 f'{len(self._metainfo["classes"])} classes for {len(things)} things and {len(stuff)} stuff '
                 f'classes, or another order, for {self.ann_file}')
+
+
+def _known_palette(classes: Sequence[str]) -> Dict[str, List[tuple]]:
+    """Colors of the dataset of this package with the same class names, so that all tools use the same."""
+    for dataset in PanopticMapDataset.__subclasses__():
+        color_of = dict(zip(dataset.METAINFO.get('classes', ()), dataset.METAINFO.get('palette', ())))
+        if set(color_of) == set(classes):
+            return dict(palette=[color_of[name] for name in classes])
+    return {}

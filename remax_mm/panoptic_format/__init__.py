@@ -5,7 +5,7 @@ Format: https://cocodataset.org/#format-data, section 4. Nothing here depends on
 from .annotation_checks import check_entries
 from .annotation_schema import (AnnotationContent, AnnotationFile, EvaluatedFile, ImageFile, LoadedFile,
                                 PredictionFile, read_annotations)
-from .class_order import map_categories, order_classes
+from .class_order import count_classes, map_categories, order_classes
 from .file_content import BrokenFileError, read_file
 from .findings import KINDS, Finding, Kind, raise_errors
 from .garbage_collection import without_garbage_collection
@@ -23,7 +23,7 @@ from .split_writer import ConvertedImage, WrittenSplit, write_split
 
 __all__ = [
     'check_entries', 'AnnotationContent', 'AnnotationFile', 'EvaluatedFile', 'ImageFile', 'LoadedFile',
-    'PredictionFile', 'read_annotations', 'map_categories', 'order_classes', 'BrokenFileError', 'read_file',
+    'PredictionFile', 'read_annotations', 'count_classes', 'map_categories', 'order_classes', 'BrokenFileError', 'read_file',
     'KINDS', 'Finding', 'Kind', 'raise_errors', 'read_image', 'read_photo_size', 'check_unique', 'list_some',
     'write_json', 'read_channels', 'read_label_map', 'map_images', 'PanopticAnnotation', 'get_annotation',
     'PanopticFiles', 'PanopticPair', 'read_panoptic_files', 'annotated_panoptic_map', 'check_labels',

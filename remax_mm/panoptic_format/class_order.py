@@ -1,6 +1,11 @@
 """The order of classes: from the categories of a COCO panoptic JSON to labels, things first, then stuff."""
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from mmengine import fileio
+
+from .annotation_checks import check_entries
+from .annotation_schema import CategoryFile, read_annotations
+from .findings import raise_errors
 from .json_files import check_unique, list_some
 
 
@@ -29,6 +34,28 @@ def order_classes(categories: Sequence[Mapping]) -> Dict[str, Any]:
     if all('color' in category for category in ordered):
         metainfo['palette'] = [tuple(category['color']) for category in ordered]
     return metainfo
+
+
+def count_classes(ann_file: str, default: Tuple[int, int]) -> Tuple[int, int]:
+    """Count the thing and the stuff classes of a panoptic JSON, for the config of a model.
+
+    Args:
+        ann_file: The JSON.
+        default: Counts if there is no such file, so that a config can be printed and compared without its
+            data. A training or a test then stops with the error of the dataset.
+
+    Returns:
+        Numbers of thing and of stuff classes.
+
+    Raises:
+        ValueError: the categories of the file have an error.
+    """
+    if not fileio.exists(ann_file):
+        return default
+    found = read_annotations(ann_file, CategoryFile)
+    raise_errors([*found.findings, *check_entries(found, ann_file, all_annotated=False)], ann_file)
+    classes = order_classes(found.content['categories'])
+    return len(classes['thing_classes']), len(classes['stuff_classes'])
 
 
 def map_categories(categories: Sequence[Mapping], thing_classes: Sequence[str], stuff_classes: Sequence[str],

@@ -3,9 +3,10 @@ import mmcv
 import numpy as np
 import pytest
 
-from remax_mm.apis.error_pictures import draw_image, photo_info, read_photo, write_worst_images
+from remax_mm.apis.error_pictures import draw_image, match_colors, photo_info, read_photo, write_worst_images
 from remax_mm.evaluation import inspect_pair
 from remax_mm.panoptic_format import read_panoptic_files
+from remax_mm.visualization import spread_colors
 from tests.panoptic_cases import perfect_case, random_case, write_panoptic_files
 
 
@@ -37,8 +38,9 @@ def test_read_photo__size_of_the_annotation(files, tmp_path):
 
 def test_draw_image__same_panels_for_a_perfect_prediction(files):
     image = inspect_pair(files.pairs[1], files.is_thing)
-    panels = draw_image(files, files.pairs[1], image, 100.)[-24:]
-    photo, annotated, predicted = panels[:, :24], panels[:, 28:52], panels[:, 56:]
+    colors = spread_colors(len(files.classes))
+    panels = draw_image(files, files.pairs[1], image, 100., colors)[-384:]
+    photo, annotated, predicted = panels[:, :384], panels[:, 388:772], panels[:, 776:]
     assert (photo == 128).all() and (annotated != photo).any() and (annotated == predicted).mean() > 0.5
 
 
@@ -46,3 +48,10 @@ def test_write_worst_images__worst_first(files, tmp_path):
     images = [inspect_pair(pair, files.is_thing) for pair in files.pairs]
     write_worst_images(files, images, tmp_path / 'worst', 1, tmp_path / 'gt.json')
     assert [path.name for path in (tmp_path / 'worst').iterdir()] == ['001_000000.png']
+
+
+def test_match_colors__by_name():
+    """Another order than that of the dataset."""
+    meta = dict(classes=('a', 'b', 'c'), palette=[(1, 1, 1), (2, 2, 2), (3, 3, 3)])
+    assert match_colors(['c', 'a'], meta) == [(3, 3, 3), (1, 1, 1)]
+    assert match_colors(['d', 'a'], meta) == spread_colors(2)  # other classes

@@ -10,6 +10,7 @@ from mmengine.structures import PixelData
 
 from remax_mm.apis import (FailedImagesError, PanopticInferencer, PanopticResult, keep_segments, list_images,
                            save_overlay, save_segments)
+from remax_mm.visualization import enlarge_small
 from tests.tiny_model import detector_config
 
 
@@ -115,11 +116,25 @@ def test_init__weights_of_another_model(tmp_path):
         PanopticInferencer(_config(), str(tmp_path / 'other.pth'), 'cpu')
 
 
+def test_draw__labels_name_the_segments(image, monkeypatch):
+    """The number of a thing is the id of its segment in the result."""
+    written, put_text = [], cv2.putText
+    monkeypatch.setattr(cv2, 'putText',
+                        lambda drawn, text, *rest: written.append(text) or put_text(drawn, text, *rest))
+    inferencer = PanopticInferencer(_config(), device='cpu')
+    result, = inferencer(image)['predictions']
+    overlay = inferencer.draw(image, result)
+    assert overlay.shape == enlarge_small(image).shape
+    assert sorted(written) == sorted(f'{s["class_name"]} #{s["id"]} {s["score"]:.2f}'
+                                     if s['is_thing'] else f'{s["class_name"]} {s["score"]:.2f}'
+                                     for s in result.segments_info)
+
+
 def test_draw_and_save__all_void(tmp_path, image):
     inferencer = PanopticInferencer(_config(), device='cpu')
     result, = inferencer(image * 0)['predictions']
     overlay = inferencer.draw(image, result)
-    np.testing.assert_array_equal(overlay, image)
+    assert (overlay != enlarge_small(image)).any(-1).mean() > 0.95  # hatched
     files = [*save_segments(result, tmp_path / 'new', 'a'), save_overlay(overlay, tmp_path / 'new', 'a')]
     assert [file.name for file in files] == ['a_panoptic.png', 'a.json', 'a_overlay.png']
     assert all(file.is_file() for file in files)

@@ -6,6 +6,7 @@ from mmdet.datasets import CocoPanopticDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 
+from remax_mm.datasets import MiniPanopticMapDataset, write_mini_panoptic
 from remax_mm.datasets.panoptic_dataset import PanopticMapDataset
 
 
@@ -187,6 +188,18 @@ def test_dataset__palette_of_the_file(tiny_set):
     assert _from_file(tiny_set).metainfo['palette'] == [(2, 0, 9), (1, 0, 9), (3, 0, 9), (0, 0, 9)]
     custom = PanopticMapDataset(**tiny_set.arguments(metainfo=dict(palette=[(5, 5, 5)] * 4)))
     assert custom.metainfo['palette'] == [(5, 5, 5)] * 4 and custom.metainfo['classes'][0] == 'cat'
+
+
+def test_dataset__palette_of_a_known_dataset(tmp_path):
+    """The classes of the mini dataset, whose JSON has no colors."""
+    write_mini_panoptic(tmp_path, 1, 1, 64)
+    data = PanopticMapDataset(
+        data_root=str(tmp_path),
+        ann_file='annotations/panoptic_val.json',
+        data_prefix=dict(img='images/val', seg='annotations/panoptic_val'))
+    known = MiniPanopticMapDataset.METAINFO
+    assert dict(zip(data.metainfo['classes'],
+                    data.metainfo['palette'])) == dict(zip(known['classes'], known['palette']))
 
 
 def test_dataset__classes_of_the_file_before_full_init(tiny_set):

@@ -3,6 +3,8 @@ import json
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -72,6 +74,22 @@ def test_masks_to_panoptic__names_endings_and_unused_masks(tmp_path, capsys):
     assert '4 images; 0 of their PNGs' in out
     assert f'1 semantic PNGs have no photo and were left out, such as {unused}' in out
     assert len(json.loads((tmp_path / 'train.json').read_text())['images']) == 4
+
+
+def test_annotations_to_panoptic__labels_that_are_void(tmp_path, capsys):
+    sample = REPOSITORY / 'tests' / 'data' / 'annotation_tools' / 'labelme'
+    cv2.imwrite(str(tmp_path / 'yard.jpg'), np.zeros((30, 40, 3), np.uint8))
+    (tmp_path / 'classes.json').write_text('[{"name": "hen", "isthing": 1}, {"name": "grass", "isthing": 0}]')
+    arguments = [
+        '--format', 'labelme', '--annotations', sample, '--images', tmp_path, '--classes',
+        tmp_path / 'classes.json', '--out', tmp_path / 'train.json', '--void', 'sky'
+    ]
+    with pytest.raises(SystemExit, match="^error: .* also 'egg', the first of them in .*yard.json"):
+        run_converter('annotations_to_panoptic', *arguments)
+    run_converter('annotations_to_panoptic', *arguments, 'egg')
+    out = capsys.readouterr().out
+    assert '3 segments: 2 things, 1 stuff, 0 crowd' in out
+    assert '34.33% of the pixels are void' in out  # 400 pixels of the sky and 12 of the egg, of 1200
 
 
 def test_make_mini_panoptic__writes_once_and_refuses_other_settings(tmp_path, capsys):

@@ -34,8 +34,8 @@ def test_panoptic_errors__report_and_pictures(options, tmp_path, capsys):
     assert (out / 'errors.txt').read_text() in capsys.readouterr().out
 
     assert sorted(path.name for path in (out / 'worst').iterdir()) == ['001_000000.png', '002_000001.png']
-    picture = mmcv.imread(str(out / 'worst' / '002_000001.png'))[-24:]
-    photo, annotated, predicted = picture[:, :24], picture[:, 28:52], picture[:, 56:]
+    picture = mmcv.imread(str(out / 'worst' / '002_000001.png'))[-384:]  # 16 times as large
+    photo, annotated, predicted = picture[:, :384], picture[:, 388:772], picture[:, 776:]
     assert abs(photo.astype(int) - 80).max() < 3 and (annotated == predicted).mean() > 0.5
     assert (annotated != photo).any()
 
@@ -43,7 +43,7 @@ def test_panoptic_errors__report_and_pictures(options, tmp_path, capsys):
 def test_panoptic_errors__without_photos_and_in_processes(options, tmp_path):
     MAIN([*options, '--out-dir', str(tmp_path / 'out'), '--worst', '1', '--processes', '2'])
     picture = mmcv.imread(str(tmp_path / 'out' / 'worst' / '001_000000.png'))
-    assert (picture[-24:, :24] == 128).all()
+    assert (picture[-384:, :384] == 128).all()
 
 
 def test_panoptic_errors__dataset_class_with_photo_names(options, tmp_path):
@@ -64,7 +64,7 @@ def test_panoptic_errors__dataset_class_with_photo_names(options, tmp_path):
         str(tmp_path / 'out'), '--dataset-type', 'CityscapesPanopticMapDataset'
     ])
     picture = mmcv.imread(str(tmp_path / 'out' / 'worst' / '002_000001.png'))
-    assert (picture[-24:, :24] == 80).all()
+    assert (picture[-384:, :384] == 80).all()
 
 
 def test_panoptic_errors__bad_input(options, tmp_path):

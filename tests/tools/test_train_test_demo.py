@@ -145,8 +145,9 @@ def test_test__metrics_and_pictures(root, trained):
     pictures = sorted((root / 'tested').glob('*/shown/*.png'))
     assert [picture.name for picture in pictures] == ['photo1.png', 'photo2.png']
     picture = mmcv.imread(str(pictures[0]))
-    assert picture.shape[1] == 3 * 30 + 2 * 4  # input, ground truth, prediction
-    np.testing.assert_array_equal(picture[-20:, 34:64], picture[-20:, 68:])
+    assert picture.shape[1] == 3 * 390 + 2 * 4  # input, ground truth, prediction, enlarged
+    # Nothing differs but the labels, because the prediction has scores.
+    assert (picture[-260:, 394:784] == picture[-260:, 788:]).all(-1).mean() > 0.85
 
 
 def test_test__submission(root, trained):
@@ -174,7 +175,7 @@ def test_image_demo__folder(root, trained, capsys):
         dict(id=2, label=0, class_name='cat', is_thing=True, score=0.9, area=200, bbox=[0, 0, 10, 20]),
     ]
     assert read_segment_ids(str(out / 'photo1_panoptic.png'))[0, [0, 29]].tolist() == [2, 1]
-    assert mmcv.imread(str(out / 'photo1_overlay.png')).shape == (20, 30, 3)
+    assert mmcv.imread(str(out / 'photo1_overlay.png')).shape == (260, 390, 3)  # enlarged
     assert '2/2' in capsys.readouterr().out  # progress
 
 
@@ -208,7 +209,19 @@ def test_browse_dataset__pictures(root, split):
     _run('tools/analysis_tools/browse_dataset.py', root / 'tiny.py', '--split', split, '--not-show',
          '--output-dir', out)
     assert sorted(file.name for file in out.iterdir()) == ['000000_photo1.png', '000001_photo2.png']
-    assert mmcv.imread(str(out / '000000_photo1.png')).shape[1] == 64  # input, ground truth
+    assert mmcv.imread(str(out / '000000_photo1.png')).shape[1] == 784  # input, ground truth
+
+
+def test_train__weights_that_cannot_be_downloaded(root):
+    """Without a network: nothing listens at port 9."""
+    with pytest.raises(SystemExit) as caught:
+        _run('tools/train.py', root / 'tiny.py', '--work-dir', root / 'offline', '--cfg-options',
+             'load_from=http://127.0.0.1:9/folder/weights.pth?token=1')
+    message, = str(caught.value).splitlines()
+    assert message.startswith(
+        'error: Cannot download the weights http://127.0.0.1:9/folder/weights.pth?token=1 (')
+    assert 'Connection refused' in message and 'init_cfg=None' in message
+    assert f'copy them to {torch.hub.get_dir()}/checkpoints/weights.pth, or' in message
 
 
 def test_train_config__arguments(root):

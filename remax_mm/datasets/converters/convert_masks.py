@@ -113,9 +113,15 @@ def convert_masks(ann_file: Path,
     return write_split(ann_file, convert, photos, classes.categories, processes, overwrite)
 
 
-def read_classes(path: Path, void_values: Sequence[int] = ()) -> Classes:
+def read_classes(path: Path, void_values: Sequence[int] = (), has_values: bool = True) -> Classes:
     """Read the class file, a list of entries with a name, a value and ``isthing``, and perhaps a color and a
     supercategory.
+
+    Args:
+        path: JSON or YAML.
+        void_values: Values that are unlabeled.
+        has_values: Whether the classes need values. Otherwise entries without a value are numbered from 1,
+            if none has one.
 
     Raises:
         ValueError: an entry lacks a key, has an unknown one or a value out of range, or two entries share a
@@ -127,6 +133,8 @@ def read_classes(path: Path, void_values: Sequence[int] = ()) -> Classes:
         raise ValueError(f'Expected JSON or YAML in {path}, but cannot read it: {error}') from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or not entries:
         raise ValueError(f'Expected a list of entries with name, value and isthing in {path}')
+    if not has_values and not any('value' in entry for entry in entries):
+        entries = [dict(entry, value=number) for number, entry in enumerate(entries, 1)]
     for entry in entries:
         if not set(REQUIRED_KEYS) <= set(entry) <= {*REQUIRED_KEYS, *OPTIONAL_KEYS}:
             raise ValueError(
