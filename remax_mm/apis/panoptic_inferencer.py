@@ -338,7 +338,8 @@ class PanopticInferencer:
             self.classes,
             class_colors(self.dataset_meta),
             alpha,
-            scores={int(values[segment['id']]): segment['score'] for segment in result.segments_info})
+            scores={int(values[segment['id']]): segment['score']
+                    for segment in result.segments_info})
 
 
 class _Source(NamedTuple):

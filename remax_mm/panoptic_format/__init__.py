@@ -23,11 +23,12 @@ from .split_writer import ConvertedImage, WrittenSplit, write_split
 
 __all__ = [
     'check_entries', 'AnnotationContent', 'AnnotationFile', 'EvaluatedFile', 'ImageFile', 'LoadedFile',
-    'PredictionFile', 'read_annotations', 'count_classes', 'map_categories', 'order_classes', 'BrokenFileError', 'read_file',
-    'KINDS', 'Finding', 'Kind', 'raise_errors', 'read_image', 'read_photo_size', 'check_unique', 'list_some',
-    'write_json', 'read_channels', 'read_label_map', 'map_images', 'PanopticAnnotation', 'get_annotation',
-    'PanopticFiles', 'PanopticPair', 'read_panoptic_files', 'annotated_panoptic_map', 'check_labels',
-    'number_segments', 'to_panoptic_map', 'MAX_ID', 'VOID_ID', 'read_segment_ids', 'write_segment_ids',
-    'find_boxes', 'index_segments', 'number_keys', 'SegmentLabel', 'label_segments', 'ConvertedImage',
-    'WrittenSplit', 'write_split', 'without_garbage_collection'
+    'PredictionFile', 'read_annotations', 'count_classes', 'map_categories', 'order_classes',
+    'BrokenFileError', 'read_file', 'KINDS', 'Finding', 'Kind', 'raise_errors', 'read_image',
+    'read_photo_size', 'check_unique', 'list_some', 'write_json', 'read_channels', 'read_label_map',
+    'map_images', 'PanopticAnnotation', 'get_annotation', 'PanopticFiles', 'PanopticPair',
+    'read_panoptic_files', 'annotated_panoptic_map', 'check_labels', 'number_segments', 'to_panoptic_map',
+    'MAX_ID', 'VOID_ID', 'read_segment_ids', 'write_segment_ids', 'find_boxes', 'index_segments',
+    'number_keys', 'SegmentLabel', 'label_segments', 'ConvertedImage', 'WrittenSplit', 'write_split',
+    'without_garbage_collection'
 ]
