@@ -24,7 +24,6 @@ from urllib.parse import urlparse
 from packaging.version import Version
 
 from .import_hooks import after_import
-from .panopticapi_replacement import replace_missing_panopticapi
 
 # import name -> ((distribution, lowest tested version), ...)
 HOST_DISTRIBUTIONS: Dict[str, Tuple[Tuple[str, str], ...]] = {
@@ -60,12 +59,18 @@ def prepare_host_stack() -> None:
     """
     _check_versions()
     _replace_missing_mmcv_ops()
-    replace_missing_panopticapi()
+    after_import('mmdet', _replace_missing_panopticapi)
     after_import('torch', _allow_checkpoint_types)
     after_import('mmengine.config.config', _find_own_configs)
     after_import('mmengine.runner.checkpoint', _load_checkpoints_as_data)
     after_import('mmengine.infer.infer', _refuse_configs_of_checkpoints)
     after_import('mmdet.registry', _register_packages)
+
+
+def _replace_missing_panopticapi(mmdet: types.ModuleType) -> None:
+    """Give MMDetection the names of panopticapi if that package is missing; called before it imports them."""
+    from .panopticapi_replacement import replace_missing_panopticapi
+    replace_missing_panopticapi()
 
 
 def _register_packages(registry: types.ModuleType) -> None:

@@ -2,7 +2,6 @@
 import json
 import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -32,30 +31,6 @@ python() {
   %s "$@"
 }
 """
-
-
-def _commands():
-    """The words of each command of a Python script."""
-    for block in BLOCKS:
-        for line in block.replace('\\\n', ' ').splitlines():
-            words = shlex.split(line.replace('$(cat ', '$(cat_').replace('$split', 'train'), comments=True)
-            if words[:1] == ['python']:
-                yield words[1:]
-
-
-def test_page__tools_and_their_options():
-    commands = list(_commands())
-    assert len(commands) >= 13
-    for script, *words in commands:
-        parse_args = runpy.run_path(str(REPOSITORY / script))['parse_args']
-        assert parse_args(words), words
-
-
-def test_page__names_of_configs_and_folders():
-    for name in re.findall(r'configs/own_data/[\w-]+\.py', PAGE):
-        assert (REPOSITORY / name).is_file(), name
-    for name in re.findall(r'tools/\w+/\w+\.py|demo/\w+\.py', PAGE):
-        assert (REPOSITORY / name).is_file(), name
 
 
 @pytest.mark.parametrize(

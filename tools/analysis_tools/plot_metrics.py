@@ -11,8 +11,6 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from remax_mm.analysis.metric_curves import write_curves
-from remax_mm.analysis.metric_logs import read_runs
 from remax_mm.apis.command_line import exit_on_error, make_parser
 
 
@@ -37,6 +35,9 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.analysis.metric_curves import write_curves
+    from remax_mm.analysis.metric_logs import read_runs
+
     with exit_on_error():
         files = write_curves(read_runs(args.runs, args.names), args.out_dir, args.keys)
     print(f'Wrote {" and ".join(map(str, files))}')

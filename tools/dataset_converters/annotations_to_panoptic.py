@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from remax_mm.apis.command_line import add_overwrite, add_processes, exit_on_error, make_parser
-from remax_mm.datasets.converters import FORMATS, AnnotationSource, DrawingRules, convert_annotations
+
+FORMATS = ('coco', 'cvat-masks', 'labelme', 'via')
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -58,6 +59,8 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.datasets.converters import AnnotationSource, DrawingRules, convert_annotations
+
     source = AnnotationSource(args.format, args.annotations, args.images, args.semantic, args.label_attribute)
     rules = DrawingRules(args.void, args.overlap == 'smaller', args.clip)
     void_values = [int(label) for label in args.void if args.semantic and label.isdecimal()]

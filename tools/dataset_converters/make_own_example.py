@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from remax_mm.apis.command_line import exit_on_error, make_parser
-from remax_mm.datasets import write_own_example
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -24,6 +23,8 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.datasets import write_own_example
+
     with exit_on_error():
         write_own_example(args.out, args.train, args.val, args.size)
     count = f'{args.train} training and {args.val} validation images'
