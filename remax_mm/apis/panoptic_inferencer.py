@@ -20,6 +20,7 @@ from mmengine.runner import CheckpointLoader, load_state_dict
 from remax_mm.engine import check_weights, read_weights
 from remax_mm.panoptic_format import number_segments, to_panoptic_map, write_segment_ids
 from remax_mm.visualization import draw_panoptic
+from .onnx_config import deployed_config, is_deployed
 from .run_config import check_checkpoint, dataset_config, load_config, loads_annotation
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -59,7 +60,7 @@ class PanopticInferencer:
     """Runs a panoptic model on image files, folders and arrays, one image at a time.
 
     Args:
-        config: Config file, or a loaded config.
+        config: Config file, a loaded config, or an exported model: an ONNX file, or the folder that has it.
         checkpoint: Weights, a file or URL. None keeps the initial weights.
         device: Argument of ``torch.device``. None takes an accelerator if one is available.
         cfg_options: Overrides of the config, by dotted keys.
@@ -74,7 +75,7 @@ class PanopticInferencer:
                  checkpoint: Optional[str] = None,
                  device: Optional[str] = None,
                  cfg_options: Optional[dict] = None) -> None:
-        config = load_config(config, cfg_options)
+        config = load_config(deployed_config(config) if is_deployed(config) else config, cfg_options)
         init_default_scope(config.get('default_scope', 'mmdet'))
         model = revert_sync_batchnorm(MODELS.build(config.model))
         meta = None if checkpoint is None else _load_weights(model, checkpoint)

@@ -1,4 +1,5 @@
 """Export of a detector to ONNX."""
+import ast
 import json
 import logging
 import re
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from remax_mm.version import __version__
+from .float16 import convert_to_float16
 from .onnx_extra import import_onnx
 from .onnx_network import Logits, LogitsNetwork, SlotNetwork, merging_of
 from .remax_runtime import FORMAT, METADATA_KEY
@@ -68,7 +70,7 @@ def export_onnx(model: nn.Module,
         ValueError: the model cannot be exported in this way; names the module with an unsupported operator.
     """
     onnx = import_onnx()
-    network: nn.Module = LogitsNetwork(model, input_size, float16=dtype == 'fp16')
+    network: nn.Module = LogitsNetwork(model, input_size)
     takes_any_batch = network.takes_any_batch
     merging, thresholds = ('', {}) if logits else merging_of(model)
     names = Logits._fields
@@ -89,6 +91,8 @@ def export_onnx(model: nn.Module,
         resize=dict(scale=list(resize.scale), keep_ratio=resize.keep_ratio, interpolation='bilinear, OpenCV'))
 
     proto = to_onnx(network.eval(), names, input_size, takes_any_batch, opset)
+    if dtype == 'fp16':
+        proto = convert_to_float16(proto, network)
     onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(metadata)})
     onnx.checker.check_model(proto, full_check=True)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +102,7 @@ def export_onnx(model: nn.Module,
 
 def to_onnx(network: nn.Module, names: Sequence[str], input_size: Tuple[int, int], takes_any_batch: bool,
             opset: int) -> Any:
-    """An ``onnx.ModelProto`` of a network, without traces of the source code.
+    """An ``onnx.ModelProto`` of a network; each node has the name of its module.
 
     Raises:
         ValueError: an operator cannot be exported; names the module.
@@ -132,7 +136,7 @@ def to_onnx(network: nn.Module, names: Sequence[str], input_size: Tuple[int, int
                 verbose=False)
         except Exception as error:
             raise _unsupported(error, module_of_operator(program, error)) from error
-    return without_traces(exported.model_proto)
+    return clean(exported.model_proto)
 
 
 @contextmanager
@@ -181,20 +185,25 @@ def causes(error: Optional[BaseException]) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def without_traces(proto: Any) -> Any:
-    """Remove the lines of source code that the exporter stores, and name the sizes of inputs and outputs."""
+def clean(proto: Any) -> Any:
+    """Name nodes after their modules and sizes after their meaning, and remove lines of source code."""
     graph = proto.graph
-    for item in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+    for number, node in enumerate(graph.node):
+        stored = {item.key: item.value for item in node.metadata_props}
+        scopes = ast.literal_eval(stored.get('pkg.torch.onnx.name_scopes', '[]'))[:-1]
+        node.name = '/'.join([*scopes[-1:], f'{node.op_type}_{number}'])
+    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         del item.metadata_props[:]
         item.doc_string = ''
-    del graph.value_info[:]  # sizes of all values in between
-    axes = {graph.input[0].type.tensor_type.shape.dim[axis].dim_param: name
-            for axis, name in enumerate(('batch', 'height', 'width'))}
+    del graph.value_info[:]
+
+    dims = graph.input[0].type.tensor_type.shape.dim
+    names = {dims[axis].dim_param: name for axis, name in enumerate(('batch', 'height', 'width'))}
     for value in (*graph.input, *graph.output):
-        for dim in value.type.tensor_type.shape.dim:
+        dims = value.type.tensor_type.shape.dim
+        for dim in dims:
             if dim.dim_param:
-                dim.dim_param = axes.get(dim.dim_param, dim.dim_param)
+                dim.dim_param = names.get(dim.dim_param, dim.dim_param)
         if value.name in ('slots', 'probabilities'):
-            dims = value.type.tensor_type.shape.dim
             dims[2].dim_param, dims[3].dim_param = 'output_height', 'output_width'
     return proto

@@ -2,7 +2,6 @@
 import inspect
 from typing import Any, Dict, NamedTuple, Sequence, Tuple
 
-import torch
 import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
@@ -34,14 +33,12 @@ class LogitsNetwork(nn.Module):
     Args:
         model: a detector with a panoptic head; it is copied.
         input_size: (height, width) of the padded images.
-        float16: whether the network runs under automatic mixed precision of float16; what its modules keep
-            in float32 stays so.
 
     Raises:
         ValueError: the model has no panoptic head that can be exported.
     """
 
-    def __init__(self, model: nn.Module, input_size: Tuple[int, int], float16: bool = False) -> None:
+    def __init__(self, model: nn.Module, input_size: Tuple[int, int]) -> None:
         super().__init__()
         head = getattr(model, 'panoptic_head', None)
         if not isinstance(head, (PanopticHead, RelaxationMixin)):
@@ -50,7 +47,6 @@ class LogitsNetwork(nn.Module):
         check_input_size(model, input_size)
         self.detector = inference_copy(model).cpu().requires_grad_(False)
         self.input_size = input_size
-        self.float16 = float16
 
     @property
     def takes_any_batch(self) -> bool:
@@ -69,17 +65,14 @@ class LogitsNetwork(nn.Module):
         x = (x - preprocessor.mean) / preprocessor.std
         height, width = self.input_size
         x = F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
-        with torch.autocast('cpu', torch.float16, enabled=self.float16):
-            return self._predict(x, tuple(image.shape[1:3]))
 
-    def _predict(self, x: Tensor, image_size: Tuple[int, ...]) -> Logits:
         features = self.detector.extract_feat(x)
         if self.takes_any_batch:
             final = self.detector.panoptic_head(features)[-1]
             return Logits(final.class_logits, final.mask_logits)
-        metas = dict(batch_input_shape=self.input_size, img_shape=image_size)
+        metas = dict(batch_input_shape=self.input_size, img_shape=tuple(image.shape[1:3]))
         class_logits, mask_logits = self.detector.panoptic_head(features, [DetDataSample(metainfo=metas)])
-        return Logits(class_logits[-1].float(), mask_logits[-1].float())
+        return Logits(class_logits[-1], mask_logits[-1])
 
 
 class SlotNetwork(nn.Module):
