@@ -29,9 +29,14 @@ def _requirements(text: str) -> dict:
 
 def test_extras__parse(setup_cfg: configparser.ConfigParser) -> None:
     extras = dict(setup_cfg['options.extras_require'])
-    assert {'openmmlab', 'onedl', 'tools', 'docs', 'dev'} == set(extras)
+    assert {'openmmlab', 'onedl', 'tools', 'docs', 'onnx', 'dev'} == set(extras)
     for text in extras.values():
         assert _requirements(text)
+
+
+def test_extras__tests_have_the_packages_of_onnx(setup_cfg: configparser.ConfigParser) -> None:
+    extras = setup_cfg['options.extras_require']
+    assert _requirements(extras['onnx']).items() <= _requirements(extras['dev']).items()
 
 
 def test_extras__stacks_do_not_mix(setup_cfg: configparser.ConfigParser) -> None:
