@@ -56,7 +56,8 @@ def export_onnx(model: nn.Module,
         classes: names of the K classes, things first.
         num_things: number of thing classes.
         palette: RGB colors of the classes, None for none.
-        resize: how images are resized before.
+        resize: how images are resized before; a network with a head of mmdet takes one size only, to which
+            they are resized instead.
         input_size: (height, width) to which the graph pads images.
         logits: whether the graph ends with :class:`Logits`, not with :class:`SlotOutputs`.
         dtype: ``fp32`` or ``fp16``, of the network; the merging is always in float32.
@@ -71,7 +72,9 @@ def export_onnx(model: nn.Module,
     """
     onnx = import_onnx()
     network: nn.Module = LogitsNetwork(model, input_size)
-    takes_any_batch = network.takes_any_batch
+    is_fixed = not network.takes_any_size
+    if is_fixed:
+        resize = ResizeStep((input_size[1], input_size[0]), keep_ratio=False)
     merging, thresholds = ('', {}) if logits else merging_of(model)
     names = Logits._fields
     if not logits:
@@ -87,10 +90,16 @@ def export_onnx(model: nn.Module,
         classes=list(classes),
         num_things=num_things,
         palette=None if palette is None else [[int(channel) for channel in color] for color in palette],
-        input=dict(layout='NHWC', colors='RGB', dtype='uint8', height=input_size[0], width=input_size[1]),
+        input=dict(
+            layout='NHWC',
+            colors='RGB',
+            dtype='uint8',
+            height=input_size[0],
+            width=input_size[1],
+            is_fixed=is_fixed),
         resize=dict(scale=list(resize.scale), keep_ratio=resize.keep_ratio, interpolation='bilinear, OpenCV'))
 
-    proto = to_onnx(network.eval(), names, input_size, takes_any_batch, opset)
+    proto = to_onnx(network.eval(), names, input_size, is_fixed, opset)
     if dtype == 'fp16':
         proto = convert_to_float16(proto, network)
     onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(metadata)})
@@ -100,7 +109,7 @@ def export_onnx(model: nn.Module,
     return metadata
 
 
-def to_onnx(network: nn.Module, names: Sequence[str], input_size: Tuple[int, int], takes_any_batch: bool,
+def to_onnx(network: nn.Module, names: Sequence[str], input_size: Tuple[int, int], is_fixed: bool,
             opset: int) -> Any:
     """An ``onnx.ModelProto`` of a network; each node has the name of its module.
 
@@ -108,12 +117,14 @@ def to_onnx(network: nn.Module, names: Sequence[str], input_size: Tuple[int, int
         ValueError: an operator cannot be exported; names the module.
     """
     dim = torch.export.Dim
-    sides = [dim(name, min=SMALLEST_SIDE, max=side) for name, side in zip(('height', 'width'), input_size)]
-    batch = {0: dim('batch', min=1, max=MAX_BATCH_SIZE)} if takes_any_batch else {}
-    # All of these sizes differ, so that none is taken for another one or for a constant.
-    example: Tuple[Tensor, ...] = (torch.zeros(
-        2 if takes_any_batch else 1, input_size[0] - 1, input_size[1] - 2, 3, dtype=torch.uint8), )
-    shapes: List[Any] = [{**batch, 1: sides[0], 2: sides[1]}]
+    image = torch.zeros(1, *input_size, 3, dtype=torch.uint8)
+    shapes: List[Any] = [None]
+    if not is_fixed:
+        # All of these sizes differ, so that none is taken for another one or for a constant.
+        image = torch.zeros(2, input_size[0] - 1, input_size[1] - 2, 3, dtype=torch.uint8)
+        sides = [dim(name, min=SMALLEST_SIDE, max=side) for name, side in zip(('height', 'width'), input_size)]
+        shapes = [{0: dim('batch', min=1, max=MAX_BATCH_SIZE), 1: sides[0], 2: sides[1]}]
+    example: Tuple[Tensor, ...] = (image, )
     input_names = ['image']
     if isinstance(network, SlotNetwork):
         example += (torch.tensor([input_size[0] + 3, input_size[1] + 5]), )

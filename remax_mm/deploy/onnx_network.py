@@ -1,9 +1,9 @@
 """The module that is exported: from uint8 images to logits, or to what a host needs to merge the masks."""
 import inspect
+from types import SimpleNamespace
 from typing import Any, Dict, NamedTuple, Sequence, Tuple
 
 import torch.nn.functional as F
-from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
 from remax_mm.models.data_preprocessors import PanopticDataPreprocessor
@@ -49,14 +49,15 @@ class LogitsNetwork(nn.Module):
         self.input_size = input_size
 
     @property
-    def takes_any_batch(self) -> bool:
-        """Whether the batch size may differ; mmdet's heads loop over the images."""
+    def takes_any_size(self) -> bool:
+        """Whether the batch size and the size of the images may differ; mmdet's heads fix both in a graph."""
         return isinstance(self.detector.panoptic_head, PanopticHead)
 
     def forward(self, image: Tensor) -> Logits:
         """
         Args:
-            image: (B, h, w, 3) uint8 in RGB order, not larger than the input size.
+            image: (B, h, w, 3) uint8 in RGB order, not larger than the input size; (1, H, W, 3) of the input
+                size if the network does not take any size.
         """
         preprocessor = self.detector.data_preprocessor
         x = image.permute(0, 3, 1, 2).float()
@@ -67,11 +68,13 @@ class LogitsNetwork(nn.Module):
         x = F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
 
         features = self.detector.extract_feat(x)
-        if self.takes_any_batch:
+        if self.takes_any_size:
             final = self.detector.panoptic_head(features)[-1]
             return Logits(final.class_logits, final.mask_logits)
-        metas = dict(batch_input_shape=self.input_size, img_shape=tuple(image.shape[1:3]))
-        class_logits, mask_logits = self.detector.panoptic_head(features, [DetDataSample(metainfo=metas)])
+        # mmdet's heads read the sizes of the images from data samples, which are no arguments of a graph.
+        metas = dict(batch_input_shape=self.input_size, img_shape=self.input_size)
+        sample = SimpleNamespace(metainfo=metas)
+        class_logits, mask_logits = self.detector.panoptic_head.forward(features, [sample])
         return Logits(class_logits[-1], mask_logits[-1])
 
 

@@ -110,19 +110,23 @@ class PanopticModel:
         """Run the graph.
 
         Args:
-            pixels: (h, w, 3) uint8, RGB, not larger than the network input.
+            pixels: (h, w, 3) uint8, RGB, not larger than the network input, or of its size if that is fixed.
             output_size: Height and width of the result; not used for logits.
 
         Returns:
             The outputs of the graph by name, without the batch axis.
 
         Raises:
-            ValueError: the image is larger than the network input.
+            ValueError: the image has another size.
         """
-        largest = (self.metadata['input']['height'], self.metadata['input']['width'])
-        if pixels.shape[0] > largest[0] or pixels.shape[1] > largest[1]:
-            raise ValueError(f'Expected an image of at most {largest} (height, width), the input of '
-                             f'{self.path}, but got {pixels.shape[:2]}')
+        taken = self.metadata['input']
+        size = (taken['height'], taken['width'])
+        if taken['is_fixed'] and pixels.shape[:2] != size:
+            raise ValueError(f'Expected an image of {size} (height, width), the fixed input of {self.path}, but got '
+                             f'{pixels.shape[:2]}')
+        if pixels.shape[0] > size[0] or pixels.shape[1] > size[1]:
+            raise ValueError(f'Expected an image of at most {size} (height, width), the input of {self.path}, but '
+                             f'got {pixels.shape[:2]}')
         names = [output.name for output in self.session.get_outputs()]
         feeds = dict(image=pixels[None])
         if self.metadata['outputs'] == 'slots':

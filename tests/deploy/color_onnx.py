@@ -17,7 +17,7 @@ METADATA = dict(
     classes=CLASSES,
     num_things=1,
     palette=[[200, 0, 0], [0, 0, 200], [0, 200, 0]],
-    input=dict(layout='NHWC', colors='RGB', dtype='uint8', height=65, width=65),
+    input=dict(layout='NHWC', colors='RGB', dtype='uint8', height=65, width=65, is_fixed=False),
     resize=dict(scale=[65, 65], keep_ratio=True, interpolation='bilinear, OpenCV'))
 
 

@@ -115,6 +115,13 @@ def test_run__image_larger_than_the_input(tmp_path):
         model.run(np.zeros((66, 20, 3), np.uint8), (66, 20))
 
 
+def test_run__fixed_size(tmp_path):
+    taken = dict(height=65, width=65, is_fixed=True)
+    model = PanopticModel(write_color_model(tmp_path / 'model.onnx', input=taken))
+    with pytest.raises(ValueError, match=r'of \(65, 65\) .*fixed input of .*model.onnx, but got \(64, 65\)'):
+        model.run(np.zeros((64, 65, 3), np.uint8), (64, 65))
+
+
 def test_call__nan(tmp_path):
     model = PanopticModel(write_color_model(tmp_path / 'model.onnx', class_scores=(0.9, float('nan'), 0.7)))
     Image.fromarray(color_image()).save(tmp_path / 'scene.png')
