@@ -116,6 +116,6 @@ def draw_images() -> List[np.ndarray]:
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng, side).image for side in CHECK_SIDES]
     return [
-        np.ascontiguousarray(image[:side - side // divisor]) for image, side, divisor in zip(
-            scenes, CHECK_SIDES, (100, 4, 3))
+        np.ascontiguousarray(image[:side - side // divisor])
+        for image, side, divisor in zip(scenes, CHECK_SIDES, (100, 4, 3))
     ]

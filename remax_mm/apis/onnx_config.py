@@ -28,11 +28,9 @@ def use_onnx(config: Config, file: Union[str, Path], num_threads: int = 0) -> Co
     config = copy.deepcopy(config)
     model = config.model
     fusion_head = None
-    if metadata['outputs'] == 'logits' and model.panoptic_fusion_head.type in ('KMaXFusionHead', 'MaXFusionHead'):
-        counts = {
-            key: model.panoptic_head[key]
-            for key in ('num_things_classes', 'num_stuff_classes')
-        }
+    if metadata['outputs'] == 'logits' and model.panoptic_fusion_head.type in ('KMaXFusionHead',
+                                                                               'MaXFusionHead'):
+        counts = {key: model.panoptic_head[key] for key in ('num_things_classes', 'num_stuff_classes')}
         fusion_head = dict(model.panoptic_fusion_head, **counts, test_cfg=model.get('test_cfg'))
     config.model = ConfigDict(
         type='OnnxDetector', file=str(file), num_threads=num_threads, panoptic_fusion_head=fusion_head)
@@ -50,13 +48,15 @@ def check_same_resize(config: Config, metadata: dict, file: Union[str, Path]) ->
     expected = metadata['resize']
     found = [(list(step.get('scale', ())), bool(step.get('keep_ratio', False))) for step in steps]
     if found != [(expected['scale'], expected['keep_ratio'])]:
-        raise ModelFileError(f'Expected a test pipeline that resizes images to {expected["scale"]} (width, '
-                             f'height) with keep_ratio={expected["keep_ratio"]}, as for {file}, but got {found}')
+        raise ModelFileError(
+            f'Expected a test pipeline that resizes images to {expected["scale"]} (width, '
+            f'height) with keep_ratio={expected["keep_ratio"]}, as for {file}, but got {found}')
     head = config.model.get('panoptic_head', {})
     num_classes = head.get('num_things_classes', 0) + head.get('num_stuff_classes', 0)
     if num_classes != len(metadata['classes']):
-        raise ModelFileError(f'Expected a model of {num_classes} classes, those of the config, but {file} has '
-                             f'{len(metadata["classes"])}')
+        raise ModelFileError(
+            f'Expected a model of {num_classes} classes, those of the config, but {file} has '
+            f'{len(metadata["classes"])}')
 
 
 def is_deployed(path: object) -> bool:
@@ -79,8 +79,9 @@ def deployed_config(file: Union[str, Path]) -> Config:
     """
     exported = PanopticModel(file)
     if exported.metadata['outputs'] != 'slots':
-        raise ModelFileError(f'Expected a model that prepares the merging of its masks, but {exported.path} gives '
-                             f'{exported.metadata["outputs"]}: export it without --logits')
+        raise ModelFileError(
+            f'Expected a model that prepares the merging of its masks, but {exported.path} gives '
+            f'{exported.metadata["outputs"]}: export it without --logits')
     resize, num_things = exported.metadata['resize'], exported.metadata['num_things']
     meta = dict(
         classes=exported.classes,

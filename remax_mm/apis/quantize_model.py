@@ -37,8 +37,7 @@ def quantize_model(config: Union[str, Path, Config],
     """
     config = load_config(config, cfg_options)
     calibration, compared = dataset_images(config, split, num_images, num_compared)
-    return quantize_onnx(
-        file, out, calibration, compared, keep_float=keep_float, search_above=search_above)
+    return quantize_onnx(file, out, calibration, compared, keep_float=keep_float, search_above=search_above)
 
 
 def dataset_images(config: Config, split: str, *counts: int) -> Tuple[List[str], ...]:
@@ -50,10 +49,13 @@ def dataset_images(config: Config, split: str, *counts: int) -> Tuple[List[str],
     init_default_scope(config.get('default_scope', 'mmdet'))
     dataset = DATASETS.build(dict(dataset_config(config, split), pipeline=[]))
     if len(dataset) < sum(counts):
-        raise ValueError(f'Expected at least {sum(counts)} images in the {split} set, but it has {len(dataset)}')
+        raise ValueError(
+            f'Expected at least {sum(counts)} images in the {split} set, but it has {len(dataset)}')
     chosen = np.linspace(0, len(dataset) - 1, sum(counts)).round().astype(int)
     # The first list takes every k-th image of the chosen ones, so that both spread over the dataset.
-    second = set(np.linspace(0, len(chosen) - 1, counts[-1]).round().astype(int).tolist()) if counts[1:] else set()
+    second = set(np.linspace(0,
+                             len(chosen) -
+                             1, counts[-1]).round().astype(int).tolist()) if counts[1:] else set()
     paths = [dataset.get_data_info(int(index))['img_path'] for index in chosen]
     first_paths = [path for number, path in enumerate(paths) if number not in second]
     return first_paths, [paths[number] for number in sorted(second)]

@@ -1,12 +1,12 @@
 """Comparison of an exported model with the detector that it comes from."""
 from pathlib import Path
-from typing import List, NamedTuple, Sequence, Tuple, Union
+from typing import Any, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmdet.structures import DetDataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from remax_mm.models.heads import RelaxationMixin
 from remax_mm.models.heads.mask_rows import restored_rows
@@ -29,12 +29,12 @@ class Agreement(NamedTuple):
     panoptic_map: float
 
 
-def check_onnx(model: nn.Module, file: Union[str, Path], images: Sequence[np.ndarray],
+def check_onnx(model: Any, file: Union[str, Path], images: Sequence[np.ndarray],
                min_equal: float) -> List[Agreement]:
     """Compare a file with the detector on images.
 
     Args:
-        model: detector in eval mode.
+        model: detector in eval mode, ``nn.Module``.
         file: written by :func:`export_onnx`.
         images: (H, W, 3) uint8 RGB.
         min_equal: fraction of equal pixels that is required of each image.
@@ -54,7 +54,7 @@ def check_onnx(model: nn.Module, file: Union[str, Path], images: Sequence[np.nda
 
 
 @torch.no_grad()
-def compare(model: nn.Module, exported: PanopticModel, image: np.ndarray) -> Agreement:
+def compare(model: Any, exported: PanopticModel, image: np.ndarray) -> Agreement:
     """Both results for an image (H, W, 3) uint8 RGB."""
     pixels = exported.resize(image)
     outputs = exported.run(pixels, image.shape[:2])
@@ -62,15 +62,16 @@ def compare(model: nn.Module, exported: PanopticModel, image: np.ndarray) -> Agr
     data = model.data_preprocessor(dict(inputs=[to_input(pixels)], data_samples=[sample]))
     sample = data['data_samples'][0]
     logits = model.panoptic_head.predict(model.extract_feat(data['inputs']), [sample])
-    expected_map = fused_map(model, *logits, sample)
+    expected_map = fused_map(model, logits[0], logits[1], sample)
 
     # The best slot of each pixel
     if exported.metadata['outputs'] == 'logits':
         predicted = [torch.from_numpy(outputs[name])[None] for name in ('class_logits', 'mask_logits')]
         predicted[1] = model_size(model, predicted[1], sample)
         expected_slots, slots = (masks[0].argmax(0).cpu().numpy() for masks in (logits[1], predicted[1]))
-        return Agreement(float((slots == expected_slots).mean()),
-                         float((fused_map(model, *predicted, sample) == expected_map).mean()))
+        return Agreement(
+            float((slots == expected_slots).mean()),
+            float((fused_map(model, predicted[0], predicted[1], sample) == expected_map).mean()))
     rows = restored_rows(logits[1][0], sample.batch_input_shape, sample.img_shape, sample.ori_shape)
     expected_slots = rows.whole().argmax(0).cpu().numpy()
     # Pixel-wise merging gives no slot where the best one is not confident.
@@ -91,16 +92,14 @@ def image_sample(pixels: np.ndarray, output_size: Tuple[int, int]) -> DetDataSam
     return DetDataSample(metainfo=metas)
 
 
-def model_size(model: nn.Module, mask_logits: Tensor, sample: DetDataSample) -> Tensor:
+def model_size(model: Any, mask_logits: Tensor, sample: DetDataSample) -> Tensor:
     """Mask logits as the head of the model returns them: mmdet's heads resize them to the input."""
     if not isinstance(model.panoptic_head, RelaxationMixin):
         return mask_logits
-    return F.interpolate(
-        mask_logits, size=sample.batch_input_shape, mode='bilinear', align_corners=False)
+    return F.interpolate(mask_logits, size=sample.batch_input_shape, mode='bilinear', align_corners=False)
 
 
-def fused_map(model: nn.Module, class_logits: Tensor, mask_logits: Tensor,
-              sample: DetDataSample) -> np.ndarray:
+def fused_map(model: Any, class_logits: Tensor, mask_logits: Tensor, sample: DetDataSample) -> np.ndarray:
     """Segment ids (H, W) at the original size, numbered as by :class:`PanopticInferencer`."""
     device = next(model.parameters()).device
     results = model.panoptic_fusion_head.predict(

@@ -14,8 +14,8 @@ pip install numpy Pillow onnxruntime
 python remax_runtime.py photo.jpg --out-dir out
 ```
 
-This writes `photo_panoptic.png` (segment ids, COCO: R + 256 G + 256^2 B), `photo_overlay.png` and `photo.json` (the
-segments). From Python:
+This writes `photo_panoptic.png` (segment ids, COCO: R + 256 G + 256^2 B), `photo_overlay.png` and
+`photo.json` (the segments). From Python:
 
 ```python
 from remax_runtime import PanopticModel
@@ -25,8 +25,8 @@ result.segment_map    # (H, W) int32, 0 is void
 result.segments_info  # id, label, class_name, is_thing, score, area and bbox of each segment
 ```
 
-The model has {num_classes} classes ({num_things} things) and takes images of up to {height} x {width} pixels (height,
-width); the program resizes larger and smaller ones. Written by remax_mm {version}.
+The model has {num_classes} classes ({num_things} things). The program resizes images to fit into {height} x
+{width} pixels (height, width). Written by remax_mm {version}.
 """
 
 

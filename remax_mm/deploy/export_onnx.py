@@ -71,14 +71,15 @@ def export_onnx(model: nn.Module,
         ValueError: the model cannot be exported in this way; names the module with an unsupported operator.
     """
     onnx = import_onnx()
-    network: nn.Module = LogitsNetwork(model, input_size)
-    is_fixed = not network.takes_any_size
+    logits_network = LogitsNetwork(model, input_size)
+    is_fixed = not logits_network.takes_any_size
     if is_fixed:
         resize = ResizeStep((input_size[1], input_size[0]), keep_ratio=False)
     merging, thresholds = ('', {}) if logits else merging_of(model)
+    network: nn.Module = logits_network
     names = Logits._fields
     if not logits:
-        network = SlotNetwork(network, merging, thresholds)
+        network = SlotNetwork(logits_network, merging, thresholds)
         names = SlotOutputs._fields[:7 if merging == 'mask-wise' else 6]
     metadata = dict(
         format=FORMAT,
@@ -122,7 +123,9 @@ def to_onnx(network: nn.Module, names: Sequence[str], input_size: Tuple[int, int
     if not is_fixed:
         # All of these sizes differ, so that none is taken for another one or for a constant.
         image = torch.zeros(2, input_size[0] - 1, input_size[1] - 2, 3, dtype=torch.uint8)
-        sides = [dim(name, min=SMALLEST_SIDE, max=side) for name, side in zip(('height', 'width'), input_size)]
+        sides = [
+            dim(name, min=SMALLEST_SIDE, max=side) for name, side in zip(('height', 'width'), input_size)
+        ]
         shapes = [{0: dim('batch', min=1, max=MAX_BATCH_SIZE), 1: sides[0], 2: sides[1]}]
     example: Tuple[Tensor, ...] = (image, )
     input_names = ['image']
@@ -138,7 +141,7 @@ def to_onnx(network: nn.Module, names: Sequence[str], input_size: Tuple[int, int
         except Exception as error:  # torch raises many types of errors here
             raise _unsupported(error, module_of_traceback(network, error)) from error
         try:
-            exported = torch.onnx.export(
+            exported: Any = torch.onnx.export(
                 program,
                 input_names=input_names,
                 output_names=list(names),
@@ -165,8 +168,10 @@ def quiet() -> Iterator[None]:
 
 
 def _unsupported(error: Exception, module: str) -> ValueError:
-    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return ValueError(f'Expected operators that can be exported to ONNX, but {module} has another one: {reason}')
+    innermost = list(causes(error))[-1]
+    reason = next((line for line in str(innermost).splitlines() if line.strip()), type(innermost).__name__)
+    return ValueError(
+        f'Expected operators that can be exported to ONNX, but {module} has another one: {reason}')
 
 
 def module_of_traceback(network: nn.Module, error: Exception) -> str:
@@ -179,11 +184,12 @@ def module_of_traceback(network: nn.Module, error: Exception) -> str:
 
 def module_of_operator(program: torch.export.ExportedProgram, error: BaseException) -> str:
     """Name of the first module with the operator that an error of the exporter names."""
-    text = ' '.join(str(cause) for cause in causes(error))
-    named = re.search(r"op='([\w.]+)'", text)
-    for node in program.graph.nodes:
+    named = re.search(r"op='([\w.]+)'", ' '.join(str(cause) for cause in causes(error)))
+    if named is None:
+        return 'the network'
+    for node in program.run_decompositions().graph.nodes:
         stack = node.meta.get('nn_module_stack')
-        if named and stack and str(node.target).startswith(named.group(1).removesuffix('.default')):
+        if stack and str(node.target).startswith(named.group(1)):
             path, kind = list(stack.values())[-1]
             return f'`{path}` ({str(kind).rsplit(".", 1)[-1]})'
     return 'the network'

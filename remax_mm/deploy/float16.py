@@ -1,4 +1,4 @@
-"""Conversion of an exported graph to float16, with float32 where the network needs it under mixed precision."""
+"""Conversion of an exported graph to float16, except what mixed precision keeps in float32 too."""
 from typing import Any, Dict, List, Set, Tuple
 
 import numpy as np
@@ -8,8 +8,8 @@ from remax_mm.models.layers import MaskPredictor
 from remax_mm.models.transformer_decoders.kmax_transformer_decoder import KMaXDecoderLayer
 
 FLOAT32_MODULES = (MaskPredictor, KMaXDecoderLayer)
-"""Their own operators stay in float32: the product of slots and pixels, argmax, and the sum over the pixels of
-a slot. Their convolutions are modules of their own."""
+"""Their own operators stay in float32: the product of slots and pixels, argmax, and the sum over the pixels
+of a slot. Their convolutions are modules of their own."""
 
 
 def convert_to_float16(proto: Any, network: nn.Module) -> Any:

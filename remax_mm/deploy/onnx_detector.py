@@ -42,8 +42,9 @@ class OnnxDetector(BaseModel):
         self.panoptic_fusion_head: Any = None
         if self.exported.metadata['outputs'] == 'logits':
             if panoptic_fusion_head is None:
-                raise ModelFileError(f'Expected a fusion head of remax_mm for the logits of {file}, but the config '
-                                     'has none')
+                raise ModelFileError(
+                    f'Expected a fusion head of remax_mm for the logits of {file}, but the config '
+                    'has none')
             self.panoptic_fusion_head = MODELS.build(panoptic_fusion_head)
 
     def forward(self,

@@ -14,5 +14,6 @@ def import_onnx() -> ModuleType:
             importlib.import_module(name)
         except ImportError as error:
             raise ImportError(
-                f'Expected the package {name}; the extra `onnx` has it: pip install "remax_mm[onnx]"') from error
+                f'Expected the package {name}; the extra `onnx` has it: pip install "remax_mm[onnx]"'
+            ) from error
     return importlib.import_module('onnx')

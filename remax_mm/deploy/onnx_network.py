@@ -45,7 +45,7 @@ class LogitsNetwork(nn.Module):
             raise ValueError('Expected a detector with a panoptic head of remax_mm, but got '
                              f'{type(model).__name__} with {type(head).__name__}')
         check_input_size(model, input_size)
-        self.detector = inference_copy(model).cpu().requires_grad_(False)
+        self.detector: Any = inference_copy(model).cpu().requires_grad_(False)
         self.input_size = input_size
 
     @property
@@ -100,11 +100,12 @@ class SlotNetwork(nn.Module):
             output_size: (2,) int64, height and width of the result.
         """
         logits = self.network(image)
-        sizes = self.network.input_size, tuple(image.shape[1:3]), output_size
+        sizes = (self.network.input_size, tuple(image.shape[1:3]), output_size)
         pixel_threshold = self.thresholds['pixel_threshold']
         if self.merging == 'mask-wise':
-            return mask_wise_outputs(*logits, *sizes, pixel_threshold)
-        return pixel_wise_outputs(*logits, *sizes, self.thresholds['class_threshold'], pixel_threshold)
+            return mask_wise_outputs(logits.class_logits, logits.mask_logits, *sizes, pixel_threshold)
+        return pixel_wise_outputs(logits.class_logits, logits.mask_logits, *sizes,
+                                  self.thresholds['class_threshold'], pixel_threshold)
 
 
 def check_input_size(model: nn.Module, input_size: Sequence[int]) -> None:
@@ -128,13 +129,16 @@ def merging_of(model: nn.Module) -> Tuple[str, Dict[str, Any]]:
     elif isinstance(head, MaXFusionHead):
         merging = 'pixel-wise'
     else:
-        raise ValueError('Expected a KMaXFusionHead or a MaXFusionHead, whose merging can be exported, but got '
-                         f'{type(head).__name__}: export the logits (--logits)')
+        raise ValueError(
+            'Expected a KMaXFusionHead or a MaXFusionHead, whose merging can be exported, but got '
+            f'{type(head).__name__}: export the logits (--logits)')
     thresholds = {
-        key: head.test_cfg.get(key, inspect.signature(head.fuse).parameters[key].default)
+        key: head.test_cfg.get(key,
+                               inspect.signature(head.fuse).parameters[key].default)
         for key in head.PANOPTIC_KEYS
     }
     if merging == 'mask-wise' and thresholds['pixel_threshold'] <= PAIRS_ABOVE:
-        raise ValueError(f'Expected `pixel_threshold` above {PAIRS_ABOVE:.4f}, which at most two slots of a '
-                         f'pixel exceed, but got {thresholds["pixel_threshold"]}: export the logits (--logits)')
+        raise ValueError(
+            f'Expected `pixel_threshold` above {PAIRS_ABOVE:.4f}, which at most two slots of a '
+            f'pixel exceed, but got {thresholds["pixel_threshold"]}: export the logits (--logits)')
     return merging, thresholds

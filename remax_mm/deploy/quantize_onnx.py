@@ -104,8 +104,7 @@ class Quantizer:
 
     def write(self, layers: Sequence[str], out: Path) -> None:
         """Write a model in which these layers are quantized."""
-        from onnxruntime.quantization import (CalibrationDataReader, QuantFormat, QuantType,
-                                              quantize_static)
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
         class Reader(CalibrationDataReader):
             """Gives the feeds one by one."""
@@ -194,8 +193,9 @@ def search(quantizer: Quantizer, comparison: Comparison, layers: Sequence[str], 
             if measure([*chosen, name]) >= limit:
                 chosen.append(name)
     if not chosen:
-        raise ValueError(f'Expected a group of layers that keeps {limit:.1%} of the pixels equal, but the best of '
-                         f'{len(groups)} keeps {max(scores.values()):.1%}')
+        raise ValueError(
+            f'Expected a group of layers that keeps {limit:.1%} of the pixels equal, but the best of '
+            f'{len(groups)} keeps {max(scores.values()):.1%}')
     return [layer for layer in layers if group_of(layer) in chosen], scores
 
 

@@ -89,8 +89,9 @@ class PanopticModel:
             ValueError: the array has another shape or type, or the model predicts NaN.
         """
         if self.metadata['outputs'] != 'slots':
-            raise ModelFileError(f'Expected a model that prepares the merging of its masks, but {self.path} gives '
-                                 f'{self.metadata["outputs"]}: export it without --logits')
+            raise ModelFileError(
+                f'Expected a model that prepares the merging of its masks, but {self.path} gives '
+                f'{self.metadata["outputs"]}: export it without --logits')
         path = str(image) if isinstance(image, (str, Path)) else None
         pixels = load_image(image)
         outputs = self.run(self.resize(pixels), pixels.shape[:2])
@@ -122,11 +123,13 @@ class PanopticModel:
         taken = self.metadata['input']
         size = (taken['height'], taken['width'])
         if taken['is_fixed'] and pixels.shape[:2] != size:
-            raise ValueError(f'Expected an image of {size} (height, width), the fixed input of {self.path}, but got '
-                             f'{pixels.shape[:2]}')
+            raise ValueError(
+                f'Expected an image of {size} (height, width), the fixed input of {self.path}, but got '
+                f'{pixels.shape[:2]}')
         if pixels.shape[0] > size[0] or pixels.shape[1] > size[1]:
-            raise ValueError(f'Expected an image of at most {size} (height, width), the input of {self.path}, but '
-                             f'got {pixels.shape[:2]}')
+            raise ValueError(
+                f'Expected an image of at most {size} (height, width), the input of {self.path}, but '
+                f'got {pixels.shape[:2]}')
         names = [output.name for output in self.session.get_outputs()]
         feeds = dict(image=pixels[None])
         if self.metadata['outputs'] == 'slots':
@@ -171,8 +174,9 @@ def open_session(path: Path, providers: Optional[Sequence[str]], num_threads: in
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError('Expected the package onnxruntime: `pip install onnxruntime`, or the extra `onnx` of '
-                          'remax_mm') from error
+        raise ImportError(
+            'Expected the package onnxruntime: `pip install onnxruntime`, or the extra `onnx` of '
+            'remax_mm') from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     try:
@@ -339,9 +343,9 @@ def merge_mask_wise(outputs: Dict[str, Array], num_things: int, thing_threshold:
     return np.where(ranks.min(0) < len(classes), segment_of_slot[winner], 0).astype(np.int32), segments
 
 
-def merge_pixel_wise(outputs: Dict[str, Array], num_things: int, class_threshold: float,
-                     pixel_threshold: float, thing_area: int,
-                     stuff_area: int) -> Tuple[Array, List[MergedSegment]]:
+def merge_pixel_wise(outputs: Dict[str,
+                                   Array], num_things: int, class_threshold: float, pixel_threshold: float,
+                     thing_area: int, stuff_area: int) -> Tuple[Array, List[MergedSegment]]:
     """Assign each pixel to its best slot (``fuse_panoptic_pixelwise`` of remax_mm)."""
     classes, class_scores = outputs['classes'], outputs['class_scores']
     slot_areas = outputs['areas'].astype(np.int64)
@@ -354,8 +358,9 @@ def merge_pixel_wise(outputs: Dict[str, Array], num_things: int, class_threshold
         label = int(classes[slot])
         key = (label, slot if label < num_things else -1)
         segment_of_slot[slot] = numbers.setdefault(key, len(numbers) + 1)
-    totals, areas = (np.bincount(segment_of_slot, values, len(numbers) + 1)[1:]
-                     for values in (sums, slot_areas))
+    totals, areas = (
+        np.bincount(segment_of_slot, values,
+                    len(numbers) + 1)[1:] for values in (sums, slot_areas))
     segments = [
         MergedSegment(label, label < num_things, float(total / max(area, 1)))
         for (label, _), total, area in zip(numbers, totals, areas)
@@ -386,7 +391,8 @@ def describe(segment_map: Array, segments: Sequence[MergedSegment], classes: Seq
         number for number, segment in enumerate(segments, start=1)
         if areas[number] > 0 and segment.score >= score_thr
     ]
-    numbers.sort(key=lambda n: (segments[n - 1].is_thing, n if segments[n - 1].is_thing else segments[n - 1].label))
+    numbers.sort(
+        key=lambda n: (segments[n - 1].is_thing, n if segments[n - 1].is_thing else segments[n - 1].label))
     ids = np.zeros(len(segments) + 1, dtype=np.int32)
     ids[numbers] = np.arange(1, len(numbers) + 1)
     segment_map = ids[segment_map]
@@ -444,7 +450,7 @@ def _to_rgb(hue: float, lightness: float, saturation: float) -> Tuple[int, int, 
 
 
 def save_result(result: PanopticResult, overlay: Array, out_dir: Path, name: str) -> List[Path]:
-    """Write ``<name>_panoptic.png`` (COCO: id = R + 256 G + 256^2 B), ``<name>_overlay.png``, ``<name>.json``."""
+    """Write ``<name>_panoptic.png`` (id = R + 256 G + 256^2 B), ``<name>_overlay.png``, ``<name>.json``."""
     out_dir.mkdir(parents=True, exist_ok=True)
     files = [out_dir / f'{name}{suffix}' for suffix in ('_panoptic.png', '_overlay.png', '.json')]
     colors = np.stack([result.segment_map >> shift & 255 for shift in (0, 8, 16)], axis=2)
@@ -470,7 +476,8 @@ def list_images(paths: Sequence[Path]) -> List[Path]:
         else:
             files.append(path)
     if not files:
-        raise FileNotFoundError(f'Expected images ({", ".join(IMAGE_SUFFIXES)}) in {paths[0]}, but there are none')
+        raise FileNotFoundError(
+            f'Expected images ({", ".join(IMAGE_SUFFIXES)}) in {paths[0]}, but there are none')
     return files
 
 
@@ -478,7 +485,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Segment images; bad images are reported at the end."""
     parser = argparse.ArgumentParser(description='Panoptic segmentation of images with an exported model.')
     parser.add_argument('images', nargs='+', type=Path, help='image files, or folders of images')
-    parser.add_argument('--out-dir', type=Path, default=Path('out'), help='folder of the results (default: out)')
+    parser.add_argument(
+        '--out-dir', type=Path, default=Path('out'), help='folder of the results (default: out)')
     parser.add_argument(
         '--model',
         type=Path,

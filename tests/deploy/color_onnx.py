@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -50,7 +51,10 @@ def write_color_model(path: Path, class_scores=(0.9, 0.8, 0.7), **changes) -> Pa
         helper.make_node('Identity', [f'{name}_value'], [name])
         for name in ('classes', 'class_scores', 'mask_scores')
     ]
-    renamed = {name: f'{name}_value' if name.endswith('scores') or name == 'classes' else name for name in constants}
+    renamed = {
+        name: f'{name}_value' if name.endswith('scores') or name == 'classes' else name
+        for name in constants
+    }
     inputs = [
         helper.make_tensor_value_info('image', TensorProto.UINT8, [1, 'height', 'width', 3]),
         helper.make_tensor_value_info('output_size', TensorProto.INT64, [2])

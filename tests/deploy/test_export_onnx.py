@@ -117,7 +117,10 @@ def test_convert_to_float16__agrees(exported, tmp_path):
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, str(tmp_path / 'half.onnx'))
     assert (tmp_path / 'half.onnx').stat().st_size < 0.75 * (folder / 'model.onnx').stat().st_size
-    kinds = {weight.data_type for weight in proto.graph.initializer if weight.dims and np.prod(weight.dims) > 64}
+    kinds = {
+        weight.data_type
+        for weight in proto.graph.initializer if weight.dims and np.prod(weight.dims) > 64
+    }
     assert onnx.TensorProto.FLOAT16 in kinds
     check_onnx(model, tmp_path / 'half.onnx', draw_images(), MIN_EQUAL_FLOAT16)
 
@@ -148,7 +151,10 @@ def test_quantize_onnx__search_leaves_layers_out(exported, tmp_path):
     kept = quantize_onnx(folder, out, files, files, keep_float=['network.detector.panoptic_head'])
     assert kept.float_layers and all('panoptic_head' in layer for layer in kept.float_layers)
     assert PanopticModel(out).metadata['float_layers'] == kept.float_layers
-    quantized = {node.input[0] for node in onnx.load(str(out)).graph.node if node.op_type == 'DequantizeLinear'}
+    quantized = {
+        node.input[0]
+        for node in onnx.load(str(out)).graph.node if node.op_type == 'DequantizeLinear'
+    }
     assert quantized
     with pytest.raises(ValueError, match='no layer of .* starts with'):
         quantize_onnx(folder, out, files, files, keep_float=['nowhere'])
@@ -219,7 +225,8 @@ def test_logits_network__other_size():
         model = MODELS.build(detector_config())
     with pytest.raises(ValueError, match=r'32k \+ 1 pixels.*\(64, 65\)'):
         LogitsNetwork(model, (64, 65))
-    with pytest.raises(ValueError, match='Expected a detector with a panoptic head of remax_mm, but got Identity'):
+    with pytest.raises(
+            ValueError, match='Expected a detector with a panoptic head of remax_mm, but got Identity'):
         LogitsNetwork(nn.Identity(), (65, 65))
 
 

@@ -76,7 +76,8 @@ def test_use_onnx__replaces_the_model(tmp_path):
     path = write_color_model(tmp_path / 'model.onnx')
     config = _config()
     changed = use_onnx(config, path)
-    assert changed.model.type == 'OnnxDetector' and changed.model.file == str(path) and not changed.custom_hooks
+    assert changed.model.type == 'OnnxDetector' and changed.model.file == str(
+        path) and not changed.custom_hooks
     assert config.model.panoptic_head.type == 'KMaXHead'
 
 

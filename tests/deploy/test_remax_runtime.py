@@ -60,7 +60,10 @@ def test_load_image__turns_upright(tmp_path):
     np.testing.assert_array_equal(image, mmcv.imread(str(tmp_path / 'image.jpg'))[..., ::-1])
 
 
-@pytest.mark.parametrize('array', [np.zeros((4, 5), np.uint8), np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 3))])
+@pytest.mark.parametrize(
+    'array', [np.zeros(
+        (4, 5), np.uint8), np.zeros((4, 5, 4), np.uint8),
+              np.zeros((4, 5, 3))])
 def test_load_image__other_arrays(array):
     with pytest.raises(ValueError, match=r'Expected an image \(height, width, 3\) of uint8'):
         load_image(array)
@@ -69,11 +72,12 @@ def test_load_image__other_arrays(array):
 def test_call__segments(tmp_path):
     model = PanopticModel(write_color_model(tmp_path / 'model.onnx'))
     result = model(color_image())
-    assert [(s['class_name'], s['is_thing'], s['area'], s['bbox']) for s in result.segments_info] == [
-        ('sky', False, 1050, (0, 0, 60, 20)), ('grass', False, 1200, (0, 20, 60, 20)),
-        ('cat', True, 150, (15, 10, 15, 10))
-    ]
-    assert result.segment_map[0, 0] == 1 and result.segment_map[30, 0] == 2 and result.segment_map[12, 20] == 3
+    assert [(s['class_name'], s['is_thing'], s['area'], s['bbox'])
+            for s in result.segments_info] == [('sky', False, 1050, (0, 0, 60, 20)),
+                                               ('grass', False, 1200, (0, 20, 60, 20)),
+                                               ('cat', True, 150, (15, 10, 15, 10))]
+    assert result.segment_map[0, 0] == 1 and result.segment_map[30, 0] == 2 and result.segment_map[12,
+                                                                                                   20] == 3
     assert result.segments_info[2]['score'] == pytest.approx(0.9)
     confident = model(color_image(), score_thr=0.85)
     assert [s['class_name'] for s in confident.segments_info] == ['cat']

@@ -3,8 +3,7 @@ import pytest
 import torch
 
 from remax_mm.deploy.remax_runtime import merge_mask_wise, merge_pixel_wise
-from remax_mm.deploy.slot_outputs import (SlotOutputs, mask_wise_outputs, pixel_wise_outputs,
-                                          resized_positions)
+from remax_mm.deploy.slot_outputs import SlotOutputs, mask_wise_outputs, pixel_wise_outputs, resized_positions
 from remax_mm.models.heads import fuse_panoptic, fuse_panoptic_pixelwise
 from remax_mm.models.heads.panoptic_fusion_head import restore_size
 
@@ -54,7 +53,8 @@ def test_mask_wise_outputs__of_the_whole_masks(case):
         torch.testing.assert_close(outputs.probabilities[index], best.values, rtol=0, atol=1e-4)
         sums = (probability * own).sum((1, 2))
         for first in range(7):
-            assert abs(int(outputs.areas[index, first]) - int(own[first].sum())) <= 1  # rounding at the threshold
+            assert abs(int(outputs.areas[index, first]) -
+                       int(own[first].sum())) <= 1  # rounding at the threshold
             expected = float(sums[first] / max(int(own[first].sum()), 1))
             assert float(outputs.mask_scores[index, first]) == pytest.approx(expected, abs=0.01)
             for second in range(7):

@@ -6,8 +6,8 @@ A folder that runs without remax_mm and torch:
     python tools/deployment/export_onnx.py CONFIG CHECKPOINT --out deployed
     python deployed/remax_runtime.py photo.jpg --out-dir out
 
-The ONNX file alone: `--out model.onnx`. Class and mask logits instead of what a host needs to merge the masks:
-`--logits`.
+The ONNX file alone: `--out model.onnx`. Class and mask logits instead of what a host needs to merge the
+masks: `--logits`.
 """
 import argparse
 from pathlib import Path
@@ -30,7 +30,12 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=int,
         metavar=('H', 'W'),
         help='size of the network input; images are resized to fit into it (default: that of the config)')
-    parser.add_argument('--logits', action='store_true', help='end the graph with class and mask logits')
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument(
+        '--with-fusion',
+        action='store_true',
+        help='end the graph with what a host needs to merge the masks (the default)')
+    end.add_argument('--logits', action='store_true', help='end the graph with class and mask logits')
     parser.add_argument('--dtype', choices=['fp32', 'fp16'], default='fp32', help='(default: %(default)s)')
     parser.add_argument(
         '--opset', type=int, default=DEFAULT_OPSET, help='version of the operators (default: %(default)s)')

@@ -3,8 +3,8 @@
 
     python tools/deployment/quantize_onnx.py CONFIG model.onnx --out model_int8.onnx
 
-Find the layers that must stay in float32: `--search 0.98`. Keep some: `--keep-float network.detector.backbone.stem`.
-The file is evaluated with tools/deployment/test_onnx.py.
+Find the layers that must stay in float32: `--search 0.98`. Keep some: `--keep-float
+network.detector.backbone.stem`. The file is evaluated with tools/deployment/test_onnx.py.
 """
 import argparse
 from pathlib import Path
@@ -23,7 +23,10 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--num-images', type=int, default=32, help='images for the calibration (default: %(default)s)')
     parser.add_argument(
-        '--num-compared', type=int, default=16, help='other images, to compare results (default: %(default)s)')
+        '--num-compared',
+        type=int,
+        default=16,
+        help='other images, to compare results (default: %(default)s)')
     parser.add_argument(
         '--split', choices=['train', 'val', 'test'], default='train', help='dataset (default: %(default)s)')
     parser.add_argument(
@@ -56,8 +59,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
             cfg_options=args.cfg_options)
     for group, score in sorted(result.equal_pixels_of_groups.items(), key=lambda item: item[1]):
         print(f'{score:8.3%} equal pixels if only {group} is quantized')
-    print(f'Wrote {result.file} ({result.file.stat().st_size / 1e6:.1f} MB): {result.num_quantized} convolutions '
-          f'in int8, {len(result.float_layers)} in float32, {result.equal_pixels:.2%} of the pixels keep their class')
+    print(f'Wrote {result.file} ({result.file.stat().st_size / 1e6:.1f} MB)')
+    print(f'{result.num_quantized} convolutions in int8, {len(result.float_layers)} in float32; '
+          f'{result.equal_pixels:.2%} of the pixels keep their class')
     for layer in result.float_layers:
         print(f'  float32: {layer}')
 
