@@ -111,7 +111,7 @@ def select_slots(mask_logits: Tensor, input_size: Sequence[int], image_size: Seq
                  output_size: Tensor, select: Select) -> Tuple[Tensor, Tensor]:
     """Select slots at each pixel of the result, in strips of rows.
 
-    Mask logits are resized as by :func:`restore_size`. Linear interpolation is a product with a matrix for
+    Mask logits are resized as by :func:`restored_rows`. Linear interpolation is a product with a matrix for
     the columns and one for the rows. A strip needs only a window of the rows of the mask logits.
 
     Args:

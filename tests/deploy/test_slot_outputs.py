@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from remax_mm.deploy.remax_runtime import merge_mask_wise, merge_pixel_wise
 from remax_mm.deploy.slot_outputs import SlotOutputs, mask_wise_outputs, pixel_wise_outputs, resized_positions
 from remax_mm.models.heads import fuse_panoptic, fuse_panoptic_pixelwise
-from remax_mm.models.heads.panoptic_fusion_head import restore_size
 
 SIZES = [  # mask, input, image in it, result
     ((17, 17), (65, 65), (65, 49), (130, 77)),
@@ -32,9 +32,11 @@ def case(request):
     class_logits = 2 * torch.randn(2, 7, 6)
     # Smooth masks, so that slots overlap in regions
     small = 8 * torch.randn(2, 7, 5, 5)
-    mask_logits = torch.nn.functional.interpolate(small, size=mask_size, mode='bilinear')
+    mask_logits = F.interpolate(small, size=mask_size, mode='bilinear')
     sizes = (input_size, image_size, torch.tensor(output_size))
-    whole = [restore_size(logits, input_size, image_size, output_size) for logits in mask_logits]
+    aligned = dict(mode='bilinear', align_corners=True)
+    whole = F.interpolate(mask_logits, input_size, **aligned)[..., :image_size[0], :image_size[1]]
+    whole = F.interpolate(whole, output_size, **aligned)
     return class_logits, mask_logits, sizes, whole
 
 

@@ -34,8 +34,7 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     end.add_argument(
         '--with-fusion',
         action='store_true',
-        help=
-        'end the graph with what a host needs to merge the masks (default: this, unless --logits is given)')
+        help='end with the input of the merging of masks (default: this, unless --logits is given)')
     end.add_argument('--logits', action='store_true', help='end the graph with class and mask logits')
     parser.add_argument('--dtype', choices=['fp32', 'fp16'], default='fp32', help='(default: %(default)s)')
     parser.add_argument(
