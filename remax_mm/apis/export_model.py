@@ -53,7 +53,7 @@ def export_model(config: Union[str, Path, Config],
     config = load_config(config, cfg_options)
     images = [load_image(path) for path in check_images] + draw_images()
     resize, input_size = input_of(config, size)
-    if size is not None and 'pad_size' in config.model.data_preprocessor:
+    if size is not None and config.model.data_preprocessor.type.endswith('PanopticDataPreprocessor'):
         config = config.copy()
         config.model.data_preprocessor.pad_size = size
     inferencer = PanopticInferencer(config, checkpoint, device='cpu')
