@@ -5,7 +5,6 @@ from typing import Union
 
 from mmengine.config import Config, ConfigDict
 
-import remax_mm.deploy.onnx_detector  # noqa: F401  (registers OnnxDetector)
 from remax_mm.deploy.remax_runtime import ModelFileError, PanopticModel
 from .run_config import dataset_config
 

@@ -13,10 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-import remax_mm  # noqa: F401  (makes mmdet importable)
 from remax_mm.apis.command_line import add_cfg_options, exit_on_error, make_parser
-from remax_mm.apis.export_model import export_model
-from remax_mm.deploy.export_onnx import DEFAULT_OPSET
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -38,7 +35,7 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     end.add_argument('--logits', action='store_true', help='end the graph with class and mask logits')
     parser.add_argument('--dtype', choices=['fp32', 'fp16'], default='fp32', help='(default: %(default)s)')
     parser.add_argument(
-        '--opset', type=int, default=DEFAULT_OPSET, help='version of the operators (default: %(default)s)')
+        '--opset', type=int, default=20, help='version of the operators (default: %(default)s)')
     parser.add_argument(
         '--check-images',
         nargs='+',
@@ -52,6 +49,7 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.apis.export_model import export_model
     with exit_on_error():
         file, agreements = export_model(
             args.config,

@@ -10,9 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-import remax_mm  # noqa: F401  (makes mmdet importable)
 from remax_mm.apis.command_line import add_cfg_options, exit_on_error, make_parser
-from remax_mm.apis.quantize_model import quantize_model
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -46,6 +44,7 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from remax_mm.apis.quantize_model import quantize_model
     with exit_on_error():
         result = quantize_model(
             args.config,

@@ -9,13 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from mmengine.fileio import dump
-
-import remax_mm  # noqa: F401  (makes mmdet importable)
-from remax_mm.apis.build_runner import build_runner
 from remax_mm.apis.command_line import add_cfg_options, exit_on_error, make_parser
-from remax_mm.apis.onnx_config import use_onnx
-from remax_mm.apis.run_config import load_run_config
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -31,6 +25,11 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
+    from mmengine.fileio import dump
+
+    from remax_mm.apis.build_runner import build_runner
+    from remax_mm.apis.onnx_config import use_onnx
+    from remax_mm.apis.run_config import load_run_config
     with exit_on_error():
         config = load_run_config(args.config, args.cfg_options, args.work_dir)
         runner = build_runner(use_onnx(config, args.model, args.threads))
