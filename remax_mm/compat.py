@@ -32,17 +32,17 @@ HOST_DISTRIBUTIONS: Dict[str, Tuple[Tuple[str, str], ...]] = {
     'mmdet': (('mmdet', '3.2.0'), ('onedl-mmdetection', '3.4.0')),
     'mmseg': (('mmsegmentation', '1.2.0'), ('onedl-mmsegmentation', '1.3.0')),
 }
-# registry of mmdet -> package with modules for it
+# registry of mmdet -> packages with modules for it
 REGISTERED_PACKAGES = dict(
-    MODELS='models',
-    TASK_UTILS='models',
-    DATASETS='datasets',
-    TRANSFORMS='datasets',
-    HOOKS='engine',
-    LOOPS='engine',
-    OPTIM_WRAPPER_CONSTRUCTORS='engine',
-    METRICS='evaluation',
-    VISUALIZERS='visualization')
+    MODELS=('models', 'deploy.onnx_detector'),
+    TASK_UTILS=('models', ),
+    DATASETS=('datasets', ),
+    TRANSFORMS=('datasets', ),
+    HOOKS=('engine', ),
+    LOOPS=('engine', ),
+    OPTIM_WRAPPER_CONSTRUCTORS=('engine', ),
+    METRICS=('evaluation', ),
+    VISUALIZERS=('visualization', ))
 HOW_TO_INSTALL = (
     "Install one stack, either `pip install 'remax_mm[openmmlab]' mmcv-lite==2.1.0` (mmcv==2.1.0 "
     "instead of mmcv-lite for the compiled ops) or `pip install 'remax_mm[onedl]'`.")
@@ -75,9 +75,9 @@ def _replace_missing_panopticapi(mmdet: types.ModuleType) -> None:
 
 def _register_packages(registry: types.ModuleType) -> None:
     """Let mmdet's registries import our packages at their first look-up, as they import mmdet's own."""
-    for name, package in REGISTERED_PACKAGES.items():
+    for name, packages in REGISTERED_PACKAGES.items():
         host = getattr(registry, name)
-        host._locations = [*host._locations, f'{__package__}.{package}']
+        host._locations = [*host._locations, *(f'{__package__}.{package}' for package in packages)]
         host._imported = False  # mmdet's own may have been imported already
 
 

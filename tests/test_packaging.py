@@ -48,6 +48,11 @@ def test_extras__parse(setup_cfg: configparser.ConfigParser) -> None:
         assert _requirements(text)
 
 
+def test_extras__tests_have_the_packages_of_onnx(setup_cfg: configparser.ConfigParser) -> None:
+    extras = setup_cfg['options.extras_require']
+    assert _requirements(extras['onnx']).items() <= _requirements(extras['dev']).items()
+
+
 def test_extras__stacks_do_not_mix(setup_cfg: configparser.ConfigParser) -> None:
     host = {name for candidates in compat.HOST_DISTRIBUTIONS.values() for name, _ in candidates}
     extras = {name: set(_requirements(text)) for name, text in setup_cfg['options.extras_require'].items()}

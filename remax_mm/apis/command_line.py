@@ -156,10 +156,10 @@ def parse_checkpoint_arguments(parser: ArgumentParser, source: str,
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Print bad input, a ValueError or an OSError, as one line without a traceback and exit with code 1."""
+    """Print bad input or a missing package as one line without a traceback and exit with code 1."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f'error: {error}') from error
 
 

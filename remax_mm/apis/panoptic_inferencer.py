@@ -25,6 +25,7 @@ from remax_mm.models.inference_copy import inference_copy
 from remax_mm.panoptic_format import number_segments, to_panoptic_map
 from remax_mm.visualization import class_colors, draw_panoptic, enlarge_small
 from .input_images import Images, image_name, image_source, list_images, load_image
+from .onnx_config import deployed_config, is_deployed
 from .panoptic_result import PanopticResult, save_overlay, save_segments
 from .published_model import (HUB_FILE, PublishedModel, download_model, is_published, read_published,
                               write_published)
@@ -52,9 +53,9 @@ class PanopticInferencer:
     It is not a subclass: they stop at the first bad file, and build a model from any config in a checkpoint.
 
     Args:
-        model: Name of a model (:func:`remax_mm.list_models`), config file, loaded config, or published
-            model: a file of :meth:`publish`, or a folder of :meth:`save_pretrained`. None takes ``weights``,
-            which must be such a file.
+        model: Name of a model (:func:`remax_mm.list_models`), config file, loaded config, published model (a
+            file of :meth:`publish`, or a folder of :meth:`save_pretrained`), or exported model (an ONNX
+            file, or the folder that has it). None takes ``weights``, which must be a published model.
         weights: Checkpoint, a file or URL. None takes those of a published model, or keeps the initial
             weights of a config.
         device: Argument of ``torch.device``. None takes an accelerator if one is available.
@@ -81,6 +82,8 @@ class PanopticInferencer:
             if weights is None:
                 raise ValueError('Expected a model or weights, but got neither')
             model, weights = weights, None
+        if is_deployed(model):
+            model = deployed_config(model)
         published = read_published(model) if not isinstance(model, Config) and is_published(model) else None
         self.config = load_config(model if published is None else published.config, cfg_options)
         init_default_scope(self.config.get('default_scope', 'mmdet'))

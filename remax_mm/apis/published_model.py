@@ -19,6 +19,7 @@ from remax_mm.engine import check_weights, read_weights
 from remax_mm.engine.hooks.check_classes_hook import check_class_counts
 from remax_mm.engine.hooks.check_weights_hook import unwrap
 from remax_mm.models.inference_copy import inference_copy
+from .onnx_config import deployed_config, is_deployed
 from .published_config import decode_config, encode_config
 from .run_config import load_config
 
@@ -130,11 +131,18 @@ def read_published(path: Union[str, Path]) -> PublishedModel:
 
 
 def read_config(model: Union[str, Path], cfg_options: Optional[dict] = None) -> Config:
-    """The config of a published model, or of a model by name or config file, with overrides by dotted keys.
+    """The config of a published or exported model, or of a model by name or config file.
+
+    Args:
+        model: File, folder or name.
+        cfg_options: Overrides by dotted keys.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`read_published` and :func:`load_config`.
+        FileNotFoundError, ImportError, ValueError: see :func:`read_published`, :func:`deployed_config` and
+            :func:`load_config`.
     """
+    if is_deployed(model):
+        return load_config(deployed_config(model), cfg_options)
     return load_config(read_published(model).config if is_published(model) else model, cfg_options)
 
 

@@ -23,13 +23,10 @@ from typing import Optional, Sequence
 
 from remax_mm.apis.command_line import add_overwrite, add_processes, exit_on_error, make_parser
 
-FORMATS = ('coco', 'cvat-masks', 'labelme', 'via')
-
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument(
-        '--format', choices=FORMATS, required=True, help='format of the annotations, see above')
+    parser.add_argument('--format', required=True, help='labelme, via, coco or cvat-masks, see above')
     parser.add_argument('--annotations', type=Path, required=True, help='file or folder, see above')
     parser.add_argument('--images', type=Path, required=True, help='folder of photos')
     parser.add_argument('--classes', type=Path, required=True, help='class file, see above')

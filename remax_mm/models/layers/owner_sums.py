@@ -30,7 +30,10 @@ def sum_by_owner(values: Tensor, owner: Tensor, num_owners: int) -> Tensor:
 
 def _sum_by_one_hot(values: Tensor, owner: Tensor, num_owners: int) -> Tensor:
     sums = values.new_zeros(*values.shape[:2], num_owners)
-    step = max(ONE_HOT_ELEMENTS // (len(values) * num_owners), 1)
+    batch_size, _, num_pixels = values.shape
+    # An export to ONNX does not know the batch size: one product for all pixels.
+    is_known = not isinstance(batch_size, torch.SymInt)
+    step = max(ONE_HOT_ELEMENTS // (batch_size * num_owners), 1) if is_known else num_pixels
     for part, index in zip(values.split(step, dim=2), owner.split(step, dim=1)):
         is_owner = part.new_zeros(*index.shape, num_owners).scatter_(2, index.unsqueeze(2), 1)
         sums = sums.baddbmm(part, is_owner)
