@@ -11,6 +11,7 @@ from remax_mm.apis import PanopticInferencer  # noqa: E402
 from remax_mm.apis.onnx_config import is_deployed, use_onnx  # noqa: E402
 from remax_mm.deploy.onnx_detector import OnnxDetector  # noqa: E402
 from remax_mm.deploy.remax_runtime import ModelFileError  # noqa: E402
+from remax_mm.visualization import enlarge_small
 from tests.deploy.color_onnx import CLASSES, color_image, write_color_model  # noqa: E402
 
 
@@ -49,7 +50,7 @@ def test_inferencer__runs_a_deployed_folder(tmp_path):
     result = next(iter(inferencer.stream(np.ascontiguousarray(image[..., ::-1]))))
     assert [segment['class_name'] for segment in result.segments_info] == ['sky', 'grass', 'cat']
     np.testing.assert_array_equal(result.segment_map == 3, image[..., 0] > 0)
-    assert inferencer.draw(image, result).shape == image.shape
+    assert inferencer.draw(image, result).shape == enlarge_small(image).shape
 
 
 def test_is_deployed():
