@@ -11,7 +11,7 @@ from remax_mm.apis import PanopticInferencer  # noqa: E402
 from remax_mm.apis.onnx_config import is_deployed, use_onnx  # noqa: E402
 from remax_mm.deploy.onnx_detector import OnnxDetector  # noqa: E402
 from remax_mm.deploy.remax_runtime import ModelFileError  # noqa: E402
-from remax_mm.visualization import enlarge_small
+from remax_mm.visualization import enlarge_small  # noqa: E402
 from tests.deploy.color_onnx import CLASSES, color_image, write_color_model  # noqa: E402
 
 
