@@ -8,7 +8,6 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 from remax_mm.benchmarks.coco_like_images import draw_coco_like
-from tests.benchmarks.conftest import mmdet_metric  # noqa: F401
 from tests.conftest import REPOSITORY
 
 
@@ -32,7 +31,7 @@ def test_benchmark_pipeline__numbers_and_ratios(tmp_path, capsys):
     assert f'({speed["ratio"]:.2f})' in capsys.readouterr().out
 
 
-def test_benchmark_panoptic_quality__numbers(mmdet_metric, tmp_path, capsys):  # noqa: F811
+def test_benchmark_panoptic_quality__numbers(tmp_path, capsys):  # noqa: F811
     try:
         _run('benchmark_panoptic_quality', '--sizes', '180x240', '--images', 3, '--repeats', 2, '--json',
              tmp_path / 'out.json')
