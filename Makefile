@@ -8,6 +8,8 @@ DEMO_CONFIG ?= configs/mini/remax_mnv3-s_1xb8-1k_mini-129.py
 DEMO_DIR ?= work_dirs/demo
 DEMO_DATA ?= data/mini_panoptic
 PYTEST_ARGS ?=
+# For `make test`; each needs about 2 GB of memory.
+TEST_PROCESSES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 8 ? 8 : n )))
 
 # One environment for each choice of stack and mmcv, so that they can stand side by side.
 VENV ?= .venv$(patsubst -openmmlab,,-$(STACK))$(patsubst -lite,,-$(MMCV))
@@ -54,6 +56,7 @@ help:  ## Show this list
 	@echo '  USE_ACTIVE=1  use $(PYTHON) as it is instead, installing nothing'
 	@echo '  DEMO_CONFIG=$(DEMO_CONFIG)'
 	@echo '  DEMO_DIR=$(DEMO_DIR)  PYTEST_ARGS=$(PYTEST_ARGS)'
+	@echo '  TEST_PROCESSES=$(TEST_PROCESSES)  processes of the target test'
 
 # ---- environment
 
@@ -116,7 +119,7 @@ docs: $(READY)  ## Build the documentation site in build/site; a warning is an e
 	@echo 'Start page: build/site/index.html; $(RUN) -m mkdocs serve shows the pages while you edit them.'
 
 test: $(READY)  ## Run the tests, without the slow ones
-	$(RUN) -m pytest -m 'not slow' $(PYTEST_ARGS)
+	$(RUN) -m pytest -m 'not slow' -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 test-all: $(READY)  ## Run all tests
 	$(RUN) -m pytest $(PYTEST_ARGS)
