@@ -103,22 +103,47 @@ class InferenceDecoderLayer(nn.Module):
         # The slot of each pixel; then the sum over the pixels of each slot
         kernel, head = self.mask_kernel(slot_space), self.pixel_head(pixel_space)
         with torch.autocast(slots.device.type, enabled=False):
-            owner = self.assign(full_precision(kernel).transpose(1, 2), full_precision(head).flatten(2))
-            update = self.update(full_precision(pixel_space).flatten(2), owner, slots.shape[-1])
+            owner = self.assign(full_precision(kernel).transpose(1, 2), _to_tokens(head))
+            update = self.update(_to_tokens(pixel_space), owner, slots.shape[-1])
 
         slots = F.gelu(slots + update + self.self_attention(slot_space))
         return F.gelu(slots + self.ffn(slots))
 
-    def assign(self, kernel: Tensor, head: Tensor) -> Tensor:
-        """Slot of each pixel, (B, P), from kernels (B, N, D) and features (B, C, P)."""
-        logits = torch.baddbmm(kernel @ self.embedding_bias, kernel @ self.embedding_weight, head)
-        return logits.argmax(dim=1)
+    def assign(self, kernel: Tensor, tokens: Tensor) -> Tensor:
+        """Slot of each pixel, (B, P), from kernels (B, N, D) and pixels (B, P, C)."""
+        bias, weight = kernel @ self.embedding_bias, kernel @ self.embedding_weight
+        return torch.baddbmm(bias.transpose(1, 2), tokens, weight.transpose(1, 2)).argmax(dim=2)
 
-    def update(self, pixels: Tensor, owner: Tensor, num_slots: int) -> Tensor:
-        """Update of the slots, (B, C, N), from the pixels (B, C, P) and their slots (B, P)."""
-        sums = sum_by_owner(pixels, owner, num_slots)
-        counts = sums.new_zeros(len(owner), num_slots).scatter_add_(1, owner, torch.ones_like(pixels[:, 0]))
+    def update(self, tokens: Tensor, owner: Tensor, num_slots: int) -> Tensor:
+        """Update of the slots, (B, C, N), from the pixels (B, P, C) and their slots (B, P)."""
+        sums = sum_tokens(tokens, owner, num_slots)
+        counts = sums.new_zeros(len(owner), num_slots).scatter_add_(1, owner, torch.ones_like(tokens[..., 0]))
         return self.sum_weight @ sums + self.count_weight * counts[:, None] + self.update_bias
+
+
+def sum_tokens(tokens: Tensor, owner: Tensor, num_slots: int) -> Tensor:
+    """Sum over the pixels of each slot, see :func:`sum_by_owner`; faster on a CPU.
+
+    Args:
+        tokens: (B, P, C).
+        owner: (B, P) in [0, num_slots).
+
+    Returns:
+        (B, C, num_slots).
+    """
+    if tokens.device.type != 'cpu':
+        return sum_by_owner(tokens.transpose(1, 2), owner,
+                            num_slots)  # additions on a GPU have no fixed order
+    batch_size, _, channels = tokens.shape
+    rows = owner + num_slots * torch.arange(batch_size)[:, None]
+    sums = tokens.new_zeros(batch_size * num_slots, channels)
+    sums.index_add_(0, rows.flatten(), tokens.reshape(-1, channels))
+    return sums.view(batch_size, num_slots, channels).transpose(1, 2)
+
+
+def _to_tokens(feature: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h * w, C), at least float32; a view if the channels are last in memory."""
+    return full_precision(feature).flatten(2).transpose(1, 2)
 
 
 class InferenceMaskPredictor(nn.Module):

@@ -3,7 +3,7 @@ from contextlib import nullcontext
 from typing import Any, ContextManager, Iterator, Optional, Tuple
 
 import torch
-from mmcv.cnn.bricks import DropPath
+from mmcv.cnn.bricks import DropPath, wrappers
 from mmdet.models.detectors import MaskFormer
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.model import BaseTTAModel
@@ -17,9 +17,10 @@ from remax_mm.structures import full_precision
 from .fold_batch_norms import FoldReport, fold_batch_norms, largest_difference
 from .folding import replace_module
 from .inference_kmax import InferenceKMaXHead, can_simplify
-from .inference_layers import InferenceBlock, inplace
+from .inference_layers import InferenceBlock, PointwiseConv2d, inplace
 
 OWN_HEADS = (KMaXHead, MaXDeepLabHead)
+CONVS = (nn.Conv2d, wrappers.Conv2d)
 BLOCKS = (AxialBlock, BasicBlock, BottleneckBlock)
 DROPOUTS = (DropPath, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 TRIAL_SIDE = 129
@@ -203,11 +204,6 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def _use_onednn(network: nn.Module) -> None:
-    """Let torch choose oneDNN for 1x1 convolutions of one image on one thread, where its own are slower.
-
-    It does so if a convolution is dilated, which has no effect on 1x1 pixels: ``use_mkldnn`` of
-    aten/src/ATen/native/Convolution.cpp.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
-            module.dilation = (2, 2)
+    for module in list(network.modules()):
+        if type(module) in CONVS and module.kernel_size == (1, 1) and module.padding == (0, 0):
+            replace_module(network, module, PointwiseConv2d(module))

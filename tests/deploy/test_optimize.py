@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from remax_mm.deploy.inference_kmax import InferenceDecoderLayer, InferenceKMaXHead
-from remax_mm.deploy.inference_layers import InferenceBlock
+from remax_mm.deploy.inference_layers import InferenceBlock, PointwiseConv2d
 from remax_mm.deploy.optimize import optimize_for_inference
 from remax_mm.models.inference_copy import inference_copy
 from remax_mm.models.layers import AxialBlock, BasicBlock, BottleneckBlock
@@ -76,7 +76,7 @@ def test_optimize__removes_what_inference_does_not_need():
     kinds = {type(module) for module in optimized.modules()}
     assert not kinds & {DropPath, nn.Dropout, nn.BatchNorm1d, nn.BatchNorm2d, AxialBlock, BottleneckBlock}
     assert not [name for name, _ in optimized.named_modules() if 'semantic' in name or 'criterion' in name]
-    assert {InferenceKMaXHead, InferenceBlock} <= kinds
+    assert {InferenceKMaXHead, InferenceBlock, PointwiseConv2d} <= kinds
     assert not any(parameter.requires_grad for parameter in optimized.parameters())
     assert not any(module.training for module in optimized.modules())
 
@@ -116,6 +116,14 @@ def test_inference_block__values_of_the_block(block):
         assert torch.equal(x, kept)
         torch.testing.assert_close(
             InferenceBlock(model[0], overwrite=True)(x), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('size', [(3, 4), (60, 70)])
+@pytest.mark.parametrize('options', [dict(), dict(stride=2, bias=False), dict(groups=4)])
+def test_pointwise_conv__values_of_the_convolution(options, size):
+    conv = nn.Conv2d(8, 12, 1, **options)
+    x = torch.randn(1, 8, *size)
+    torch.testing.assert_close(PointwiseConv2d(conv)(x), conv(x))
 
 
 def test_inference_decoder_layer__slots_of_the_layer():
