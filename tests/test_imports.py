@@ -28,12 +28,12 @@ OTHER_PACKAGES = {
     'datasets': FIRST,
     'evaluation': FIRST,
     'visualization': FIRST,
-    'engine': FIRST | {'models', 'visualization'},
     'deploy': FIRST | {'models'},
+    'engine': FIRST | {'models', 'visualization', 'deploy'},
     'configs': FIRST | {'datasets', 'evaluation', 'models', 'visualization', 'engine'},
     'apis': FIRST | {'datasets', 'evaluation', 'models', 'visualization', 'engine', 'deploy'},
     'analysis': FIRST | {'models'},
-    'benchmarks': FIRST | {'models', 'datasets', 'evaluation'},
+    'benchmarks': FIRST | {'models', 'datasets', 'evaluation', 'deploy', 'analysis'},
     'model_converters': FIRST | {'models', 'datasets'},
 }
 

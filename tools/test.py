@@ -8,7 +8,8 @@ Submission to COCO's server, with the image list of mmdet's tools/misc/gen_coco_
 test_dataloader.dataset.ann_file=annotations/panoptic_image_info_test-dev2017.json
 test_dataloader.dataset.data_prefix.img=test2017/`.
 
-Test-time augmentation: `--tta`. Tiled inference for images larger than the crop size: `--tile 641`.
+Test-time augmentation: `--tta`. Tiled inference for images larger than the crop size: `--tile 641`. Less time
+with the same results: `--optimize`.
 
 Evaluation and export of the predictions: `--cfg-options test_evaluator.outfile_prefix=out/val
 test_evaluator.ann_file=<annotations>.json`.
@@ -39,6 +40,12 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
         metavar='PREFIX',
         help='evaluate nothing; write PREFIX.json, PREFIX/*.png and PREFIX.zip with both, for a server')
     add_test_time_arguments(parser)
+    parser.add_argument(
+        '--optimize',
+        nargs='?',
+        const='float32',
+        choices=['float32', 'bfloat16', 'float16'],
+        help='fold batch norms and use faster layers, in float32 unless another type follows')
     parser.add_argument('--show', action='store_true', help='show input, ground truth and prediction')
     parser.add_argument(
         '--show-dir', help='write these pictures to this folder; a relative path is below work_dir/<time>')
@@ -75,7 +82,7 @@ def build_config(args: argparse.Namespace) -> Config:
         ValueError: options exclude each other, or need a key that the config does not have.
     """
     from remax_mm.apis.run_config import (check_prefixes, draw_predictions, evaluate_all_tasks, format_only,
-                                          load_run_config, load_weights)
+                                          load_run_config, load_weights, optimize_before_test)
 
     check_options(args)
     config = load_run_config(args.config, args.cfg_options, args.work_dir, args.launcher)
@@ -83,6 +90,8 @@ def build_config(args: argparse.Namespace) -> Config:
     if args.all_tasks:
         config = evaluate_all_tasks(config, args.instance_ann)
     config = apply_test_time_arguments(args, config)  # selects the pipeline that --format-only changes
+    if args.optimize:
+        config = optimize_before_test(config, args.optimize)
     if args.format_only:
         config = format_only(config, args.format_only)
     check_prefixes(config)

@@ -20,6 +20,7 @@ from mmengine.utils import track_iter_progress
 from mmengine.visualization import Visualizer
 from torch import Tensor
 
+from remax_mm.deploy.optimize import optimize_for_inference
 from remax_mm.engine import check_weights, read_weights
 from remax_mm.models.inference_copy import inference_copy
 from remax_mm.panoptic_format import number_segments, to_panoptic_map
@@ -61,6 +62,8 @@ class PanopticInferencer:
         device: Argument of ``torch.device``. None takes an accelerator if one is available.
         cfg_options: Overrides of the config, by dotted keys.
         show_progress: Whether calls with several images show a progress bar.
+        optimize: Whether to fold batch norms and to use faster layers, with the same results; see
+            :func:`remax_mm.deploy.optimize.optimize_for_inference`. The model cannot be written then.
 
     Attributes:
         config: The config of the model and of its test pipeline.
@@ -77,7 +80,8 @@ class PanopticInferencer:
                  weights: Union[str, Path, None] = None,
                  device: Optional[str] = None,
                  cfg_options: Optional[dict] = None,
-                 show_progress: bool = True) -> None:
+                 show_progress: bool = True,
+                 optimize: bool = False) -> None:
         if model is None:
             if weights is None:
                 raise ValueError('Expected a model or weights, but got neither')
@@ -99,6 +103,9 @@ class PanopticInferencer:
         meta = None if source is None else source.dataset_meta
         self.dataset_meta = _dataset_meta(self.config) if meta is None else meta
         self.model: Any = built.to(device or get_device()).eval()
+        self.optimized = optimize
+        if optimize:
+            self.model = optimize_for_inference(self.model)
 
         # Images are decoded before the pipeline, and no ground truth is loaded.
         first, *steps = [step for step in get_test_pipeline_cfg(self.config) if not loads_annotation(step)]
@@ -140,9 +147,10 @@ class PanopticInferencer:
             The file.
 
         Raises:
-            ValueError: another suffix, or the config has other parts than those of remax_mm and those of
-                mmdet that it uses: loading them from a file could run code.
+            ValueError: another suffix, an optimized model, or the config has other parts than those of
+                remax_mm and those of mmdet that it uses: loading them from a file could run code.
         """
+        self._check_weights_are_plain()
         return write_published(self.model, self.config, self.dataset_meta, Path(path), hash_in_name=True)
 
     def save_pretrained(self, folder: Union[str, Path]) -> Path:
@@ -157,7 +165,13 @@ class PanopticInferencer:
         Raises:
             ValueError: see :meth:`publish`.
         """
+        self._check_weights_are_plain()
         return write_published(self.model, self.config, self.dataset_meta, Path(folder) / HUB_FILE)
+
+    def _check_weights_are_plain(self) -> None:
+        if self.optimized:
+            raise ValueError('Expected an inferencer with `optimize=False` to write its model, because the '
+                             'weights of an optimized model do not fit its config')
 
     @property
     def classes(self) -> Sequence[str]:

@@ -222,6 +222,13 @@ def use_tiles(config: Config, tile_size: Union[int, Sequence[int]], overlap: int
     return config
 
 
+def optimize_before_test(config: Config, dtype: str = 'float32') -> Config:
+    """Optimize the model with the loaded weights before a test, see :class:`OptimizeHook`."""
+    config = copy.deepcopy(config)
+    config.custom_hooks = [*config.get('custom_hooks', ()), dict(type='OptimizeHook', dtype=dtype)]
+    return config
+
+
 def draw_predictions(config: Config,
                      show: bool = False,
                      show_dir: Optional[str] = None,
