@@ -133,6 +133,12 @@ def optimized(request: Request) -> Engine:
     return torch_engine(request, optimize_for_inference(build_detector(request)))
 
 
+def bfloat16(request: Request) -> Engine:
+    """After ``optimize_for_inference``, under autocast to bfloat16."""
+    from remax_mm.deploy.optimize import optimize_for_inference
+    return torch_engine(request, optimize_for_inference(build_detector(request), dtype=torch.bfloat16))
+
+
 def compiled(request: Request) -> Engine:
     """After ``optimize_for_inference`` with ``torch.compile``."""
     from remax_mm.deploy.optimize import optimize_for_inference
@@ -140,7 +146,7 @@ def compiled(request: Request) -> Engine:
 
 
 ENGINES: Dict[str, Callable[[Request], Engine]] = dict(
-    eager=eager, optimized=optimized, compile=compiled, onnx=onnx_engine, int8=onnx_engine)
+    eager=eager, optimized=optimized, bfloat16=bfloat16, compile=compiled, onnx=onnx_engine, int8=onnx_engine)
 
 
 def draw_logits(class_logits: Tensor, mask_logits: Tensor) -> Tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ def config(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('engine', ['eager', 'optimized'])
+@pytest.mark.parametrize('engine', ['eager', 'optimized', 'bfloat16'])
 def test_engines__merge_drawn_masks(engine, config):
     built = inference_worker.ENGINES[engine](Request(config, engine, (65, 65)))
     with torch.no_grad():
