@@ -1,4 +1,5 @@
 """Exported models in mmengine's runner and in PanopticInferencer, with a model made by hand."""
+import mmcv
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ pytest.importorskip('onnx', reason='needs the extra onnx')
 pytest.importorskip('onnxruntime', reason='needs the extra onnx')
 from remax_mm.apis import PanopticInferencer  # noqa: E402
 from remax_mm.apis.onnx_config import is_deployed, use_onnx  # noqa: E402
+from remax_mm.apis.web_photo import Limits, PhotoSegmenter  # noqa: E402
 from remax_mm.deploy.onnx_detector import OnnxDetector  # noqa: E402
 from remax_mm.deploy.remax_runtime import ModelFileError  # noqa: E402
 from remax_mm.visualization import enlarge_small  # noqa: E402
@@ -51,6 +53,16 @@ def test_inferencer__runs_a_deployed_folder(tmp_path):
     assert [segment['class_name'] for segment in result.segments_info] == ['sky', 'grass', 'cat']
     np.testing.assert_array_equal(result.segment_map == 3, image[..., 0] > 0)
     assert inferencer.draw(image, result).shape == enlarge_small(image).shape
+
+
+def test_web_page__segments_with_a_deployed_folder(tmp_path):
+    write_color_model(tmp_path / 'model.onnx')
+    image = color_image()
+    mmcv.imwrite(np.ascontiguousarray(image[..., ::-1]), str(tmp_path / 'photo.png'))
+    inferencer = PanopticInferencer(str(tmp_path), device='cpu')
+    photo, result = PhotoSegmenter(inferencer, Limits())(str(tmp_path / 'photo.png'))
+    np.testing.assert_array_equal(photo, image)
+    assert [segment['class_name'] for segment in result.segments_info] == ['sky', 'grass', 'cat']
 
 
 def test_is_deployed():
