@@ -251,7 +251,7 @@ def entry_variants() -> Iterator[Variant]:
         'without/category': (lambda c: c['categories'].pop(1) and None, STEPS),
         'without/segment': (lambda c: segments(c).pop(1) and None, STEPS),
         'without/crowd': (lambda c: segments(c).pop(CROWD) and None, STEPS),
-        'without/all-images': (_set(('images', ), []), DATASET),
+        'without/all-images': (_set(('images', ), []), STEPS),
         'without/all-annotations': (_set(('annotations', ), []), STEPS),
         'without/all-categories': (_set(('categories', ), []), STEPS),
         'swap/segment-ids': (swap((*_SEGMENT, 0, 'id'), (*_SEGMENT, 2, 'id')), DATASET),
