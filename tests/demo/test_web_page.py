@@ -270,12 +270,17 @@ def browser():
 
 @pytest.fixture
 def opened(browser, page):
-    """The page in the browser, and a function that waits for a value that is not empty."""
+    """The page in the browser, and a function that waits for a value that is not empty.
+
+    The page may replace an element while it is read; the function then tries again.
+    """
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
     browser.get(page.url)
 
     def wait(condition):
-        return WebDriverWait(browser, 60).until(lambda _: condition())
+        wait = WebDriverWait(browser, 60, ignored_exceptions=[StaleElementReferenceException])
+        return wait.until(lambda _: condition())
 
     browser.wait = wait
     wait(lambda: _find(browser, '#photo input[type=file]'))
@@ -287,7 +292,7 @@ def _find(browser, selector):
 
 
 def _drop(browser, path):
-    _find(browser, '#photo input[type=file]')[0].send_keys(str(path))
+    browser.wait(lambda: [field.send_keys(str(path)) for field in _find(browser, '#photo input[type=file]')])
 
 
 def _rows(browser):
