@@ -97,7 +97,7 @@ DISTRIBUTIONS = dict(cv2='opencv-python', PIL='Pillow', yaml='PyYAML')
 def test_requirements__of_all_direct_imports(setup_cfg: configparser.ConfigParser) -> None:
     texts = [setup_cfg['options']['install_requires'], *dict(setup_cfg['options.extras_require']).values()]
     declared = {canonicalize_name(name) for text in texts for name in _requirements(text)}
-    # One distribution of each host package is declared, or stands beside the list (mmcv).
+    # One distribution of each host package is declared; mmcv is installed separately.
     known = {'mmcv', 'tensorflow', *compat.HOST_DISTRIBUTIONS, 'remax_mm'}
     missing = {}
     for path in [

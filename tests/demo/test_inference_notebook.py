@@ -23,7 +23,7 @@ def test_notebook__has_no_outputs_and_no_paths_of_a_machine():
     cells = [cell for cell in notebook.cells if cell.cell_type == 'code']
     assert len(cells) > 5
     assert not any(cell.outputs or cell.execution_count for cell in cells)
-    assert '/work/' not in PATH.read_text() and '/home/' not in PATH.read_text()
+    assert str(REPOSITORY) not in PATH.read_text() and str(Path.home()) not in PATH.read_text()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-# EX_TEMPFAIL of sysexits.h: not an error, the caller shall try again later.
+# EX_TEMPFAIL of sysexits.h: not an error, try again later.
 EXIT_CODE = 75
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
