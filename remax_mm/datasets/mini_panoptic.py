@@ -2,7 +2,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from .mini_drawing import STUFF, THINGS, Scene, draw_scene
 from .panoptic_dataset import PanopticMapDataset
 
 SETTINGS_FILE = 'mini_panoptic.json'
+SPLITS = ('train', 'val', 'test')  # the position of a split is part of the seed of its images
 _FORMAT_VERSION = 1  # in the settings file, so that data of another version of this code is not reused
 
 # Ids with gaps, as in COCO, to detect code that uses an id as a label.
@@ -40,18 +41,21 @@ def write_mini_panoptic(folder: Path,
                         num_train: int = 400,
                         num_val: int = 64,
                         size: int = 129,
-                        seed: int = 0) -> bool:
+                        seed: int = 0,
+                        num_test: int = 0) -> bool:
     """Write the mini dataset in the COCO panoptic format; the same settings give the same bytes.
 
-    An image depends only on seed, split and number, so a larger dataset starts with the smaller one.
+    An image depends only on seed, split and number, so a larger dataset starts with the smaller one. A split
+    ``test`` is added to a folder that has the other two.
 
     Args:
-        folder: Gets ``images/{train,val}/*.jpg``, ``annotations/panoptic_{train,val}/*.png``,
-            ``annotations/panoptic_{train,val}.json`` and a file with these settings.
+        folder: Gets ``images/<split>/*.jpg``, ``annotations/panoptic_<split>/*.png``,
+            ``annotations/panoptic_<split>.json`` and a file with these settings.
         num_train: Images in the split ``train``.
         num_val: Images in the split ``val``.
         size: Height and width in pixels, at least 64.
         seed: Seed of all random numbers.
+        num_test: Images in the split ``test``; 0 writes no such split, and keeps an existing one.
 
     Returns:
         Whether files were written; False if the folder contains this dataset already.
@@ -60,43 +64,51 @@ def write_mini_panoptic(folder: Path,
         ValueError: a number is out of range.
         FileExistsError: the folder contains other files, or a mini dataset with other settings.
     """
-    if size < 64 or num_train < 1 or num_val < 1 or seed < 0:
-        raise ValueError('Expected at least one image per split, a size of at least 64 pixels and a seed of '
-                         f'at least 0, but got train={num_train}, val={num_val}, size={size}, seed={seed}')
-    settings = dict(train=num_train, val=num_val, size=size, seed=seed, version=_FORMAT_VERSION)
+    if size < 64 or num_train < 1 or num_val < 1 or num_test < 0 or seed < 0:
+        raise ValueError('Expected at least one image for training and validation, a size of at least 64 '
+                         'pixels, and numbers of at least 0 for the seed and the test split, but got '
+                         f'train={num_train}, val={num_val}, test={num_test}, size={size}, seed={seed}')
+    settings = dict(
+        train=num_train, val=num_val, test=num_test, size=size, seed=seed, version=_FORMAT_VERSION)
     folder = Path(folder)
-    if _is_complete(folder, settings):
+    settings['test'], written = _find_splits(folder, settings)
+    missing = [split for split in SPLITS if settings[split] and split not in written]
+    if not missing:
         return False
 
     # With the settings in the folder from the start, an interrupted run can be started again.
     write_json(folder / SETTINGS_FILE, dict(settings, complete=False))
-    for split_number, (split, count) in enumerate((('train', num_train), ('val', num_val))):
+    for split in missing:
         image_folder = folder / 'images' / split
         image_folder.mkdir(parents=True, exist_ok=True)
         write_split(
             folder / 'annotations' / f'panoptic_{split}.json',
-            partial(_write_photo, image_folder, [seed, split_number], size),
-            range(1, count + 1),
+            partial(_write_photo, image_folder, [seed, SPLITS.index(split)], size),
+            range(1, settings[split] + 1),
             _list_categories(),
             overwrite=True)
     write_json(folder / SETTINGS_FILE, dict(settings, complete=True))
     return True
 
 
-def _is_complete(folder: Path, settings: dict) -> bool:
-    """Whether the folder contains the whole dataset; other content of the folder is an error."""
+def _find_splits(folder: Path, settings: Dict[str, int]) -> Tuple[int, List[str]]:
+    """The size of the test split to have in the end, and the splits that the folder contains completely.
+
+    Other content of the folder is an error.
+    """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
+        return settings['test'], []
     path = folder / SETTINGS_FILE
     if not path.is_file():
         raise FileExistsError(f'Expected an empty folder or a mini dataset at {folder}, but there are other '
                               f'files (no {SETTINGS_FILE}); nothing was written')
-    found = json.loads(path.read_text())
+    found = {'test': 0, **json.loads(path.read_text())}  # older datasets have no test split
     complete = found.pop('complete', False)
-    if found != settings:
+    num_test = settings['test'] or found['test']
+    if dict(found, test=found['test'] or num_test) != dict(settings, test=num_test):
         raise FileExistsError(f'Expected a mini dataset with the settings {settings} at {folder}, but it was '
                               f'written with {found}; remove it or choose another folder')
-    return complete
+    return num_test, [split for split in SPLITS if complete and found[split]]
 
 
 def _write_photo(image_folder: Path, seed: List[int], size: int, number: int) -> ConvertedImage:

@@ -109,7 +109,45 @@ def test_write_mini_panoptic__continues_an_interrupted_run(tmp_path, monkeypatch
     assert not write_mini_panoptic(tmp_path, 2, 1, size=65)
 
 
-@pytest.mark.parametrize('wrong', [dict(num_train=0), dict(num_val=0), dict(size=63), dict(seed=-1)])
+def test_write_mini_panoptic__test_split_is_added(tmp_path):
+    wanted = dict(num_train=2, num_val=1, size=65)
+    write_mini_panoptic(tmp_path / 'mini', **wanted)
+    before = _bytes(tmp_path / 'mini')
+    del before[SETTINGS_FILE]
+
+    # The other splits keep their files, and those of the new one are the same as in a new folder.
+    assert write_mini_panoptic(tmp_path / 'mini', **wanted, num_test=2)
+    after = _bytes(tmp_path / 'mini')
+    assert {name: after[name] for name in before} == before
+    assert len(_content(tmp_path / 'mini', 'test')['images']) == 2
+    write_mini_panoptic(tmp_path / 'new', **wanted, num_test=2)
+    assert _bytes(tmp_path / 'new') == after
+
+    # It has its own images.
+    assert len({after[name] for name in after if name.endswith('.jpg')}) == 5
+
+    # Nothing to do with the same split or none; another size of it is another dataset.
+    assert not write_mini_panoptic(tmp_path / 'mini', **wanted)
+    assert not write_mini_panoptic(tmp_path / 'mini', **wanted, num_test=2)
+    with pytest.raises(FileExistsError, match="'test': 3.*'test': 2"):
+        write_mini_panoptic(tmp_path / 'mini', **wanted, num_test=3)
+    assert _bytes(tmp_path / 'mini') == after
+
+
+def test_write_mini_panoptic__settings_of_an_older_version(tmp_path):
+    write_mini_panoptic(tmp_path, 1, 1, size=65)
+    settings = json.loads((tmp_path / SETTINGS_FILE).read_text())
+    assert settings.pop('test') == 0
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps(settings))
+    assert not write_mini_panoptic(tmp_path, 1, 1, size=65)
+    assert write_mini_panoptic(tmp_path, 1, 1, size=65, num_test=1)
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [dict(num_train=0), dict(num_val=0),
+     dict(num_test=-1), dict(size=63),
+     dict(seed=-1)])
 def test_write_mini_panoptic__number_out_of_range(tmp_path, wrong):
     with pytest.raises(ValueError, match='at least'):
         write_mini_panoptic(tmp_path / 'mini', **wrong)

@@ -102,5 +102,6 @@ def test_make_mini_panoptic__writes_once_and_refuses_other_settings(tmp_path, ca
     assert 'Wrote 2 training and 1 validation images of 65 x 65' in run()
     assert len(list(tmp_path.rglob('*.jpg'))) == len(list(tmp_path.rglob('*.png'))) == 3
     assert 'nothing to do' in run()
+    assert 'Wrote 2 training, 1 validation and 2 test images' in run('--test', 2)
     with pytest.raises(SystemExit, match=f"^error: Expected .*{tmp_path / 'mini'}"):
         run('--seed', '1')
