@@ -90,7 +90,9 @@ def build_remask(config: ConfigDict,
                  act_cfg: ActConfig = KMAX_ACT) -> nn.Module:
     """Build the ReMask of a decoder stage.
 
-    Its semantic head gets the arguments that the stage knows, unless its config states them.
+    Its semantic head gets the arguments that the stage knows, unless its config states them. Its initial
+    weights do not advance torch's random generator, so that with the same seed all other weights of a model
+    are the same with and without ReMask.
 
     Args:
         config: of :class:`ReMask` or of a variant.
@@ -105,7 +107,10 @@ def build_remask(config: ConfigDict,
             norm_cfg=norm_cfg,
             act_cfg=act_cfg)
         config = dict(config, semantic_head={**known, **config['semantic_head']})
-    return MODELS.build(config)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
+        # A stream of its own, not the numbers that the next part of the model gets.
+        torch.default_generator.manual_seed(int(torch.randint(2**62, ())))
+        return MODELS.build(config)
 
 
 @MODELS.register_module()
