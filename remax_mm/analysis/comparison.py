@@ -1,14 +1,14 @@
-"""Panoptic quality of several variants of a model, each trained with several seeds."""
-import json
+"""Statistics of several variants of a model, each trained with the same seeds."""
 import math
 import statistics
-from pathlib import Path
-from typing import Dict, Mapping, NamedTuple, Sequence, Union
+from typing import Mapping, NamedTuple, Optional, Sequence
 
-QUALITIES = ('PQ', 'PQ_th', 'PQ_st')
-PREFIX = 'coco_panoptic/'
+import numpy as np
+from scipy import stats
 
-Metrics = Mapping[str, float]
+CONFIDENCE = 0.95
+PRECISION = 0.8
+"""Wanted half width of the confidence interval of a difference, in percent of PQ."""
 
 
 class Spread(NamedTuple):
@@ -18,6 +18,26 @@ class Spread(NamedTuple):
     deviation: float
     low: float
     high: float
+
+
+class PairedDifference(NamedTuple):
+    """Differences of pairs of runs with the same seed.
+
+    Attributes:
+        pairs: Number of pairs.
+        mean: Mean difference.
+        deviation: Sample standard deviation of the differences, NaN for one pair.
+        low, high: Bounds of the 95 % confidence interval of the mean difference by Student's t distribution,
+            NaN for one pair.
+        pairs_needed: Pairs for an interval of plus or minus :data:`PRECISION` with this standard deviation;
+            None for one pair.
+    """
+    pairs: int
+    mean: float
+    deviation: float
+    low: float
+    high: float
+    pairs_needed: Optional[int]
 
 
 def measure_spread(values: Sequence[float]) -> Spread:
@@ -31,56 +51,38 @@ def measure_spread(values: Sequence[float]) -> Spread:
     return Spread(len(values), statistics.mean(values), deviation, min(values), max(values))
 
 
-def read_final_metrics(work_dir: Union[str, Path], iterations: int) -> Dict[str, float]:
-    """Panoptic quality in percent of the final validation of the latest training in a work dir.
+def compare_pairs(values: Mapping[int, float], baseline: Mapping[int, float]) -> PairedDifference:
+    """Difference of a variant to the baseline, over the seeds of both.
 
     Args:
-        work_dir: Folder with mmengine's ``<time>/vis_data/scalars.json``, one JSON object per line.
-        iterations: Number of iterations of the training.
-
-    Returns:
-        ``PQ``, ``PQ_th`` and ``PQ_st``.
+        values, baseline: By seed.
 
     Raises:
-        FileNotFoundError: there is no log.
-        ValueError: the latest training was not validated after its last iteration.
+        ValueError: they have no seed in common.
     """
-    logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
-    if not logs:
-        raise FileNotFoundError(f'Expected <time>/vis_data/scalars.json in {work_dir}, but there is none.')
-    lines = [json.loads(line) for line in logs[-1].read_text().splitlines() if line.strip()]
-    found = [line for line in lines if f'{PREFIX}PQ' in line and line.get('step') == iterations]
-    if not found:
-        raise ValueError(f'Expected {PREFIX}PQ of iteration {iterations} in {logs[-1]}, but there is none')
-    return {quality: found[-1][f'{PREFIX}{quality}'] for quality in QUALITIES}
+    seeds = [seed for seed in values if seed in baseline]
+    if not seeds:
+        raise ValueError(f'Expected a seed of both variants, but got {list(values)} and {list(baseline)}')
+    spread = measure_spread([values[seed] - baseline[seed] for seed in seeds])
+    if len(seeds) == 1:
+        return PairedDifference(1, spread.mean, math.nan, math.nan, math.nan, None)
+    error = spread.deviation / math.sqrt(len(seeds))
+    low, high = spread.mean, spread.mean  # where all differences are equal
+    if error > 0:
+        low, high = stats.t.interval(CONFIDENCE, len(seeds) - 1, spread.mean, error)
+    needed = count_needed_pairs(spread.deviation)
+    return PairedDifference(len(seeds), spread.mean, spread.deviation, float(low), float(high), needed)
 
 
-def compare_runs(runs: Mapping[str, Mapping[int, Metrics]]) -> Dict[str, Dict[str, Spread]]:
-    """Spread of each quality over the seeds of each variant; variants without a run are left out.
+def count_needed_pairs(deviation: float, precision: float = PRECISION) -> int:
+    """Smallest number of pairs whose 95 % confidence interval is at most plus or minus ``precision``.
 
     Args:
-        runs: Metrics by variant and seed.
+        deviation: Sample standard deviation of the differences, as it is expected again.
+        precision: Wanted half width, in the same unit.
     """
-    return {
-        variant: {
-            quality: measure_spread([metrics[quality] for metrics in seeds.values()])
-            for quality in QUALITIES
-        }
-        for variant, seeds in runs.items() if seeds
-    }
-
-
-def format_comparison(runs: Mapping[str, Mapping[int, Metrics]]) -> str:
-    """A Markdown table: mean ± sample standard deviation (lowest to highest) of each variant."""
-    rows = [('variant', 'runs', *QUALITIES), ('---', ) * (2 + len(QUALITIES))]
-    spreads = compare_runs(runs)
-    for variant, seeds in runs.items():
-        cells = [_cell(spreads[variant][quality]) if seeds else '–' for quality in QUALITIES]
-        rows.append((variant, str(len(seeds)), *cells))
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
-
-
-def _cell(spread: Spread) -> str:
-    if spread.runs == 1:
-        return f'{spread.mean:.2f}'
-    return f'{spread.mean:.2f} ± {spread.deviation:.2f} ({spread.low:.2f} to {spread.high:.2f})'
+    # The factor of the t distribution is largest for two pairs.
+    most = 2 + math.ceil((stats.t.ppf((1 + CONFIDENCE) / 2, 1) * deviation / precision)**2)
+    pairs = np.arange(2, most + 1)
+    half_widths = stats.t.ppf((1 + CONFIDENCE) / 2, pairs - 1) * deviation / np.sqrt(pairs)
+    return int(pairs[half_widths <= precision][0])

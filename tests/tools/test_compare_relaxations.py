@@ -1,4 +1,4 @@
-"""The command line of the comparison, with a trainer that only writes the log of a training."""
+"""The command line of the comparison, with a trainer that only writes what a training writes."""
 import json
 import runpy
 import textwrap
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remax_mm.analysis.relaxation_runs import FAMILIES
+from remax_mm.analysis.studies import STUDIES
 from tests.conftest import REPOSITORY
 
 TOOL = runpy.run_path(str(REPOSITORY / 'tools' / 'analysis_tools' / 'compare_relaxations.py'))
@@ -19,22 +19,26 @@ def trainer(tmp_path) -> Path:
     path = tmp_path / 'trainer.py'
     path.write_text(
         textwrap.dedent(f'''
-        import json, sys
+        import json, sys, time
         from pathlib import Path
-        names = {[variant.config for variant in FAMILIES['kmax'].variants.values()]!r}
-        config, folder = Path(sys.argv[1]), Path(sys.argv[3])
-        options = dict(option.split('=') for option in sys.argv[5:])
+        folder = Path(sys.argv[3])
+        options = dict(option.split('=') for option in sys.argv[sys.argv.index('--cfg-options') + 1:])
         with open({str(tmp_path / 'calls')!r}, 'a') as calls:
             calls.write(f'{{folder.parent.name}} {{folder.name}}\\n')
         broken = Path({str(tmp_path / 'broken')!r})
         if broken.exists() and folder.parent.name + ' ' + folder.name in broken.read_text():
             raise FloatingPointError('a loss is not finite')
-        pq = 10 * names.index(config.name) + int(options['randomness.seed'])
+        if Path({str(tmp_path / 'slow')!r}).exists():
+            time.sleep(60)
+        names = {list(STUDIES['kmax'].variants)!r}
+        pq = 10 * names.index(folder.parent.name) + int(options['randomness.seed'])
         step = int(options['train_cfg.max_iters'])
         log = folder / '20260101_000000' / 'vis_data' / 'scalars.json'
         log.parent.mkdir(parents=True, exist_ok=True)
-        val = {{f'coco_panoptic/PQ{{end}}': pq + d for end, d in (('', 0), ('_th', 1), ('_st', 2))}}
-        log.write_text('\\n'.join(json.dumps(l) for l in (dict(loss=1., step=step), dict(val, step=step))))
+        metrics = {{f'coco_panoptic/PQ{{end}}': pq + d for end, d in (('', 0), ('_th', 1), ('_st', 2))}}
+        lines = dict(loss=1., step=step), dict(metrics, step=step)
+        log.write_text('\\n'.join(map(json.dumps, lines)))
+        (folder / 'test_metrics.json').write_text(json.dumps(metrics))
         '''))
     return path
 
@@ -45,59 +49,79 @@ def _calls(tmp_path) -> list:
 
 
 def test_compare_relaxations__table(trainer, tmp_path, capsys):
-    MAIN(['--work-dir', str(tmp_path / 'out'), '--iterations', '24'], trainer)
-    table = (tmp_path / 'out' / 'comparison.md').read_text()
-    # Seeds 0, 1, 2: the mean is 1 above the lowest, and the sample standard deviation is 1.
-    assert table.splitlines() == [
-        '| variant | runs | PQ | PQ_th | PQ_st |',
-        '| --- | --- | --- | --- | --- |',
-        '| kMaX (softmax) | 3 | 1.00 ± 1.00 (0.00 to 2.00) | 2.00 ± 1.00 (1.00 to 3.00) | '
-        '3.00 ± 1.00 (2.00 to 4.00) |',
-        '| sigmoid | 3 | 11.00 ± 1.00 (10.00 to 12.00) | 12.00 ± 1.00 (11.00 to 13.00) | '
-        '13.00 ± 1.00 (12.00 to 14.00) |',
-        '| sigmoid + ReMask | 3 | 21.00 ± 1.00 (20.00 to 22.00) | 22.00 ± 1.00 (21.00 to 23.00) | '
-        '23.00 ± 1.00 (22.00 to 24.00) |',
-        '| sigmoid + ReMask + ReClass | 3 | 31.00 ± 1.00 (30.00 to 32.00) | 32.00 ± 1.00 (31.00 to 33.00) | '
-        '33.00 ± 1.00 (32.00 to 34.00) |',
+    MAIN(['--work-dir', str(tmp_path / 'out'), '--iterations', '24', '--jobs', '2'], trainer)
+    text = (tmp_path / 'out' / 'comparison.md').read_text()
+    # Seeds 0, 1, 2: the mean is 1 above the lowest, and the sample standard deviation is 1. All differences
+    # to the third variant are equal.
+    assert text.splitlines()[2:9] == [
+        '| variant | runs | PQ | PQ_th | PQ_st | difference | pairs (needed) |',
+        '| --- | --- | --- | --- | --- | --- | --- |',
+        '| softmax | 3 | 1.00 ± 1.00 | 2.00 ± 1.00 | 3.00 ± 1.00 | -20.00 [-20.00, -20.00] | 3 (2) |',
+        '| sigmoid | 3 | 11.00 ± 1.00 | 12.00 ± 1.00 | 13.00 ± 1.00 | -10.00 [-10.00, -10.00] | 3 (2) |',
+        '| sigmoid + prior | 3 | 21.00 ± 1.00 | 22.00 ± 1.00 | 23.00 ± 1.00 |  |  |',
+        '| + ReMask | 3 | 31.00 ± 1.00 | 32.00 ± 1.00 | 33.00 ± 1.00 | +10.00 [+10.00, +10.00] | 3 (2) |',
+        '| + ReMask + ReClass | 3 | 41.00 ± 1.00 | 42.00 ± 1.00 | 43.00 ± 1.00 | +20.00 [+20.00, +20.00] | '
+        '3 (2) |',
     ]
-    assert table in capsys.readouterr().out + '\n'
-    numbers = json.loads((tmp_path / 'out' / 'comparison.json').read_text())
-    assert numbers['iterations'] == 24 and numbers['lr'] == 4e-3
-    assert numbers['runs']['sigmoid']['2'] == dict(PQ=12, PQ_th=13, PQ_st=14)
-    assert numbers['spread']['sigmoid']['PQ'] == dict(runs=3, mean=11, deviation=1, low=10, high=12)
+    assert text in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert {'comparison.json', 'curves.png', 'seeds.png', 'softmax', 'remask-reclass'} <= names
 
 
-@pytest.mark.parametrize('jobs', ['1', '3'])
-def test_compare_relaxations__resumes(trainer, tmp_path, capsys, jobs):
-    arguments = ['--work-dir', str(tmp_path / 'out'), '--seeds', '2', '--jobs', jobs]
-    arguments += ['--variants', 'kmax', 'sigmoid']
-    (tmp_path / 'broken').write_text('sigmoid seed0\nsigmoid seed1')
-    with pytest.raises(SystemExit, match='2 of 4 runs failed'):
+def test_compare_relaxations__resumes(trainer, tmp_path, capsys):
+    arguments = ['--work-dir', str(tmp_path / 'out'), '--first-seed', '5', '--seeds', '2', '--jobs', '3']
+    arguments += ['--variants', 'softmax', 'sigmoid']
+    (tmp_path / 'broken').write_text('sigmoid seed5\nsigmoid seed6')
+    with pytest.raises(SystemExit, match='1'):
         MAIN(arguments, trainer)
     printed = capsys.readouterr().out
-    assert 'FAILED sigmoid, seed 0: FloatingPointError: a loss is not finite' in printed
+    assert '2 of 4 runs failed and 0 are not finished' in printed
+    assert 'FAILED sigmoid, seed 5: FloatingPointError: a loss is not finite' in printed
     assert '| sigmoid | 0 | – | – | – |' in printed
     assert len(_calls(tmp_path)) == 4
 
     # Failed runs are tried again, finished ones are not.
     (tmp_path / 'broken').unlink()
     MAIN(arguments, trainer)
-    assert sorted(_calls(tmp_path)[4:]) == ['sigmoid seed0', 'sigmoid seed1']
+    assert sorted(_calls(tmp_path)[4:]) == ['sigmoid seed5', 'sigmoid seed6']
     assert '2 of 4 runs are done already' in capsys.readouterr().out
     MAIN(arguments, trainer)
     assert len(_calls(tmp_path)) == 6
 
     # With one more seed only that seed is trained; other settings are another experiment.
     MAIN([*arguments, '--seeds', '3'], trainer)
-    assert sorted(_calls(tmp_path)[6:]) == ['kmax seed2', 'sigmoid seed2']
+    assert sorted(_calls(tmp_path)[6:]) == ['sigmoid seed7', 'softmax seed7']
     with pytest.raises(ValueError, match='choose another --work-dir'):
         MAIN([*arguments, '--lr', '0.1'], trainer)
     assert len(_calls(tmp_path)) == 8
 
 
-def test_compare_relaxations__variants_of_the_family_only(capsys):
+def test_compare_relaxations__time_budget(trainer, tmp_path, capsys):
+    arguments = ['--work-dir', str(tmp_path / 'out'), '--seeds', '1', '--variants', 'softmax', 'sigmoid']
+    (tmp_path / 'slow').touch()
+    with pytest.raises(SystemExit, match='75'):
+        MAIN([*arguments, '--time-budget', '1'], trainer)
+    assert '0 of 2 runs failed and 2 are not finished' in capsys.readouterr().out
+    (tmp_path / 'slow').unlink()
+    MAIN(arguments, trainer)
+    settings = json.loads((tmp_path / 'out' / 'comparison.json').read_text())['settings']
+    assert settings['variants'] == ['softmax', 'sigmoid'] and settings['baseline'] == 'softmax'
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--family', 'mask2former', '--variants', 'sigmoid'], "but got ['sigmoid']"),
+    (['--variants', 'softmax', '--baseline', 'sigmoid'], 'Expected --baseline among'),
+    (['--conditions', 'small'], "Expected --conditions among [''], but got ['small']"),
+    (['--time-budget', '0'], 'Expected --time-budget above 0, but got 0.0'),
+    (['--first-seed', '-1'], 'Expected --first-seed of at least 0'),
+])  # yapf: disable
+def test_compare_relaxations__refuses(arguments, message, capsys):
     with pytest.raises(SystemExit):
-        PARSE_ARGS(['--family', 'mask2former', '--variants', 'sigmoid'])
-    assert "but got ['sigmoid']" in capsys.readouterr().err
-    args = PARSE_ARGS(['--family', 'mask2former'])
-    assert (args.iterations, args.lr, args.work_dir.name) == (600, 1e-3, 'mask2former')
+        PARSE_ARGS(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_compare_relaxations__baseline_is_that_of_the_study():
+    assert PARSE_ARGS([]).baseline == 'sigmoid-prior'
+    assert json.dumps(PARSE_ARGS(['--family', 'maskformer']).variants) == json.dumps(
+        ['maskformer', 'maskformer-remask', 'maskformer-remask-reclass'])

@@ -1,0 +1,217 @@
+"""Tables and plots of a comparison of variants."""
+import math
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Union
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mmengine.fileio import dump
+
+from .comparison import CONFIDENCE, PRECISION, PairedDifference, Spread, compare_pairs, measure_spread
+from .studies import STUDIES
+from .study_runs import Outcome, Plan
+
+QUALITIES = ('PQ', 'PQ_th', 'PQ_st')
+
+Outcomes = Sequence[Outcome]
+
+
+class _Results:
+    """Outcomes by condition and variant, in the order of the plan."""
+
+    def __init__(self, plan: Plan, outcomes: Outcomes) -> None:
+        self.plan, self.study, self.outcomes = plan, STUDIES[plan.study], outcomes
+
+    def runs(self, condition: str, variant: str) -> List[Outcome]:
+        """Finished runs."""
+        return [
+            outcome for outcome in self.outcomes
+            if outcome.test is not None and (outcome.run.condition, outcome.run.variant) == (condition,
+                                                                                             variant)
+        ]
+
+    def values(self, condition: str, variant: str, quality: str) -> Dict[int, float]:
+        """Quality on the test split by seed."""
+        return {
+            outcome.run.seed: outcome.test[quality]
+            for outcome in self.runs(condition, variant) if outcome.test is not None
+        }
+
+    def title(self, condition: str) -> str:
+        """Title of a condition."""
+        return self.study.conditions[condition].title
+
+
+def write_comparison(plan: Plan, outcomes: Outcomes, work_dir: Path) -> str:
+    """Write comparison.md and comparison.json.
+
+    Args:
+        plan: The comparison.
+        outcomes: All runs of the plan, in its order.
+        work_dir: Folder of the files.
+
+    Returns:
+        The text of comparison.md.
+    """
+    results = _Results(plan, outcomes)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    text = _format_comparison(results)
+    (work_dir / 'comparison.md').write_text(text, encoding='utf-8')
+    dump(_list_numbers(results), work_dir / 'comparison.json', indent=2)
+    return text
+
+
+def _format_comparison(results: _Results) -> str:
+    plan, study = results.plan, results.study
+    lines = [study.question, '']
+    for condition in plan.conditions:
+        lines += [f'**{results.title(condition)}**', ''] if condition else []
+        lines += [*_format_table(results, condition), '']
+    lines += [
+        f'Mean ± sample standard deviation over the seeds on the test split. Difference: PQ minus that of '
+        f'{study.variants[plan.baseline].title!r} with the same seed, mean and {CONFIDENCE:.0%} confidence '
+        f'interval (Student\'s t); pairs: number of seeds, and how many would give ± {PRECISION}.', ''
+    ]
+    failed = [f'- {outcome.run.name}: {outcome.error}' for outcome in results.outcomes if outcome.error]
+    lines += ['Failed runs:', '', *failed, ''] if failed else []
+    unfinished = [
+        f'- {outcome.run.name}: {max(outcome.curve or [0])} iterations validated'
+        for outcome in results.outcomes if outcome.test is None and not outcome.error
+    ]
+    lines += ['Unfinished runs:', '', *unfinished, ''] if unfinished else []
+    return '\n'.join(lines)
+
+
+def _format_table(results: _Results, condition: str) -> List[str]:
+    rows = [('variant', 'runs', *QUALITIES, 'difference', 'pairs (needed)'), ('---', ) * (4 + len(QUALITIES))]
+    for variant in results.plan.variants:
+        values = [results.values(condition, variant, quality) for quality in QUALITIES]
+        cells = [_format_spread(measure_spread([*value.values()])) if value else '–' for value in values]
+        difference = _compare(results, condition, variant, 'PQ')
+        pairs = ''
+        if difference is not None:
+            pairs = f'{difference.pairs} ({difference.pairs_needed or "–"})'
+        rows.append((results.study.variants[variant].title, str(len(values[0])), *cells,
+                     _format_difference(difference), pairs))
+    return ['| ' + ' | '.join(row) + ' |' for row in rows]
+
+
+def _compare(results: _Results, condition: str, variant: str, quality: str) -> Optional[PairedDifference]:
+    """None for the baseline itself, and without a pair of runs."""
+    values = results.values(condition, variant, quality)
+    baseline = results.values(condition, results.plan.baseline, quality)
+    if variant == results.plan.baseline or not set(values) & set(baseline):
+        return None
+    return compare_pairs(values, baseline)
+
+
+def _format_spread(spread: Spread) -> str:
+    return f'{spread.mean:.2f}' + ('' if spread.runs == 1 else f' ± {spread.deviation:.2f}')
+
+
+def _format_difference(difference: Optional[PairedDifference]) -> str:
+    if difference is None:
+        return ''
+    if difference.pairs == 1:
+        return f'{difference.mean:+.2f}'
+    return f'{difference.mean:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]'
+
+
+def _list_numbers(results: _Results) -> dict:
+    """All numbers; NaN, which is no JSON, becomes None."""
+    plan = results.plan
+    variants = [{
+        'condition': condition,
+        'variant': variant,
+        'title': results.study.variants[variant].title,
+        'runs': {
+            outcome.run.seed: dict(test=outcome.test, curve=outcome.curve, seconds=outcome.seconds)
+            for outcome in results.runs(condition, variant)
+        },
+        'spread': {
+            quality: _as_json(measure_spread([*results.values(condition, variant, quality).values()]))
+            for quality in QUALITIES if results.runs(condition, variant)
+        },
+        'difference': {
+            quality: _as_json(difference)
+            for quality in QUALITIES
+            if (difference := _compare(results, condition, variant, quality)) is not None
+        },
+    } for condition in plan.conditions for variant in plan.variants]
+    settings = {**plan._asdict(), 'seeds': list(plan.seeds)}
+    failed = {outcome.run.name: outcome.error for outcome in results.outcomes if outcome.error}
+    return dict(settings=settings, question=results.study.question, variants=variants, failed=failed)
+
+
+def _as_json(numbers: Union[Spread, PairedDifference]) -> dict:
+    return {
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in numbers._asdict().items()
+    }
+
+
+def draw_comparison(plan: Plan, outcomes: Outcomes, work_dir: Path) -> List[Path]:
+    """Write curves.png, PQ of the validations by iteration, and seeds.png, final PQ of each seed.
+
+    There is a panel for each condition. Nothing is drawn without a finished run.
+
+    Args:
+        plan: The comparison.
+        outcomes: All runs of the plan, in its order.
+        work_dir: Folder of the files.
+
+    Returns:
+        The files.
+    """
+    results = _Results(plan, outcomes)
+    if all(outcome.test is None for outcome in outcomes):
+        return []
+    files = []
+    for name, draw in (('curves.png', _draw_curves), ('seeds.png', _draw_seeds)):
+        count = len(plan.conditions)
+        figure = Figure(figsize=(5.6 * count, 4), layout='constrained')
+        axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+        for axis, condition in zip(axes, plan.conditions):
+            draw(axis, results, condition)
+            axis.set(title=results.title(condition))
+            axis.grid(alpha=0.3)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
+        figure.savefig(work_dir / name, dpi=120)
+        files.append(work_dir / name)
+    return files
+
+
+def _draw_curves(axis: Axes, results: _Results, condition: str) -> None:
+    """Mean of the finished runs of each variant, and one standard deviation to both sides."""
+    for number, variant in enumerate(results.plan.variants):
+        curves = [outcome.curve for outcome in results.runs(condition, variant) if outcome.curve]
+        spreads = {
+            iteration: measure_spread([curve[iteration]['PQ'] for curve in curves])
+            for iteration in sorted(set.intersection(*map(set, curves)) if curves else ())
+        }
+        iterations = list(spreads)
+        means = [spread.mean for spread in spreads.values()]
+        title = results.study.variants[variant].title
+        axis.plot(iterations, means, f'C{number}', marker='.', label=f'{title} ({len(curves)} seeds)')
+        if len(curves) > 1:
+            low, high = zip(*((spread.mean - spread.deviation, spread.mean + spread.deviation)
+                              for spread in spreads.values()))
+            axis.fill_between(iterations, low, high, color=f'C{number}', alpha=0.15, linewidth=0)
+    axis.set(xlabel='iteration', ylabel='PQ, validation split')
+
+
+def _draw_seeds(axis: Axes, results: _Results, condition: str) -> None:
+    """Final PQ of each variant; a line connects the runs of a seed."""
+    variants = results.plan.variants
+    values = [results.values(condition, variant, 'PQ') for variant in variants]
+    for number, seed in enumerate(results.plan.seeds):
+        found = [(place, value[seed]) for place, value in enumerate(values) if seed in value]
+        axis.plot(
+            *zip(*found) if found else ((), ()),
+            f'C{number % 10}',
+            marker='o',
+            alpha=0.7,
+            label=f'seed {seed}')
+    axis.set_xticks(
+        range(len(variants)), [results.study.variants[variant].title for variant in variants], rotation=15)
+    axis.set(ylabel='PQ, test split')
