@@ -15,6 +15,7 @@ reads as follows:
   (In kMaX-DeepLab slots compete for a pixel, so there the relaxed masks matter.)
 """
 import inspect
+import math
 from contextlib import contextmanager
 from typing import (TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional,
                     Sequence, Tuple)
@@ -29,8 +30,33 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from remax_mm.structures import MaskPrediction, StageContext, full_precision
+from ..layers import prior_logit
 from ..losses import SoftTargetCrossEntropyLoss
 from ..relaxations import build_remask
+
+
+def set_mask_prior(mask_embed: nn.Linear, mask_feature: nn.Conv2d, probability: float) -> None:
+    """Set the initial probability that a query claims a pixel.
+
+    A mask of mmdet's heads is the product of an embedding of the query with a pixel feature, without a bias.
+    The first channel of both becomes one: its weights start at 0, and the product of its two biases is the
+    logit of the probability. To it, the other channels add what they give without a prior.
+
+    Args:
+        mask_embed: layer that gives the embeddings of the queries.
+        mask_feature: layer that gives the pixel feature, with as many channels.
+        probability: in (0, 1).
+
+    Raises:
+        ValueError: the probability is not in (0, 1), or a layer has no bias.
+    """
+    logit = prior_logit(probability)
+    for layer, bias in ((mask_embed, 1.), (mask_feature, math.copysign(1., logit))):
+        if layer.bias is None:
+            raise ValueError('Expected layers with a bias for `mask_prior`, but got '
+                             f'{layer}')
+        nn.init.zeros_(layer.weight[0])
+        nn.init.constant_(layer.bias[0], bias * math.sqrt(abs(logit)))
 
 
 class RelaxedOutputs(NamedTuple):
@@ -103,6 +129,8 @@ class RelaxationMixin(Head):
         loss_sem: config of the loss of those semantic logits, called with logits (B, C, h, w), labels
             (B, h, w) and ``ignore_index``; mmdet's ``CrossEntropyLoss`` with ``avg_non_ignore=True``.
         reclass: config of :class:`ReClass`; ``loss_cls`` must then be a ``SoftTargetCrossEntropyLoss``.
+        mask_prior: initial probability that a query claims a pixel, see :func:`set_mask_prior`; None for
+            mmdet's initial weights.
 
     Raises:
         TypeError: an unknown argument.
@@ -118,6 +146,7 @@ class RelaxationMixin(Head):
                  num_relaxed: Optional[int] = None,
                  loss_sem: Optional[ConfigDict] = None,
                  reclass: Optional[ConfigDict] = None,
+                 mask_prior: Optional[float] = None,
                  **kwargs: Any) -> None:
         _check_known(super().__init__, set(kwargs) - set(self.unread))
         super().__init__(*args, **kwargs)
@@ -129,6 +158,7 @@ class RelaxationMixin(Head):
                                        self._num_semantic_classes)
         self.loss_sem: Any = None if loss_sem is None else MODELS.build(loss_sem)
         self.reclass: Any = None if reclass is None else MODELS.build(reclass)
+        self.mask_prior = mask_prior
 
         num_layers = len(self.transformer_decoder.layers)
         most = num_layers if self.predicts_before_layers else num_layers - 1
@@ -143,6 +173,12 @@ class RelaxationMixin(Head):
         if self.reclass is not None and not isinstance(self.loss_cls, SoftTargetCrossEntropyLoss):
             raise ValueError('Expected `loss_cls` of type SoftTargetCrossEntropyLoss with `reclass`, but got '
                              f'{type(self.loss_cls).__name__}')
+
+    def init_weights(self) -> None:
+        """mmdet's initial weights, then the prior of the masks."""
+        super().init_weights()
+        if self.mask_prior is not None:
+            set_mask_prior(self.mask_embed[-1], self.pixel_decoder.mask_feature, self.mask_prior)
 
     def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of a batch, mmdet's and ``loss_sem``, already weighted; in float32.

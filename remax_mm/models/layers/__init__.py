@@ -3,7 +3,7 @@ from .conv_norm_act import (KMAX_ACT, KMAX_NORM, MAX_ACT, ActConfig, ConvNormAct
                             NormConfig, build_norm, build_projection, fit_norm, truncated_normal_)
 from .dual_path_attention import DualPathLayer
 from .layer_norm import LayerNorm2d
-from .mask_predictor import MaskPredictor
+from .mask_predictor import MaskPredictor, prior_logit
 from .owner_sums import sum_by_owner
 from .recomputation import recompute, recompute_activations, run_blocks
 from .residual_blocks import EXPANSION, AxialBlock, BasicBlock, BottleneckBlock
@@ -13,5 +13,5 @@ __all__ = [
     'ActConfig', 'AxialBlock', 'BasicBlock', 'BottleneckBlock', 'ConvNormAct', 'DepthwiseSeparableConv',
     'DualPathLayer', 'EXPANSION', 'KMAX_ACT', 'KMAX_NORM', 'LayerNorm2d', 'MAX_ACT', 'MaskPredictor',
     'NormConfig', 'attend', 'build_norm', 'build_projection', 'find_stride', 'fit_norm', 'recompute',
-    'recompute_activations', 'resize_to', 'run_blocks', 'sum_by_owner', 'truncated_normal_'
+    'prior_logit', 'recompute_activations', 'resize_to', 'run_blocks', 'sum_by_owner', 'truncated_normal_'
 ]

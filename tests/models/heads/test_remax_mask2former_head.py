@@ -9,10 +9,10 @@ from mmdet.registry import MODELS
 from mmengine.optim import build_optim_wrapper
 from mmengine.structures import InstanceData
 
-from remax_mm.models.heads.remax_mask2former_head import semantic_map
+from remax_mm.models.heads.remax_mask2former_head import semantic_map, set_mask_prior
 from remax_mm.models.relaxations import ReClass
-from tests.mask_former_config import (FAMILIES, NUM_QUERIES, drawn_batch, mmdet_samples, prepare, small_model,
-                                      training_losses)
+from tests.mask_former_config import (FAMILIES, NUM_QUERIES, drawn_batch, head_config, mmdet_samples, prepare,
+                                      small_model, training_losses)
 from tests.remask_reference import reference_gate
 
 K = 5
@@ -268,3 +268,38 @@ def test_training__resumes_from_a_state_dict(family):
     assert all(torch.equal(losses[name], expected[name]) for name in expected)
     for a, b in zip(again.parameters(), model.parameters()):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize('probability', [0.1, 0.8])
+def test_set_mask_prior__first_channel_is_the_bias(probability):
+    embed, feature = torch.nn.Linear(4, 3), torch.nn.Conv2d(5, 3, 3)
+    set_mask_prior(embed, feature, probability)
+    product = embed(torch.randn(2, 7, 4))[..., :1] * feature(torch.randn(2, 5, 9, 9))[:, 0].flatten(1)[:,
+                                                                                                       None]
+    assert product.shape == (2, 7, 49)
+    torch.testing.assert_close(product.sigmoid(), torch.full_like(product, probability))
+    with pytest.raises(ValueError, match='between 0 and 1, but got 1.5'):
+        set_mask_prior(embed, feature, 1.5)
+    with pytest.raises(ValueError, match='layers with a bias'):
+        set_mask_prior(torch.nn.Linear(4, 3, bias=False), feature, probability)
+
+
+@both
+def test_head__mask_prior_sets_the_first_channel_only(family):
+    heads = []
+    for options in ({}, dict(mask_prior=None), dict(mask_prior=0.1)):
+        torch.manual_seed(0)
+        config = head_config(family, **options)
+        config.type = f'ReMaX{family}Head' if options else config.type
+        heads.append(MODELS.build(config))
+        heads[-1].init_weights()
+    plain, without, prior = (head.state_dict() for head in heads)
+    assert list(plain) == list(without) == list(prior)
+    assert all(map(torch.equal, plain.values(), without.values()))
+    changed = {name for name in plain if not torch.equal(plain[name], prior[name])}
+    assert changed == {
+        f'{layer}.{kind}'
+        for layer in ('mask_embed.4', 'pixel_decoder.mask_feature')
+        for kind in ('weight', 'bias')
+    }
+    assert all(torch.equal(plain[name][1:], prior[name][1:]) for name in changed)
