@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from mmengine.fileio import dump
 
 from .comparison import CONFIDENCE, PRECISION, PairedDifference, Spread, compare_pairs, measure_spread
+from .relaxation_log_plot import draw_relaxation_log
 from .studies import STUDIES
 from .study_runs import Outcome, Plan
 
@@ -64,6 +65,9 @@ def write_comparison(plan: Plan, outcomes: Outcomes, work_dir: Path) -> str:
 def _format_comparison(results: _Results) -> str:
     plan, study = results.plan, results.study
     lines = [study.question, '']
+    if len(plan.conditions) > 1:
+        lines += ['PQ of each variant minus that of the baseline, by condition:', '']
+        lines += [*_format_overview(results), '']
     for condition in plan.conditions:
         lines += [f'**{results.title(condition)}**', ''] if condition else []
         lines += [*_format_table(results, condition), '']
@@ -82,8 +86,21 @@ def _format_comparison(results: _Results) -> str:
     return '\n'.join(lines)
 
 
+def _format_overview(results: _Results) -> List[str]:
+    plan, titles = results.plan, results.study.variants
+    others = [variant for variant in plan.variants if variant != plan.baseline]
+    rows = [('condition', *(titles[variant].title for variant in others)), ('---', ) * (1 + len(others))]
+    for condition in plan.conditions:
+        cells = [_format_difference(_compare(results, condition, variant, 'PQ')) or '–' for variant in others]
+        rows.append((results.title(condition), *cells))
+    return ['| ' + ' | '.join(row) + ' |' for row in rows]
+
+
 def _format_table(results: _Results, condition: str) -> List[str]:
-    rows = [('variant', 'runs', *QUALITIES, 'difference', 'pairs (needed)'), ('---', ) * (4 + len(QUALITIES))]
+    head = ('variant', 'runs', *QUALITIES, 'difference', 'pairs (needed)')
+    has_paper = any(variant.paper for variant in results.study.variants.values())
+    head += ('paper (difference)', ) if has_paper else ()
+    rows = [head, ('---', ) * len(head)]
     for variant in results.plan.variants:
         values = [results.values(condition, variant, quality) for quality in QUALITIES]
         cells = [_format_spread(measure_spread([*value.values()])) if value else '–' for value in values]
@@ -93,6 +110,7 @@ def _format_table(results: _Results, condition: str) -> List[str]:
             pairs = f'{difference.pairs} ({difference.pairs_needed or "–"})'
         rows.append((results.study.variants[variant].title, str(len(values[0])), *cells,
                      _format_difference(difference), pairs))
+        rows[-1] += (_format_paper(results, variant), ) if has_paper else ()
     return ['| ' + ' | '.join(row) + ' |' for row in rows]
 
 
@@ -115,6 +133,14 @@ def _format_difference(difference: Optional[PairedDifference]) -> str:
     if difference.pairs == 1:
         return f'{difference.mean:+.2f}'
     return f'{difference.mean:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]'
+
+
+def _format_paper(results: _Results, variant: str) -> str:
+    value, baseline = (results.study.variants[name].paper for name in (variant, results.plan.baseline))
+    if value is None:
+        return '–'
+    return f'{value:.1f}' + (f' ({value - baseline:+.1f})'
+                             if baseline and variant != results.plan.baseline else '')
 
 
 def _list_numbers(results: _Results) -> dict:
@@ -153,7 +179,8 @@ def _as_json(numbers: Union[Spread, PairedDifference]) -> dict:
 def draw_comparison(plan: Plan, outcomes: Outcomes, work_dir: Path) -> List[Path]:
     """Write curves.png, PQ of the validations by iteration, and seeds.png, final PQ of each seed.
 
-    There is a panel for each condition. Nothing is drawn without a finished run.
+    There is a panel for each condition. What ReMask does, if it was logged, is drawn in relaxation.png or
+    relaxation-<condition>.png. Nothing is drawn without a finished run.
 
     Args:
         plan: The comparison.
@@ -178,6 +205,10 @@ def draw_comparison(plan: Plan, outcomes: Outcomes, work_dir: Path) -> List[Path
         figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
         figure.savefig(work_dir / name, dpi=120)
         files.append(work_dir / name)
+    if plan.log_relaxation:
+        for condition in plan.conditions:
+            name = '-'.join(filter(None, ('relaxation', condition))) + '.png'
+            files += filter(None, [draw_relaxation_log(plan, outcomes, condition, work_dir / name)])
     return files
 
 

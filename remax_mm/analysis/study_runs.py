@@ -19,6 +19,8 @@ from .metric_logs import read_log
 from .studies import STUDIES
 
 RUN_FILE = 'run.json'
+RESULT_FILE = 'test_metrics.json'
+"""What :class:`FinalTestHook` writes."""
 EVALUATIONS = 6
 """Validations of a run, for the curves."""
 
@@ -36,6 +38,7 @@ _TEST_SPLIT = [
     'test_dataloader.dataset.data_prefix.img=images/test/',
     'test_dataloader.dataset.data_prefix.seg=annotations/panoptic_test/',
 ]
+_RELAXATION_LOG = 'default_hooks.relaxation_log.type=remax_mm.analysis.relaxation_log.RelaxationLogHook'
 
 
 class Plan(NamedTuple):
@@ -50,6 +53,7 @@ class Plan(NamedTuple):
         iterations, lr: Of the runs; None for those of the condition or the study.
         num_slots: Slots of all models; None for that of the study.
         options: Overrides for all configs, as for ``--cfg-options`` of tools/train.py.
+        log_relaxation: Whether the runs log what ReMask does, see :class:`RelaxationLogHook`.
     """
     study: str
     variants: Sequence[str]
@@ -60,6 +64,7 @@ class Plan(NamedTuple):
     lr: Optional[float] = None
     num_slots: Optional[int] = None
     options: Sequence[str] = ()
+    log_relaxation: bool = False
 
 
 class Run(NamedTuple):
@@ -136,6 +141,7 @@ def _plan_run(plan: Plan, condition: str, name: str, seed: int, configs: Path, w
         *(option.replace('{prior}', str(1 / num_slots) if num_slots else 'None')
           for option in variant.options),
         *plan.options,
+        *([_RELAXATION_LOG] if plan.log_relaxation else []),
     ]  # yapf: disable
     folder = work_dir / condition / name / f'seed{seed}'
     return Run(condition, name, seed, configs / variant.config, options, folder)
@@ -241,7 +247,7 @@ def _write_run(run: Run, seconds: float, error: str = '', finished: bool = False
         settings=run.settings,
         seconds=[*parts, round(seconds, 1)] if seconds else parts,
         curve=_read_curve(run.folder) if has_log else {},
-        test=_select_quality(load(run.folder / 'test_metrics.json')) if finished else None,
+        test=_select_quality(load(run.folder / RESULT_FILE)) if finished else None,
         error=error)
     temporary = path.with_suffix('.tmp')
     dump(content, temporary, file_format='json', indent=2)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from remax_mm.analysis.comparison_report import draw_comparison, write_comparison
+from remax_mm.analysis.relaxation_log_plot import _mean_curves
 from remax_mm.analysis.study_runs import Outcome, Plan, Run
 
 PLAN = Plan('kmax', ['softmax', 'sigmoid', 'sigmoid-prior'], range(3), 'softmax')
@@ -64,3 +65,70 @@ def test_draw_comparison__files(outcomes, tmp_path):
     files = draw_comparison(PLAN, outcomes, tmp_path)
     assert [file.name for file in files] == ['curves.png', 'seeds.png']
     assert all(file.stat().st_size > 5000 for file in files)
+
+
+def test_write_comparison__numbers_of_the_paper(tmp_path):
+    plan = Plan('table3', ['0', '4', '6'], [0], '0')
+    text = write_comparison(plan, [_outcome('0', 0, 60.), _outcome('4', 0, 61.5), _outcome('6', 0)], tmp_path)
+    rows = [line.split(' | ') for line in text.splitlines() if 'ReMasks' in line and line.startswith('|')]
+    assert [(row[0], row[5], row[-1]) for row in rows] == [
+        ('| 0 ReMasks', '', '50.4 |'),
+        ('| 4 ReMasks', '+1.50', '52.4 (+2.0) |'),
+        ('| 6 ReMasks', '', '51.5 (+1.1) |'),
+    ]
+
+
+def test_write_comparison__conditions(tmp_path):
+    """A table for each condition, and the differences of all of them first."""
+    plan = Plan('schedules', ['softmax', 'sigmoid-prior'], [0, 1], 'sigmoid-prior', ['600', '2000'])
+    values = {'600': [(10., 12.), (10., 10.)], '2000': [(30., 20.), (10., 10.)]}
+    outcomes = []
+    for condition, pairs in values.items():
+        for seed, pair in enumerate(pairs):
+            for variant, pq in zip(plan.variants, pair):
+                outcome = _outcome(variant, seed, pq)
+                outcomes.append(outcome._replace(run=outcome.run._replace(condition=condition)))
+    text = write_comparison(plan, outcomes, tmp_path)
+    # Differences -2 and 0, and 10 and 0: the standard errors are 1 and 5, Student's factor is 12.706.
+    assert '| 600 iterations | -1.00 [-13.71, +11.71] |' in text
+    assert '| 2000 iterations | +5.00 [-58.53, +68.53] |' in text
+    assert text.index('| 2000 iterations |') < text.index('**600 iterations**') < text.index('**2000 iter')
+    assert [row.split(' | ')[:3] for row in text.splitlines()
+            if row.startswith('| softmax |')] == [['| softmax', '2', '10.00 ± 0.00'],
+                                                  ['| softmax', '2', '20.00 ± 14.14']]
+    assert len(draw_comparison(plan, outcomes, tmp_path)) == 2
+
+
+def test_draw_comparison__relaxation_log(tmp_path):
+    outcomes = []
+    for seed in range(2):
+        outcome = _outcome('remask', seed, 10.)
+        folder = tmp_path / f'seed{seed}'
+        log = folder / '20260101_000000' / 'vis_data' / 'scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text('\n'.join(
+            json.dumps({
+                'loss': 1.,
+                'step': step,
+                'd0.fp_fn': 3. + seed,
+                'd0.gate_inside': step + seed,
+                'final.fp_fn': 2.
+            }) for step in (5, 10)))
+        outcomes.append(outcome._replace(run=outcome.run._replace(folder=folder)))
+    assert _mean_curves([outcome.run.folder for outcome in outcomes]) == {
+        'd0.fp_fn': {
+            5: 3.5,
+            10: 3.5
+        },
+        'd0.gate_inside': {
+            5: 5.5,
+            10: 10.5
+        },
+        'final.fp_fn': {
+            5: 2,
+            10: 2
+        }
+    }
+    plan = PLAN._replace(variants=['softmax', 'remask'], log_relaxation=True)
+    names = [path.name for path in draw_comparison(plan, outcomes, tmp_path)]
+    assert names == ['curves.png', 'seeds.png', 'relaxation.png'] and (tmp_path / 'relaxation.png').is_file()

@@ -2,19 +2,23 @@
 
     python tools/dataset_converters/make_mini_panoptic.py data/mini_panoptic --test 512
     python tools/analysis_tools/compare_relaxations.py --seeds 5 --iterations 600
-    python tools/analysis_tools/compare_relaxations.py --family mask2former --seeds 3
+    python tools/analysis_tools/compare_relaxations.py --study table3 --seeds 3
+    python tools/analysis_tools/compare_relaxations.py --list-studies
 
-The models are trained on the mini dataset. The families are kMaX-DeepLab, which first gets a sigmoid, and
-mmdet's Mask2Former and MaskFormer. Everything else is equal: data, their order, augmentations, shared initial
-weights, the network at inference, learning rate, schedule. Each run is validated six times and tested once at
-its end, on the test split. Finished runs are kept and interrupted ones continue, so that the same command
-resumes an interrupted comparison. Writes comparison.md, comparison.json and plots; each run has a run.json.
+The models are trained on the mini dataset. What is compared is a study: kMaX-DeepLab, which first gets a
+sigmoid and then the relaxations; mmdet's Mask2Former and MaskFormer; conditions under which the relaxations
+might help; other readings of the paper; the tables of the paper. Everything else is equal: data and their
+order, augmentations, shared initial weights, learning rate, schedule.
+
+Each run is validated six times, and tested once at its end, on the test split. Finished runs are kept and
+interrupted ones continue, so that the same command resumes an interrupted comparison. Writes comparison.md,
+comparison.json and plots; each run has a run.json.
 """
 import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from remax_mm.analysis.studies import STUDIES
+from remax_mm.analysis.studies import STUDIES, describe_studies
 from remax_mm.apis.command_line import make_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -26,6 +30,7 @@ UNFINISHED = 75
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
+    parser.add_argument('--list-studies', action='store_true', help='print the studies, train nothing')
     parser.add_argument(
         '--study', '--family', choices=list(STUDIES), default='kmax', help='what to compare (default: kmax)')
     parser.add_argument(
@@ -49,6 +54,10 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=float,
         metavar='SECONDS',
         help='after this time, trainings save and stop; the same command continues (default: no limit)')
+    parser.add_argument(
+        '--log-relaxation',
+        action='store_true',
+        help='log and draw the gate of ReMask and the balance of the mask losses over the training')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -78,18 +87,25 @@ def _complete(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None
         value = getattr(args, name)
         if value is not None and value <= 0:
             parser.error(f'Expected --{name.replace("_", "-")} above 0, but got {value}')
+    for name in ('iterations', 'lr'):
+        fixed = any(getattr(study.conditions[condition], name) for condition in args.conditions)
+        if fixed and getattr(args, name) is not None:
+            parser.error(f'Expected no --{name} for the study {args.study}, whose conditions set it')
     if args.first_seed < 0:
         parser.error(f'Expected --first-seed of at least 0, but got {args.first_seed}')
 
 
 def main(arguments: Optional[Sequence[str]] = None, trainer: Path = TRAINER) -> None:
     args = parse_args(arguments)
+    if args.list_studies:
+        print(describe_studies())
+        return
     from remax_mm.analysis.comparison_report import draw_comparison, write_comparison
     from remax_mm.analysis.study_runs import Plan, plan_runs, read_outcome, train_runs
 
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     plan = Plan(args.study, args.variants, seeds, args.baseline, args.conditions, args.iterations, args.lr,
-                args.num_slots, args.cfg_options)
+                args.num_slots, args.cfg_options, args.log_relaxation)
     outcomes = {run.folder: read_outcome(run) for run in plan_runs(plan, CONFIGS, args.work_dir)}
     waiting = [outcome.run for outcome in outcomes.values() if outcome.test is None]
     print(f'{len(outcomes) - len(waiting)} of {len(outcomes)} runs are done already', flush=True)
