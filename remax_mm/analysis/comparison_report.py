@@ -10,7 +10,7 @@ from mmengine.fileio import dump
 from .comparison import CONFIDENCE, PRECISION, PairedDifference, Spread, compare_pairs, measure_spread
 from .relaxation_log_plot import draw_relaxation_log
 from .studies import STUDIES
-from .study_runs import Outcome, Plan
+from .study_runs import Outcome, Plan, find_recipe
 
 QUALITIES = ('PQ', 'PQ_th', 'PQ_st')
 
@@ -70,6 +70,7 @@ def _format_comparison(results: _Results) -> str:
         lines += [*_format_overview(results), '']
     for condition in plan.conditions:
         lines += [f'**{results.title(condition)}**', ''] if condition else []
+        lines += [f'{find_recipe(plan, condition)}, seeds {", ".join(map(str, plan.seeds))}', '']
         lines += [*_format_table(results, condition), '']
     lines += [
         f'Mean ± sample standard deviation over the seeds on the test split. Difference: PQ minus that of '
@@ -150,6 +151,8 @@ def _list_numbers(results: _Results) -> dict:
         'condition': condition,
         'variant': variant,
         'title': results.study.variants[variant].title,
+        'paper': results.study.variants[variant].paper,
+        **find_recipe(plan, condition)._asdict(),
         'runs': {
             outcome.run.seed: dict(test=outcome.test, curve=outcome.curve, seconds=outcome.seconds)
             for outcome in results.runs(condition, variant)

@@ -67,6 +67,17 @@ class Plan(NamedTuple):
     log_relaxation: bool = False
 
 
+class Recipe(NamedTuple):
+    """Iterations, learning rate and slots of runs; None for the slots of the configs."""
+    iterations: int
+    lr: float
+    num_slots: Optional[int]
+
+    def __str__(self) -> str:
+        slots = f', {self.num_slots} slots' if self.num_slots else ''
+        return f'{self.iterations} iterations, learning rate {self.lr:g}{slots}'
+
+
 class Run(NamedTuple):
     """One training: its condition, variant, seed, config, overrides of the config, and folder."""
     condition: str
@@ -105,6 +116,14 @@ class Outcome(NamedTuple):
     error: str = ''
 
 
+def find_recipe(plan: Plan, condition: str) -> Recipe:
+    """What holds under a condition: what the plan says, or else the condition, or else the study."""
+    study = STUDIES[plan.study]
+    setting = study.conditions[condition]
+    return Recipe(plan.iterations or setting.iterations or study.iterations, plan.lr or setting.lr
+                  or study.lr, plan.num_slots or study.num_slots)
+
+
 def plan_runs(plan: Plan, configs: Path, work_dir: Path) -> List[Run]:
     """All runs, seed by seed, so that an interrupted comparison has the same seeds of each variant.
 
@@ -122,12 +141,11 @@ def plan_runs(plan: Plan, configs: Path, work_dir: Path) -> List[Run]:
 def _plan_run(plan: Plan, condition: str, name: str, seed: int, configs: Path, work_dir: Path) -> Run:
     study = STUDIES[plan.study]
     variant, setting = study.variants[name], study.conditions[condition]
-    iterations = plan.iterations or setting.iterations or study.iterations
+    iterations, lr, num_slots = find_recipe(plan, condition)
     interval = -(-iterations // EVALUATIONS)
-    num_slots = plan.num_slots or study.num_slots
     options = [
         f'randomness.seed={seed}',
-        f'optim_wrapper.optimizer.lr={plan.lr or setting.lr or study.lr}',
+        f'optim_wrapper.optimizer.lr={lr}',
         f'train_cfg.max_iters={iterations}',
         f'train_cfg.val_interval={interval}',
         f'param_scheduler.0.end={max(iterations // 10, 2)}',

@@ -48,7 +48,9 @@ def _pixels(batches):
                                 for value in sample.get(field).values() if isinstance(value, torch.Tensor))
 
 
-@pytest.mark.parametrize('study', ['kmax', 'mask2former', 'maskformer'])
+@pytest.mark.parametrize(
+    'study',
+    ['kmax', *(pytest.param(name, marks=pytest.mark.slow) for name in ('mask2former', 'maskformer'))])
 def test_runs_of_a_seed__start_alike(study, data, tmp_path):
     plain, relaxed = list(STUDIES[study].variants)[0], list(STUDIES[study].variants)[-1]
     plan = Plan(study, [plain, relaxed], [3], plain)
@@ -77,6 +79,7 @@ def test_runs_of_a_seed__start_alike(study, data, tmp_path):
     assert not torch.equal(pixels[0], pixels[-1])
 
 
+@pytest.mark.slow
 def test_runs_of_two_seeds__differ(data, tmp_path):
     plan = Plan('kmax', ['softmax'], [0, 1], 'softmax')
     (weights, batches), (other_weights, other_batches) = (

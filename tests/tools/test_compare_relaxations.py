@@ -53,7 +53,9 @@ def test_compare_relaxations__table(trainer, tmp_path, capsys):
     text = (tmp_path / 'out' / 'comparison.md').read_text()
     # Seeds 0, 1, 2: the mean is 1 above the lowest, and the sample standard deviation is 1. All differences
     # to the third variant are equal.
-    assert text.splitlines()[2:9] == [
+    assert text.splitlines()[2:11] == [
+        '24 iterations, learning rate 0.004, 128 slots, seeds 0, 1, 2',
+        '',
         '| variant | runs | PQ | PQ_th | PQ_st | difference | pairs (needed) |',
         '| --- | --- | --- | --- | --- | --- | --- |',
         '| softmax | 3 | 1.00 ± 1.00 | 2.00 ± 1.00 | 3.00 ± 1.00 | -20.00 [-20.00, -20.00] | 3 (2) |',
