@@ -116,6 +116,7 @@ def test_compare_relaxations__time_budget(trainer, tmp_path, capsys):
     (['--conditions', 'small'], "Expected --conditions among [''], but got ['small']"),
     (['--time-budget', '0'], 'Expected --time-budget above 0, but got 0.0'),
     (['--first-seed', '-1'], 'Expected --first-seed of at least 0'),
+    (['--study', 'schedules', '--iterations', '9'], 'Expected no --iterations for the study schedules'),
 ])  # yapf: disable
 def test_compare_relaxations__refuses(arguments, message, capsys):
     with pytest.raises(SystemExit):
