@@ -37,7 +37,7 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=4e-3, eps=1e-7, weight_decay=0.005),
+    optimizer=dict(type='AdamW', lr=4e-3, eps=1e-7, weight_decay=0.005, fused=True),
     constructor='KernelDecayOptimWrapperConstructor')
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),

@@ -117,8 +117,7 @@ tta_pipeline = [*test_pipeline[:-1], dict(type=TestTimeAug, transforms=[flips, t
 data_root = 'data/mini_panoptic/'
 train_dataloader = dict(
     batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
+    num_workers=0,
     sampler=dict(type=InfiniteSampler, shuffle=True),
     dataset=dict(
         type=MiniPanopticMapDataset,
@@ -128,8 +127,7 @@ train_dataloader = dict(
         pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
+    num_workers=0,
     drop_last=False,
     sampler=dict(type=DefaultSampler, shuffle=False),
     dataset=dict(
@@ -150,7 +148,7 @@ val_cfg = dict(type=ValLoop)
 test_cfg = dict(type=TestLoop)
 optim_wrapper = dict(
     type=OptimWrapper,
-    optimizer=dict(type=AdamW, lr=4e-3, eps=1e-7, weight_decay=0.005),
+    optimizer=dict(type=AdamW, lr=4e-3, eps=1e-7, weight_decay=0.005, fused=True),
     constructor=KernelDecayOptimWrapperConstructor)
 param_scheduler = [
     dict(type=LinearLR, start_factor=0.01, by_epoch=False, begin=0, end=100),

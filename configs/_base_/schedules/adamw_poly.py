@@ -5,7 +5,7 @@ warmup = 5000
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.05, fused=True),
     constructor='KernelDecayOptimWrapperConstructor',
     paramwise_cfg=dict(lr_mult=dict(backbone=0.1)))
 
