@@ -1,7 +1,7 @@
 from .ade20k_panoptic import SCENE_PARSING_CLASSES, ADE20KPanopticMapDataset
 from .cityscapes_panoptic import CityscapesPanopticMapDataset
 from .coco_panoptic import CocoPanopticMapDataset
-from .mini_panoptic import MiniPanopticMapDataset, write_mini_panoptic
+from .mini_panoptic import PRESETS, CrowdedPanopticMapDataset, MiniPanopticMapDataset, write_mini_panoptic
 from .own_example import write_own_example
 from .panoptic_dataset import PanopticMapDataset
 from .transforms import (ColorPolicy, LoadImageStrict, LoadPanopticMap, LoadSegmentIds, PackPanopticInputs,
@@ -9,7 +9,7 @@ from .transforms import (ColorPolicy, LoadImageStrict, LoadPanopticMap, LoadSegm
 
 __all__ = [
     'ADE20KPanopticMapDataset', 'SCENE_PARSING_CLASSES', 'CityscapesPanopticMapDataset',
-    'CocoPanopticMapDataset', 'ColorPolicy', 'LoadImageStrict', 'LoadPanopticMap', 'LoadSegmentIds',
-    'MiniPanopticMapDataset', 'PackPanopticInputs', 'PanopticCopyPaste', 'PanopticMapDataset', 'RandomPad',
-    'write_mini_panoptic', 'write_own_example'
+    'CocoPanopticMapDataset', 'ColorPolicy', 'CrowdedPanopticMapDataset', 'PRESETS', 'LoadImageStrict',
+    'LoadPanopticMap', 'LoadSegmentIds', 'MiniPanopticMapDataset', 'PackPanopticInputs', 'PanopticCopyPaste',
+    'PanopticMapDataset', 'RandomPad', 'write_mini_panoptic', 'write_own_example'
 ]

@@ -2,14 +2,13 @@
 
 All random numbers come from one generator. Images are RGB, with float values in [0, 255] until the last step.
 """
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
 
 Rng = np.random.Generator
-MIN_AREA = 1 / 400
-"""Fraction of the image below which the visible part of a segment becomes unlabeled."""
+Texture = Callable[[Rng, int], np.ndarray]
 
 
 class DrawnSegment(NamedTuple):
@@ -69,8 +68,7 @@ def _cloud(rng: Rng, size: int) -> np.ndarray:
     return _tint(rng, 0.5 + 0.3 * _smooth_noise(rng, size, 5), (165, 175, 190), (240, 243, 248))
 
 
-STUFF: Dict[str, Callable[[Rng, int], np.ndarray]] = dict(
-    sand=_sand, water=_water, brick=_brick, meadow=_meadow, cloud=_cloud)
+STUFF: Dict[str, Texture] = dict(sand=_sand, water=_water, brick=_brick, meadow=_meadow, cloud=_cloud)
 
 # Things: signed distance (negative inside, about in units of the radius) and binary pattern at (u, v).
 
@@ -129,20 +127,20 @@ THINGS: Dict[str, Thing] = dict(
     flower=Thing(_flower, (255, 175, 200), (90, 20, 60)))
 
 
-def draw_thing(rng: Rng, image: np.ndarray, name: str, center: np.ndarray, radius: float) -> np.ndarray:
+def draw_thing(rng: Rng, image: np.ndarray, thing: Thing, center: np.ndarray, radius: float) -> np.ndarray:
     """Draw a thing with a random rotation, random brightness and an outline.
 
     Args:
         rng: Random generator.
         image: (H, W, 3) float, changed in place.
-        name: Key of ``THINGS``.
+        thing: Appearance.
         center: (x, y) in pixels.
         radius: Pixels from the center to the outermost point; the corners of a square are 1.2 times as far.
 
     Returns:
         (H, W) bool mask.
     """
-    thing, angle = THINGS[name], rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(0, 2 * np.pi)
     left, top = (max(int(c - 1.3 * radius), 0) for c in center)
     right, bottom = (max(int(c + 1.3 * radius) + 2, 0) for c in center)
     window = image[top:bottom, left:right]
@@ -164,13 +162,19 @@ def draw_thing(rng: Rng, image: np.ndarray, name: str, center: np.ndarray, radiu
     return mask
 
 
-def draw_stuff(rng: Rng, size: int) -> Tuple[np.ndarray, List[Tuple[str, np.ndarray]]]:
+def draw_stuff(rng: Rng, size: int,
+               textures: Mapping[str, Texture]) -> Tuple[np.ndarray, List[Tuple[str, np.ndarray]]]:
     """Draw two to four stuff classes with irregular borders.
+
+    Args:
+        rng: Random generator.
+        size: Height and width in pixels.
+        textures: Of all stuff classes.
 
     Returns:
         (S, S, 3) float, and the name and the (S, S) bool mask of each class.
     """
-    names = rng.permutation(list(STUFF))[:rng.integers(2, 5)]
+    names = rng.permutation(list(textures))[:rng.integers(2, 5)]
     rows, columns = np.mgrid[:size, :size].astype(np.float32) / size
     # Voronoi cells of random points, with borders distorted by noise.
     distances = [np.hypot(rows - y, columns - x) for y, x in rng.random((len(names), 2))]
@@ -180,16 +184,27 @@ def draw_stuff(rng: Rng, size: int) -> Tuple[np.ndarray, List[Tuple[str, np.ndar
     for i, name in enumerate(names):
         mask = owner == i
         masks.append((str(name), mask))
-        image[mask] = STUFF[name](rng, size)[mask]
+        image[mask] = textures[name](rng, size)[mask]
     return image, masks
 
 
-class _Canvas:
-    """A scene under construction; later segments cover earlier ones."""
+class Canvas:
+    """A scene under construction; later segments cover earlier ones.
 
-    def __init__(self, rng: Rng, size: int) -> None:
-        self.rng, self.size = rng, size
-        self.image, stuff = draw_stuff(rng, size)
+    Args:
+        rng: Random generator.
+        size: Height and width in pixels.
+        things: Appearance of all thing classes.
+        textures: Of all stuff classes.
+        min_area: Fraction of the image below which the visible part of a segment becomes unlabeled.
+        min_visible: Fraction of a thing that later things leave visible.
+    """
+
+    def __init__(self, rng: Rng, size: int, things: Mapping[str, Thing], textures: Mapping[str, Texture],
+                 min_area: float, min_visible: float) -> None:
+        self.rng, self.size, self.things = rng, size, things
+        self.min_area, self.min_visible = min_area * size**2, min_visible
+        self.image, stuff = draw_stuff(rng, size, textures)
         # Class and iscrowd of each value of `owner`; 0 is unlabeled.
         self.names: List[Tuple[Optional[str], bool]] = [(None, False)]
         self.owner = np.zeros((size, size), np.int32)
@@ -206,6 +221,14 @@ class _Canvas:
         rows, columns = np.ogrid[:self.size, :self.size]
         return np.hypot(columns - center[0], rows - center[1]) < radius
 
+    def _count_under_disc(self, center: np.ndarray, radius: float) -> np.ndarray:
+        """Pixels of each segment that a disc would hide."""
+        left, top = (max(int(c - radius), 0) for c in center)
+        window = self.owner[top:int(center[1] + radius) + 2, left:int(center[0] + radius) + 2]
+        rows, columns = np.ogrid[:window.shape[0], :window.shape[1]]
+        inside = np.hypot(columns + left - center[0], rows + top - center[1]) < radius
+        return np.bincount(window[inside], minlength=len(self.names))
+
     def add_unlabeled(self) -> None:
         """Draw a gray, noisy patch without a segment."""
         mask = self._disc(self.rng.uniform(0, self.size, 2), self.size * self.rng.uniform(0.06, 0.12))
@@ -214,21 +237,22 @@ class _Canvas:
 
     def add_crowd(self) -> None:
         """Draw many small things of one class, close together, as one crowd segment."""
-        name = str(self.rng.choice(list(THINGS)))
+        name = str(self.rng.choice(list(self.things)))
         middle = self.rng.uniform(0.2, 0.8, 2) * self.size
         mask = np.zeros_like(self.owner, bool)
         for _ in range(self.rng.integers(10, 16)):
             center = middle + self.rng.normal(0, 0.075, 2) * self.size
-            mask |= draw_thing(self.rng, self.image, name, center, self.size * self.rng.uniform(0.035, 0.05))
+            radius = self.size * self.rng.uniform(0.035, 0.05)
+            mask |= draw_thing(self.rng, self.image, self.things[name], center, radius)
         self._own(mask, name, iscrowd=True)
 
     def add_thing(self, name: str, center: np.ndarray, radius: float) -> bool:
         """Draw a thing, unless it would hide most of another; returns whether it was drawn."""
-        hidden = np.bincount(self.owner[self._disc(center, radius)], minlength=len(self.names))
         visible = np.bincount(self.owner.ravel(), minlength=len(self.names))
-        if any(visible[i] - hidden[i] < 0.45 * area for i, area in self.full_area.items()):
+        visible -= self._count_under_disc(center, radius)
+        if any(visible[i] < self.min_visible * area for i, area in self.full_area.items()):
             return False
-        mask = draw_thing(self.rng, self.image, name, center, radius)
+        mask = draw_thing(self.rng, self.image, self.things[name], center, radius)
         self.full_area[self._own(mask, name)] = int(mask.sum())
         return True
 
@@ -238,7 +262,7 @@ class _Canvas:
         for _ in range(20 * count):  # attempts
             if len(self.full_area) >= count:
                 return
-            name = str(rng.choice(list(THINGS)))
+            name = str(rng.choice(list(self.things)))
             # Diameters are 25 to 45 % of the image size; one in five is smaller.
             diameters = rng.uniform(0.14, 0.25, 2) if rng.random() < 0.2 else rng.uniform(0.25, 0.45, 2)
             radii = diameters * self.size / 2
@@ -258,14 +282,14 @@ class _Canvas:
         area = np.bincount(self.owner.ravel(), minlength=len(self.names))
         segments = [
             DrawnSegment(name, iscrowd, self.owner == i) for i, (name, iscrowd) in enumerate(self.names)
-            if name is not None and area[i] >= MIN_AREA * self.owner.size
+            if name is not None and area[i] >= self.min_area
         ]
         return Scene(image, segments)
 
 
 def draw_scene(rng: Rng, size: int) -> Scene:
     """Draw a square scene: 2 to 4 stuff classes, 3 to 7 things, sometimes a crowd or an unlabeled patch."""
-    canvas = _Canvas(rng, size)
+    canvas = Canvas(rng, size, THINGS, STUFF, min_area=1 / 400, min_visible=0.45)
     if rng.random() < 0.25:
         canvas.add_unlabeled()
     if rng.random() < 0.15:

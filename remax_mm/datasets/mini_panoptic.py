@@ -1,23 +1,57 @@
-"""The mini dataset: synthetic images with panoptic ground truth, for demos and tests without a download."""
+"""Drawn datasets: synthetic images with panoptic ground truth, for demos and tests without a download."""
 import json
 from functools import partial
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Tuple
 
 import cv2
 import numpy as np
 from mmdet.registry import DATASETS
 
 from remax_mm.panoptic_format import MAX_ID, ConvertedImage, SegmentLabel, write_json, write_split
-from .mini_drawing import STUFF, THINGS, Scene, draw_scene
+from .crowded_drawing import CROWDED_PALETTE, CROWDED_STUFF, CROWDED_THINGS, draw_crowded_scene
+from .mini_drawing import STUFF, THINGS, Rng, Scene, draw_scene
 from .panoptic_dataset import PanopticMapDataset
 
 SETTINGS_FILE = 'mini_panoptic.json'
 SPLITS = ('train', 'val', 'test')  # the position of a split is part of the seed of its images
 _FORMAT_VERSION = 1  # in the settings file, so that data of another version of this code is not reused
 
-# Ids with gaps, as in COCO, to detect code that uses an id as a label.
-_CATEGORY_IDS = dict(zip([*THINGS, *STUFF], [1, 3, 4, 8, 11, 17, 18, 92, 95, 105, 122, 149]))
+
+class Preset(NamedTuple):
+    """Scenes and classes of a drawn dataset.
+
+    Attributes:
+        draw_scene: Draws a scene of a size.
+        category_ids: By class name. They have gaps, as in COCO, to detect code that uses an id as a label.
+        num_things: The first classes are things.
+        train, val, size: Images per split, and height and width, if nothing else is asked for.
+    """
+    draw_scene: Callable[[Rng, int], Scene]
+    category_ids: Mapping[str, int]
+    num_things: int
+    train: int
+    val: int
+    size: int
+
+
+PRESETS = dict(
+    mini=Preset(
+        draw_scene,
+        dict(zip([*THINGS, *STUFF], [1, 3, 4, 8, 11, 17, 18, 92, 95, 105, 122, 149])),
+        len(THINGS),
+        train=400,
+        val=64,
+        size=129),
+    crowded=Preset(
+        draw_crowded_scene, {
+            name: 2 * i + 1
+            for i, name in enumerate([*CROWDED_THINGS, *CROWDED_STUFF])
+        },
+        len(CROWDED_THINGS),
+        train=2000,
+        val=64,
+        size=257))
 
 
 @DATASETS.register_module()
@@ -37,13 +71,29 @@ class MiniPanopticMapDataset(PanopticMapDataset):
         ])
 
 
+@DATASETS.register_module()
+class CrowdedPanopticMapDataset(PanopticMapDataset):
+    """The preset ``crowded`` of :func:`write_mini_panoptic`: 35 thing and 9 stuff classes.
+
+    Arguments and records are those of :class:`PanopticMapDataset`.
+    """
+
+    METAINFO = dict(
+        classes=(*CROWDED_THINGS, *CROWDED_STUFF),
+        thing_classes=tuple(CROWDED_THINGS),
+        stuff_classes=tuple(CROWDED_STUFF),
+        palette=CROWDED_PALETTE)
+
+
 def write_mini_panoptic(folder: Path,
                         num_train: int = 400,
                         num_val: int = 64,
                         size: int = 129,
                         seed: int = 0,
-                        num_test: int = 0) -> bool:
-    """Write the mini dataset in the COCO panoptic format; the same settings give the same bytes.
+                        num_test: int = 0,
+                        preset: str = 'mini',
+                        processes: int = 1) -> bool:
+    """Write a drawn dataset in the COCO panoptic format; the same settings give the same bytes.
 
     An image depends only on seed, split and number, so a larger dataset starts with the smaller one. A split
     ``test`` is added to a folder that has the other two.
@@ -56,6 +106,8 @@ def write_mini_panoptic(folder: Path,
         size: Height and width in pixels, at least 64.
         seed: Seed of all random numbers.
         num_test: Images in the split ``test``; 0 writes no such split, and keeps an existing one.
+        preset: Key of ``PRESETS``: scenes and classes.
+        processes: Number of processes that draw.
 
     Returns:
         Whether files were written; False if the folder contains this dataset already.
@@ -69,7 +121,13 @@ def write_mini_panoptic(folder: Path,
                          'pixels, and numbers of at least 0 for the seed and the test split, but got '
                          f'train={num_train}, val={num_val}, test={num_test}, size={size}, seed={seed}')
     settings = dict(
-        train=num_train, val=num_val, test=num_test, size=size, seed=seed, version=_FORMAT_VERSION)
+        preset=preset,
+        train=num_train,
+        val=num_val,
+        test=num_test,
+        size=size,
+        seed=seed,
+        version=_FORMAT_VERSION)
     folder = Path(folder)
     settings['test'], written = _find_splits(folder, settings)
     missing = [split for split in SPLITS if settings[split] and split not in written]
@@ -83,9 +141,10 @@ def write_mini_panoptic(folder: Path,
         image_folder.mkdir(parents=True, exist_ok=True)
         write_split(
             folder / 'annotations' / f'panoptic_{split}.json',
-            partial(_write_photo, image_folder, [seed, SPLITS.index(split)], size),
+            partial(_write_photo, image_folder, [seed, SPLITS.index(split)], size, preset),
             range(1, settings[split] + 1),
-            _list_categories(),
+            _list_categories(preset),
+            processes=processes,
             overwrite=True)
     write_json(folder / SETTINGS_FILE, dict(settings, complete=True))
     return True
@@ -102,7 +161,8 @@ def _find_splits(folder: Path, settings: Dict[str, int]) -> Tuple[int, List[str]
     if not path.is_file():
         raise FileExistsError(f'Expected an empty folder or a mini dataset at {folder}, but there are other '
                               f'files (no {SETTINGS_FILE}); nothing was written')
-    found = {'test': 0, **json.loads(path.read_text())}  # older datasets have no test split
+    # Older datasets have no test split and no preset.
+    found = {'test': 0, 'preset': 'mini', **json.loads(path.read_text())}
     complete = found.pop('complete', False)
     num_test = settings['test'] or found['test']
     if dict(found, test=found['test'] or num_test) != dict(settings, test=num_test):
@@ -111,18 +171,19 @@ def _find_splits(folder: Path, settings: Dict[str, int]) -> Tuple[int, List[str]
     return num_test, [split for split in SPLITS if complete and found[split]]
 
 
-def _write_photo(image_folder: Path, seed: List[int], size: int, number: int) -> ConvertedImage:
+def _write_photo(image_folder: Path, seed: List[int], size: int, preset: str, number: int) -> ConvertedImage:
     """Draw an image, write its photo and return its ground truth."""
     rng = np.random.default_rng([*seed, number])
-    scene = draw_scene(rng, size)
-    ids, labels = assign_segment_ids(rng, scene)
+    scene = PRESETS[preset].draw_scene(rng, size)
+    ids, labels = assign_segment_ids(rng, scene, PRESETS[preset].category_ids)
     path = image_folder / f'{number:012d}.jpg'
     if not cv2.imwrite(str(path), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
         raise OSError(f'Cannot write {path}')
     return ConvertedImage(number, path.name, f'{path.stem}.png', ids, labels)
 
 
-def assign_segment_ids(rng: np.random.Generator, scene: Scene) -> Tuple[np.ndarray, List[SegmentLabel]]:
+def assign_segment_ids(rng: Rng, scene: Scene,
+                       category_ids: Mapping[str, int]) -> Tuple[np.ndarray, List[SegmentLabel]]:
     """Give the segments of a scene random ids.
 
     Returns:
@@ -133,12 +194,13 @@ def assign_segment_ids(rng: np.random.Generator, scene: Scene) -> Tuple[np.ndarr
     new_ids = rng.choice(MAX_ID, len(scene.segments), replace=False) + 1
     for segment, segment_id in zip(scene.segments, new_ids):
         ids[segment.mask] = segment_id
-        labels.append(SegmentLabel(int(segment_id), _CATEGORY_IDS[segment.name], segment.iscrowd))
+        labels.append(SegmentLabel(int(segment_id), category_ids[segment.name], segment.iscrowd))
     return ids, labels
 
 
-def _list_categories() -> List[dict]:
+def _list_categories(preset: str) -> List[dict]:
+    category_ids, num_things = PRESETS[preset].category_ids, PRESETS[preset].num_things
     return [
-        dict(id=category_id, name=name, isthing=int(name in THINGS), supercategory='mini')
-        for name, category_id in _CATEGORY_IDS.items()
+        dict(id=category_id, name=name, isthing=int(number < num_things), supercategory=preset)
+        for number, (name, category_id) in enumerate(category_ids.items())
     ]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mmdet.registry import DATASETS
 
+from remax_mm.datasets import crowded_drawing
 from remax_mm.datasets.mini_drawing import STUFF, THINGS, draw_scene, draw_thing
 from remax_mm.datasets.mini_panoptic import SETTINGS_FILE, MiniPanopticMapDataset, write_mini_panoptic
 
@@ -175,7 +176,7 @@ def test_mini_panoptic_dataset__reads_what_was_written(mini):
 @pytest.mark.parametrize('name', THINGS)
 def test_draw_thing__mask_is_where_the_image_changes(name):
     image = np.full((97, 97, 3), 40.0)
-    mask = draw_thing(np.random.default_rng(0), image, name, np.array([48.0, 40.0]), 25.0)
+    mask = draw_thing(np.random.default_rng(0), image, THINGS[name], np.array([48.0, 40.0]), 25.0)
     changed = (abs(image - 40) > 1).any(-1)
     # Edges are blended over about one pixel, and over more at the corners of a star.
     mask_and_rim = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5))) > 0
@@ -188,7 +189,7 @@ def test_draw_thing__mask_is_where_the_image_changes(name):
 def test_draw_thing__partly_and_completely_outside():
     for center in ((0, 0), (96, 50), (-60, 20), (50, 200)):
         image = np.zeros((97, 97, 3))
-        mask = draw_thing(np.random.default_rng(0), image, 'disc', np.array(center, float), 20.3)
+        mask = draw_thing(np.random.default_rng(0), image, THINGS['disc'], np.array(center, float), 20.3)
         rows, columns = np.mgrid[:97, :97]
         assert np.array_equal(mask, np.hypot(rows - center[1], columns - center[0]) < 20.3)
 
@@ -198,3 +199,62 @@ def test_draw_scene__segments_do_not_overlap():
         scene = draw_scene(np.random.default_rng(seed), 65)
         assert scene.image.dtype == np.uint8 and scene.image.shape == (65, 65, 3)
         assert sum(segment.mask.astype(int) for segment in scene.segments).max() == 1
+
+
+@pytest.fixture(scope='module')
+def crowded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data') / 'crowded'
+    assert write_mini_panoptic(folder, 6, 1, size=257, preset='crowded')
+    return folder
+
+
+def test_crowded__many_classes_and_segments(crowded):
+    content = _content(crowded, 'train')
+    isthing = {category['id']: category['isthing'] for category in content['categories']}
+    assert len(isthing) == 44 and sum(isthing.values()) == 35
+    small = []
+    for annotation in content['annotations']:
+        assert 15 <= len(annotation['segments_info']) <= 60
+        small += [segment['area'] < 32**2 for segment in annotation['segments_info']]
+    assert np.mean(small) > 0.5
+
+
+def test_crowded__things_hide_parts_of_others_but_none_completely():
+    """At least 40 % of each thing stays visible, and many things are partly hidden."""
+    shares = []
+
+    class Recording(crowded_drawing._CrowdedCanvas):
+
+        def finish(self):
+            shares.extend((self.owner == i).sum() / area for i, area in self.full_area.items())
+            return super().finish()
+
+    rng = np.random.default_rng(0)
+    canvas = Recording(rng, 257, crowded_drawing.CROWDED_THINGS, crowded_drawing.CROWDED_STUFF, 1 / 2000, 0.4)
+    canvas.add_things(55)
+    canvas.finish()
+    assert len(shares) == 55 and min(shares) >= 0.4 and np.mean(np.array(shares) < 1) > 0.1
+
+
+def test_crowded__the_number_of_processes_changes_no_byte(crowded, tmp_path):
+    write_mini_panoptic(tmp_path, 6, 1, size=257, preset='crowded', processes=2)
+    assert _bytes(tmp_path) == _bytes(crowded)
+
+
+def test_crowded__dataset_class_reads_it(crowded):
+    data = DATASETS.build(
+        dict(
+            type='CrowdedPanopticMapDataset',
+            data_root=str(crowded),
+            ann_file='annotations/panoptic_train.json',
+            data_prefix=dict(img='images/train/', seg='annotations/panoptic_train/'),
+            pipeline=[dict(type=step) for step in ('LoadImageFromFile', 'LoadPanopticMap')]))
+    categories = _content(crowded, 'train')['categories']
+    assert data.metainfo['classes'] == tuple(category['name'] for category in categories)
+    assert len(set(data.metainfo['palette'])) == 44
+    assert len(data) == 6 and data[0]['img'].shape == (257, 257, 3)
+
+
+def test_presets__other_than_that_of_the_folder_is_an_error(crowded):
+    with pytest.raises(FileExistsError, match="'mini'.*'crowded'"):
+        write_mini_panoptic(crowded, 6, 1, size=257)
