@@ -12,7 +12,6 @@ norm_cfg = dict(type='BN', eps=1e-3, momentum=0.05)  # a run this short needs st
 
 model = dict(
     data_preprocessor=dict(pad_size=(129, 129)),
-    channels_last=True,
     recompute_activations=False,  # these images are so small that time matters more
     backbone=dict(_delete_=True, type='KMaXMobileNetV3', arch='small', norm_cfg=norm_cfg),
     panoptic_head=dict(

@@ -9,7 +9,6 @@ _base_ = '../max_deeplab/max-deeplab-s_8xb8-100k_coco-641.py'
 norm_cfg = dict(type='BN', eps=1e-3, momentum=0.1)  # always the same two images
 model = dict(
     data_preprocessor=dict(pad_size=(353, 513)),
-    channels_last=True,
     backbone=dict(
         channels=[32, 48, 96, 192],
         stem_channels=[32, 32, 64],

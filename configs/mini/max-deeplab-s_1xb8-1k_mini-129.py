@@ -12,7 +12,6 @@ norm_cfg = dict(type='BN', eps=1e-3, momentum=0.05)  # a run this short needs st
 
 model = dict(
     data_preprocessor=dict(pad_size=(129, 129)),
-    channels_last=True,
     backbone=dict(
         num_blocks=[1, 1, 2, 2],
         channels=[16, 24, 32, 64],

@@ -9,7 +9,6 @@ _base_ = '../remax/remax-t_mnv3-s_8xb8-150k_coco-641.py'
 norm_cfg = dict(type='BN', eps=1e-3, momentum=0.1)  # always the same two images
 model = dict(
     data_preprocessor=dict(pad_size=(353, 513)),
-    channels_last=True,
     backbone=dict(init_cfg=None, norm_cfg=norm_cfg),
     panoptic_head=dict(
         norm_cfg=norm_cfg,

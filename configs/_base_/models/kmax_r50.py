@@ -7,6 +7,7 @@ norm_cfg = dict(type='BN', eps=1e-3, momentum=0.01)
 model = dict(
     type='MaskTransformer',
     data_preprocessor=dict(type='PanopticDataPreprocessor', pad_size=crop_size),
+    channels_last=True,
 
     # ======================= Frequently modified =======================
     backbone=dict(

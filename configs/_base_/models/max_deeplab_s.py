@@ -8,6 +8,7 @@ act_cfg = dict(type='ReLU')
 model = dict(
     type='MaskTransformer',  # The detector is the same; what is MaX-DeepLab's is in its parts.
     data_preprocessor=dict(type='PanopticDataPreprocessor', pad_size=crop_size),
+    channels_last=True,
 
     # ======================= Frequently modified =======================
     backbone=dict(
