@@ -8,8 +8,9 @@ DEMO_CONFIG ?= configs/mini/remax_mnv3-s_1xb8-1k_mini-129.py
 DEMO_DIR ?= work_dirs/demo
 DEMO_DATA ?= data/mini_panoptic
 PYTEST_ARGS ?=
+CORES := $(shell nproc 2>/dev/null || echo 2)
 # For `make test`; each needs about 2 GB of memory.
-TEST_PROCESSES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 8 ? 8 : n )))
+TEST_PROCESSES ?= $(shell echo $$(( $(CORES) > 8 ? 8 : $(CORES) )))
 
 # One environment for each choice of stack and mmcv, so that they can stand side by side.
 VENV ?= .venv$(patsubst -openmmlab,,-$(STACK))$(patsubst -lite,,-$(MMCV))
@@ -32,9 +33,9 @@ $(VENV)/bin/python -m pip install --quiet --no-build-isolation -e '.[docs]')
 
 SOURCES := $(wildcard remax_mm configs tools tests demo docs)
 LOG := $(VENV)/setup.log
-# Half of the cores, at most 4: these networks feed no more, and where anything else wants a core, threads that
-# have to wait for each other lose far more than they gain.
-THREADS := $(shell n=$$(( $$(nproc 2>/dev/null || echo 2) / 2 )); echo $$(( n < 1 ? 1 : n > 4 ? 4 : n )))
+# At most 4, because these networks feed no more. Half of the cores, because where anything else wants a core, threads
+# that wait for each other lose far more than they gain.
+THREADS = $(shell n=$$(( $(CORES) / 2 )); echo $$(( n < 1 ? 1 : n > 4 ? 4 : n )))
 STARTED := $(shell date +%s)
 export OMP_NUM_THREADS ?= $(THREADS)
 export PYTHONUNBUFFERED = 1
@@ -105,6 +106,8 @@ $(VENV)/ready: $(VENV)/wanted setup.cfg pyproject.toml
 
 # ---- what it is for
 
+# The demo loads its images in the training process and takes the machine for itself.
+demo: THREADS = $(shell echo $$(( $(CORES) > 4 ? 4 : $(CORES) )))
 demo: $(READY)  ## Draw a small dataset, train ReMaX on it, show its PQ and pictures
 	$(RUN) tools/dataset_converters/make_mini_panoptic.py $(DEMO_DATA)
 	$(RUN) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
