@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from contextlib import ExitStack
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from mmdet.registry import MODELS
@@ -30,15 +30,17 @@ class StepSettings(NamedTuple):
     Attributes:
         config: Config file, relative to the folder of the version.
         options: Changes of the config, by dotted keys.
-        batch_size: Number of images, each of the size of the crop.
+        batch_size: Number of images.
         num_segments: Number of segments of an image.
         seed: Of weights, images and segments.
+        side: Height and width of the images; None for the size that the data preprocessor pads to.
     """
     config: str
     options: Dict[str, Any] = {}
     batch_size: int = 1
     num_segments: int = 20
     seed: int = 0
+    side: Optional[int] = None
 
 
 class StepsCost(NamedTuple):
@@ -114,6 +116,7 @@ def measure_steps(settings: StepSettings, num_steps: int) -> StepsCost:
     """
     config = Config.fromfile(settings.config)
     config.merge_from_dict({'model.backbone.init_cfg': None, **settings.options})
+    config.model.data_preprocessor.pop('batch_augments', None)  # of mmdet: pads to a fixed size
     init_default_scope('mmdet')
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     torch.manual_seed(settings.seed)
@@ -159,7 +162,7 @@ def _draw_weights(model: torch.nn.Module, seed: int) -> None:
 def _draw_batch(config: Config, settings: StepSettings, number: int) -> Dict[str, Any]:
     """Noisy images and, in a grid, segments of random classes."""
     generator = torch.Generator().manual_seed(settings.seed + number)
-    side, count = max(config.model.data_preprocessor.pad_size), settings.num_segments
+    side, count = settings.side or max(config.model.data_preprocessor.pad_size), settings.num_segments
     head = config.model.panoptic_head
     num_things, num_stuff = head.num_things_classes, head.num_stuff_classes
     columns = max(int(count**0.5), 1)

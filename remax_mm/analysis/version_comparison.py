@@ -1,5 +1,6 @@
 """Cost of training relative to that of an older version of the package, measured in turns."""
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -96,12 +97,12 @@ def run_version(tree: Path, script: ModuleType, options: Mapping[str, Any]) -> D
 
 
 class StepComparison(NamedTuple):
-    """Training steps of this version relative to the older one.
+    """Training steps of this version relative to the older one, or to those of another config.
 
     Attributes:
         new, old: Costs; the seconds are those of all rounds.
         time: Median over the rounds of the ratios of the median times.
-        loss_difference: Largest relative difference of a loss, in any step.
+        loss_difference: Largest relative difference of a loss, in any step; NaN for another model.
     """
     new: StepsCost
     old: StepsCost
@@ -123,7 +124,7 @@ def compare_steps(old_tree: Path,
 
     Args:
         old_tree: Folder of the other version, see :func:`checked_out`. It may be this one.
-        new, old: What is trained. The options may differ.
+        new, old: What is trained. The options may differ, and within this version the models.
         num_steps: Number of steps in a process.
         rounds: Number of processes of each version, which run in turns.
         threads: Number of CPU threads.
@@ -135,7 +136,8 @@ def compare_steps(old_tree: Path,
         return StepsCost(**{name: result[name] for name in StepsCost._fields})
 
     pairs = [(measure(old_tree, old), measure(REPOSITORY, new)) for _ in range(rounds)]
-    return summarize_steps([cost for cost, _ in pairs], [cost for _, cost in pairs])
+    comparison = summarize_steps([cost for cost, _ in pairs], [cost for _, cost in pairs])
+    return comparison if new.config == old.config else comparison._replace(loss_difference=math.nan)
 
 
 def summarize_steps(old: Sequence[StepsCost], new: Sequence[StepsCost]) -> StepComparison:

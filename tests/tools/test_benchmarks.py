@@ -1,5 +1,6 @@
 """The command lines of the benchmarks; tests/benchmarks has what they measure."""
 import json
+import math
 import runpy
 
 import numpy as np
@@ -75,6 +76,18 @@ def test_benchmark_training__step(tmp_path, capsys):
     assert cost['loss_difference'] < 1e-5 and cost['memory'] < 0.8
     assert cost['new']['kept_memory'].keys() == cost['old']['kept_memory'].keys()
     assert all(new <= cost['old']['kept_memory'][name] for name, new in cost['new']['kept_memory'].items())
+
+
+@pytest.mark.slow
+def test_benchmark_training__another_model(tmp_path, capsys):
+    """mmdet's Mask2Former without ReMaX, relative to itself with it."""
+    name = 'mask2former_r18_1xb8-600_mini-129.py'
+    _run('benchmark_training', '--configs', f'configs/mini/{name}', '--against', f'configs/mini/remax-{name}',
+         '--side', 64, '--segments', 3, '--rounds', 1, '--num-steps', 1, '--out', tmp_path / 'cost.json')
+    assert f'Relative to configs/mini/remax-{name}: batch size 1' in capsys.readouterr().out
+    cost, = json.loads((tmp_path / 'cost.json').read_text()).values()
+    assert cost['memory'] < 1 and math.isnan(cost['loss_difference'])
+    assert cost['old']['losses'][0].keys() > cost['new']['losses'][0].keys()
 
 
 def test_benchmark_training__unknown_commit():

@@ -1,6 +1,8 @@
-"""Time and memory of training relative to an older version of this package.
+"""Time and memory of training relative to an older version of this package, or to another model.
 
     python tools/analysis_tools/benchmark_training.py --what step
+    python tools/analysis_tools/benchmark_training.py --what step --side 640 \
+        --against configs/mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py
     python tools/analysis_tools/benchmark_training.py --what criterion
 
 The older version is checked out into a temporary folder. Processes of both versions run in turns, on the
@@ -12,6 +14,7 @@ rate of 1e-6, as at the start of a warm-up. `criterion` is the losses alone: all
 of kMaX-DeepLab, and each of them on the final output.
 """
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
@@ -45,6 +48,9 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
         help='config files that both versions have (default: kMaX-DeepLab and ReMaX-M, crop 641)')
     step.add_argument(
         '--num-steps', type=int, default=3, help='number of steps in a process (default: %(default)s)')
+    step.add_argument(
+        '--against', help='config file of this version to compare with, instead of the older version')
+    step.add_argument('--side', type=int, help='height and width of the images (default: those of the crop)')
     step.add_argument('--memory-by-module', action='store_true', help='what each module keeps for backward')
     add_cfg_options(step, 'model.backbone.with_cp=True')
     criterion = parser.add_argument_group('criterion')
@@ -64,12 +70,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
     from mmengine.fileio import dump
 
-    from remax_mm.analysis.version_comparison import checked_out
+    from remax_mm.analysis.version_comparison import REPOSITORY, checked_out
 
-    with exit_on_error(), checked_out(args.commit) as old_tree:
+    tree = nullcontext(REPOSITORY) if args.against else checked_out(args.commit)
+    with exit_on_error(), tree as old_tree:
         compare = compare_all_steps if args.what == 'step' else compare_all_criteria
-        print(f'Relative to {args.commit}: batch size {args.batch_size}, medians of {args.rounds} rounds, '
-              f'{args.threads} CPU thread(s)')
+        print(f'Relative to {args.against or args.commit}: batch size {args.batch_size}, medians of '
+              f'{args.rounds} rounds, {args.threads} CPU thread(s)')
         results = compare(args, old_tree)
     if args.out:
         dump(results, args.out, indent=2)
@@ -83,8 +90,9 @@ def compare_all_steps(args: argparse.Namespace, old_tree: Path) -> Dict[str, Any
     comparisons = {}
     for config in args.configs:
         for num_segments in args.segments or [20]:
-            old = StepSettings(config, WARM_UP, args.batch_size, num_segments)
-            new = old._replace(options={**WARM_UP, **(args.cfg_options or {})})
+            plain = StepSettings(config, WARM_UP, args.batch_size, num_segments, side=args.side)
+            new = plain._replace(options={**WARM_UP, **(args.cfg_options or {})})
+            old = plain._replace(config=args.against or config)
             case = f'{Path(config).stem}, {num_segments} segments'
             comparisons[case] = compare_steps(old_tree, new, old, args.num_steps, args.rounds, args.threads)
     print(format_steps(comparisons))
