@@ -177,6 +177,13 @@ STUDIES = {
             'double': Condition('twice all decoder widths', _scale_decoders(2)),
         }),
     'relaxed-layers': _relaxed_layers(1),
+    'crowded': Study(
+        'Do the relaxations help with many classes and many segments?', {
+            name: variant._replace(config=variant.config.replace('1k_mini-129', '2k_crowded-257'))
+            for name, variant in RELAXATIONS.items()
+        },
+        baseline='sigmoid-prior',
+        iterations=2000),
     'priors': Study(
         'Which prior of the masks suits ReMask, which multiplies their logits by about 1.5 at the start?',
         {
