@@ -169,7 +169,7 @@ def _replace_missing_mmcv_ops() -> None:
 
     remax_mm calls no op, but ``mmdet.models`` imports ``mmcv.ops``, which imports ``mmcv._ext``.
     """
-    if 'mmcv._ext' in sys.modules or _has_mmcv_ops():
+    if 'mmcv._ext' in sys.modules or has_mmcv_ops():
         return
     missing_ops = _MissingOps('mmcv._ext')
     # mmengine checks the spec to find out whether mmcv has ops. Without a spec, the check raises an error.
@@ -178,7 +178,7 @@ def _replace_missing_mmcv_ops() -> None:
     sys.modules['mmcv._ext'] = missing_ops
 
 
-def _has_mmcv_ops() -> bool:
+def has_mmcv_ops() -> bool:
     """Whether there is ``mmcv._ext``. ``find_spec('mmcv._ext')`` would import mmcv."""
     mmcv = importlib.util.find_spec('mmcv')
     folders = None if mmcv is None else mmcv.submodule_search_locations

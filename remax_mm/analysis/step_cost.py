@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from contextlib import ExitStack
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmdet.registry import MODELS
@@ -160,23 +160,35 @@ def _draw_weights(model: torch.nn.Module, seed: int) -> None:
 
 
 def _draw_batch(config: Config, settings: StepSettings, number: int) -> Dict[str, Any]:
-    """Noisy images and, in a grid, segments of random classes."""
-    generator = torch.Generator().manual_seed(settings.seed + number)
-    side, count = settings.side or max(config.model.data_preprocessor.pad_size), settings.num_segments
-    head = config.model.panoptic_head
-    num_things, num_stuff = head.num_things_classes, head.num_stuff_classes
-    columns = max(int(count**0.5), 1)
+    head, side = config.model.panoptic_head, settings.side or max(config.model.data_preprocessor.pad_size)
+    return draw_batch(settings.batch_size, side, settings.num_segments,
+                      (head.num_things_classes, head.num_stuff_classes), settings.seed + number)
+
+
+def draw_batch(batch_size: int, side: int, num_segments: int, num_classes: Tuple[int, int],
+               seed: int) -> Dict[str, Any]:
+    """Noisy images and, in a grid, segments of random classes, as a data loader yields them.
+
+    Args:
+        batch_size: Number of images.
+        side: Their height and width.
+        num_segments: Number of segments of an image.
+        num_classes: Numbers of classes of things and of stuff.
+        seed: Random seed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    columns = max(int(num_segments**0.5), 1)
     place = torch.arange(side)
-    index = (place * -(-count // columns) // side)[:, None] * columns + place * columns // side + 1
-    index[index > count] = 0
+    index = (place * -(-num_segments // columns) // side)[:, None] * columns + place * columns // side + 1
+    index[index > num_segments] = 0
     samples, images = [], []
-    for _ in range(settings.batch_size):
+    for _ in range(batch_size):
         images.append(torch.randint(256, (3, side, side), generator=generator, dtype=torch.uint8))
         shape = dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side))
         sample = DetDataSample(metainfo=dict(img_path='drawn', batch_input_shape=(side, side), **shape))
-        labels = torch.randint(num_things + num_stuff, (count, ), generator=generator)
+        labels = torch.randint(sum(num_classes), (num_segments, ), generator=generator)
         sample.gt_panoptic_seg = PixelData(segment_map=index[None].to(torch.uint8))
-        sample.gt_segments = InstanceData(labels=labels, is_thing=labels < num_things)
+        sample.gt_segments = InstanceData(labels=labels, is_thing=labels < num_classes[0])
         samples.append(sample)
     return dict(inputs=images, data_samples=samples)
 
