@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -145,8 +146,34 @@ def compiled(request: Request) -> Engine:
     return torch_engine(request, optimize_for_inference(build_detector(request), compile=True))
 
 
-ENGINES: Dict[str, Callable[[Request], Engine]] = dict(
-    eager=eager, optimized=optimized, bfloat16=bfloat16, compile=compiled, onnx=onnx_engine, int8=onnx_engine)
+def recorded(request: Request, dtype: Optional[torch.dtype] = None) -> Engine:
+    """After ``optimize_for_inference``, with CUDA graphs.
+
+    Raises:
+        RuntimeError: the network cannot be recorded, as on a CPU.
+    """
+    from remax_mm.deploy.cuda_graphs import use_cuda_graphs
+    from remax_mm.deploy.optimize import optimize_for_inference
+    model = optimize_for_inference(build_detector(request), dtype=dtype)
+    runner = use_cuda_graphs(model)
+    engine = torch_engine(request, model)
+    if runner.reasons:
+        raise RuntimeError(
+            f'Expected images that a CUDA graph takes, but {"; ".join(runner.reasons.values())}')
+    return engine
+
+
+ENGINES: Dict[str, Callable[[Request], Engine]] = {
+    'eager': eager,
+    'optimized': optimized,
+    'bfloat16': bfloat16,
+    'cuda-graphs': recorded,
+    'bfloat16-cuda-graphs': partial(recorded, dtype=torch.bfloat16),
+    'compile': compiled,
+    'onnx': onnx_engine,
+    'int8': onnx_engine,
+}
+GPU_ENGINES = ('cuda-graphs', 'bfloat16-cuda-graphs')
 
 
 def draw_logits(class_logits: Tensor, mask_logits: Tensor) -> Tuple[Tensor, Tensor]:

@@ -30,6 +30,13 @@ def test_engines__merge_drawn_masks(engine, config):
     assert len(result['pan_results'].sem_seg.unique()) > 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('engine', inference_worker.GPU_ENGINES)
+def test_engines__cuda_graphs_need_a_gpu(engine, config):
+    with torch.no_grad(), pytest.raises(RuntimeError, match='that a CUDA graph takes, but they are on cpu'):
+        inference_worker.ENGINES[engine](Request(config, engine, (65, 65)))
+
+
 def test_onnx_engine__needs_an_exported_model():
     pytest.importorskip('remax_mm.deploy.remax_runtime')
     with pytest.raises(ValueError, match='Expected an exported model for the engine int8'):

@@ -22,7 +22,7 @@ from remax_mm.apis.command_line import exit_on_error, make_parser
 if TYPE_CHECKING:
     from remax_mm.benchmarks.inference_speed import Case
 
-ENGINES = ('eager', 'optimized', 'bfloat16', 'compile', 'onnx', 'int8')
+ENGINES = ('eager', 'optimized', 'bfloat16', 'cuda-graphs', 'bfloat16-cuda-graphs', 'compile', 'onnx', 'int8')
 MASK2FORMER = 'configs/mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py'
 
 
