@@ -8,6 +8,8 @@ DEMO_CONFIG ?= configs/mini/remax_mnv3-s_1xb8-1k_mini-129.py
 DEMO_DIR ?= work_dirs/demo
 DEMO_DATA ?= data/mini_panoptic
 PYTEST_ARGS ?=
+REPORT_DIR ?= work_dirs/gpu_report
+BUDGET ?= 600
 CORES := $(shell nproc 2>/dev/null || echo 2)
 # For `make test`; each needs about 2 GB of memory.
 TEST_PROCESSES ?= $(shell echo $$(( $(CORES) > 8 ? 8 : $(CORES) )))
@@ -44,7 +46,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-active demo docs test test-all test-cuda lint format FORCE
+.PHONY: help setup check-active demo docs gpu-report test test-all test-cuda lint format FORCE
 
 help:  ## Show this list
 	@echo 'Targets:'
@@ -57,6 +59,7 @@ help:  ## Show this list
 	@echo '  USE_ACTIVE=1  use $(PYTHON) as it is instead, installing nothing'
 	@echo '  DEMO_CONFIG=$(DEMO_CONFIG)'
 	@echo '  DEMO_DIR=$(DEMO_DIR)  PYTEST_ARGS=$(PYTEST_ARGS)'
+	@echo '  REPORT_DIR=$(REPORT_DIR)  BUDGET=$(BUDGET)  folder and seconds of the target gpu-report'
 	@echo '  TEST_PROCESSES=$(TEST_PROCESSES)  processes of the target test'
 
 # ---- environment
@@ -120,6 +123,9 @@ docs: $(READY)  ## Build the documentation site in build/site; a warning is an e
 	@$(RUN) -c 'import material, mkdocstrings_handlers.python' 2>/dev/null || { $(INSTALL_DOCS); }
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 	@echo 'Start page: build/site/index.html; $(RUN) -m mkdocs serve shows the pages while you edit them.'
+
+gpu-report: $(READY)  ## Measure training and inference on a GPU and write a report; the same command resumes
+	$(RUN) tools/analysis_tools/gpu_report.py --out $(REPORT_DIR) --budget $(BUDGET)
 
 test: $(READY)  ## Run the tests, without the slow ones
 	$(RUN) -m pytest -m 'not slow' -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)

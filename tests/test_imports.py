@@ -33,7 +33,7 @@ OTHER_PACKAGES = {
     'configs': FIRST | {'datasets', 'evaluation', 'models', 'visualization', 'engine'},
     'apis': FIRST | {'datasets', 'evaluation', 'models', 'visualization', 'engine', 'deploy'},
     'analysis': FIRST | {'models'},
-    'benchmarks': FIRST | {'models', 'datasets', 'evaluation', 'deploy', 'analysis'},
+    'benchmarks': FIRST | {'models', 'datasets', 'evaluation', 'deploy', 'analysis', 'apis'},
     'model_converters': FIRST | {'models', 'datasets'},
 }
 
