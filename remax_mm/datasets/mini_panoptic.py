@@ -2,7 +2,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
 
 import cv2
 import numpy as np
@@ -120,7 +120,7 @@ def write_mini_panoptic(folder: Path,
         raise ValueError('Expected at least one image for training and validation, a size of at least 64 '
                          'pixels, and numbers of at least 0 for the seed and the test split, but got '
                          f'train={num_train}, val={num_val}, test={num_test}, size={size}, seed={seed}')
-    settings = dict(
+    settings: Dict[str, Any] = dict(
         preset=preset,
         train=num_train,
         val=num_val,
@@ -150,7 +150,7 @@ def write_mini_panoptic(folder: Path,
     return True
 
 
-def _find_splits(folder: Path, settings: Dict[str, int]) -> Tuple[int, List[str]]:
+def _find_splits(folder: Path, settings: Dict[str, Any]) -> Tuple[int, List[str]]:
     """The size of the test split to have in the end, and the splits that the folder contains completely.
 
     Other content of the folder is an error.
