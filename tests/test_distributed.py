@@ -126,9 +126,8 @@ def _train_on_void(rank: int, head: str, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize('head', [
-    pytest.param(head, marks=[] if head == 'ReMaX' else pytest.mark.slow) for head in HEADS
-])  # yapf: disable
+@pytest.mark.slow
+@pytest.mark.parametrize('head', HEADS)
 def test_two_processes__all_parameters_have_gradients(head, tmp_path):
     """Without `find_unused_parameters`, and with `static_graph`."""
     mp.start_processes(_train_on_void, (head, tmp_path), NUM_PROCESSES, start_method='fork')

@@ -52,7 +52,8 @@ class PanopticMapDataset(CocoPanopticDataset):
     """
 
     METAINFO: dict = dict()
-    _metainfo: Dict[str, Any]  # set by the base class
+    _metainfo: Dict[str, Any]  # these two are set by the base class
+    ann_file: str
 
     def __init__(self, *args: Any, skip_broken: bool = False, **kwargs: Any) -> None:
         self.skip_broken = skip_broken

@@ -80,7 +80,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(params=['lmdb', 'http', 'bucket'])
+@pytest.fixture(params=['lmdb', 'http', pytest.param('bucket', marks=pytest.mark.slow)])
 def storage(request, folder):
     """`data_root` and `backend_args`."""
     if request.param == 'lmdb':

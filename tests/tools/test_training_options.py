@@ -23,6 +23,7 @@ train_cfg = dict(max_iters=4, val_interval=4)
 param_scheduler = None
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=4))
 auto_scale_lr = dict(enable=False, base_batch_size=8)
+visualizer = dict(name='{data}')
 {more}
 """
 EMA = "custom_hooks = [dict(type='EMAHook', momentum=0.5)]"
@@ -81,7 +82,7 @@ def test_train__options_together(train, monkeypatch):
 
 @pytest.mark.slow
 def test_train__compile(train):
-    lines, checkpoint = train('--cfg-options', 'compile.backend=eager', 'train_cfg.val_interval=4')
+    lines, checkpoint = train('--cfg-options', 'compile.backend=eager')
     losses = [line['loss'] for line in lines if 'loss' in line]
     assert len(losses) == 4 and all(math.isfinite(loss) for loss in losses)
     assert 'coco_panoptic/PQ' in lines[-1] and checkpoint['meta']['iter'] == 4
