@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from remax_mm.datasets.mini_panoptic import write_mini_panoptic
+from tests.config_files import read_config
 from tests.conftest import REPOSITORY
+from tests.cuda.models import HEADS, build_model, training_batch
 from tests.mask_former_config import detector_config as mask_former_config
 from tests.mask_former_config import drawn_batch
 from tests.tiny_model import detector_config as kmax_config
@@ -103,7 +106,34 @@ def test_two_processes__same_losses_and_gradients_as_one(family, tmp_path):
         torch.testing.assert_close(found.gradients[name], gradient, rtol=1e-3, atol=1e-6 * largest, msg=name)
 
 
-def _torchrun(*arguments: object) -> None:
+def _train_on_void(rank: int, head: str, folder: Path) -> None:
+    """Steps with and without a static graph; the second image of the second process has no segment."""
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', f'file://{folder / "rendezvous"}', rank=rank, world_size=NUM_PROCESSES)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = build_model(head)
+    for static_graph in (False, True):
+        wrapped = DistributedDataParallel(model, static_graph=static_graph)
+        for _ in range(2):  # what is missing in a step is an error in the next one
+            batch = training_batch(model)
+            batch['data_samples'][1].gt_panoptic_seg.segment_map *= 1 - rank
+            data = model.data_preprocessor(batch, training=True)
+            model.zero_grad()
+            sum(wrapped(**data, mode='loss').values()).backward()
+        missing = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+        assert not missing, missing
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('head', HEADS)
+def test_two_processes__all_parameters_have_gradients(head, tmp_path):
+    """Without `find_unused_parameters`, and with `static_graph`."""
+    mp.start_processes(_train_on_void, (head, tmp_path), NUM_PROCESSES, start_method='fork')
+
+
+def _torchrun(*arguments: object) -> str:
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     environment = dict(os.environ, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS='1')
     done = subprocess.run([*command, *map(str, arguments)],
@@ -113,6 +143,7 @@ def _torchrun(*arguments: object) -> None:
                           text=True,
                           timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.mark.slow
@@ -139,3 +170,20 @@ def test_scripts__two_processes_without_a_gpu(name, tmp_path):
     _torchrun('tools/test.py', f'configs/mini/{name}.py', checkpoint, '--launcher', 'pytorch', '--work-dir',
               tmp_path / 'test', '--out', out, '--cfg-options', *options[:3])
     assert json.loads(out.read_text())['coco_panoptic/PQ'] == pytest.approx(lines[-1]['coco_panoptic/PQ'])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason='the program shards onto the CPU')
+def test_fsdp__trains_and_saves_shards(tmp_path):
+    write_mini_panoptic(tmp_path / 'data', 4, 1, 129, 0)
+    output = _torchrun('tests/train_fsdp.py', tmp_path / 'data', tmp_path / 'run')
+    held = [int(number) for number in re.findall(r'parameters of process \d: (\d+)', output)]
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(read_config('remax_mnv3-s_1xb8-1k_mini-129').model)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert len(held) == 2 and max(held) < 0.6 * total <= 1.2 * sum(held)
+
+    log, = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    losses = [json.loads(line)['loss'] for line in log.read_text().splitlines()]
+    assert len(losses) == 2 and all(math.isfinite(loss) for loss in losses)
+    assert {path.name for path in (tmp_path / 'run' / 'iter_2.pth').iterdir()} == {'rank0.pth', 'rank1.pth'}

@@ -2,6 +2,8 @@ custom_imports = dict(imports=['remax_mm'], allow_failed_imports=False)
 default_scope = 'mmdet'
 
 default_hooks = dict(
+    # Losses for the log, without waiting for the GPU in every iteration.
+    runtime_info=dict(type='BackgroundRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
@@ -24,7 +26,7 @@ default_hooks = dict(
     stop_on_signal=dict(type='StopOnSignalHook'),
     # A process of a distributed training that does not answer ends all of them, and is named in the log.
     frozen_rank=dict(type='FrozenRankHook'),
-    visualization=dict(type='DetVisualizationHook'))
+    visualization=dict(type='DetVisualizationHook', backend_args=None))
 
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
 log_level = 'INFO'

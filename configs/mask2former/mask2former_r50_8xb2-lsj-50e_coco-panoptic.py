@@ -16,21 +16,24 @@ model = dict(
     data_preprocessor=dict(
         type='MaskFormerDataPreprocessor', pad_mask=False, pad_seg=False, batch_augments=[fixed_size]))
 train_pipeline = [
-    dict(type='LoadImageFromFile', to_float32=True),
-    dict(type='LoadPanopticMap'),
+    dict(type='LoadImageFromFile', to_float32=True, backend_args=_base_.backend_args),
+    dict(type='LoadPanopticMap', backend_args=_base_.backend_args),
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomResize', scale=size, ratio_range=(0.1, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=size, crop_type='absolute', allow_negative_crop=True),
     dict(type='PackPanopticInputs')
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(type='LoadSegmentIds'),
+    dict(type='LoadSegmentIds', backend_args=_base_.backend_args),
     dict(type='PackPanopticInputs')
 ]
 train_dataloader = dict(dataset=dict(type='CocoPanopticMapDataset', pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(type='CocoPanopticMapDataset', pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = [dict(type='PanopticQualityMetric'), _base_.val_evaluator[1]]
+val_evaluator = [
+    dict(type='PanopticQualityMetric', backend_args=_base_.backend_args), _base_.val_evaluator[1]
+]
 test_evaluator = val_evaluator
+default_hooks = dict(visualization=dict(backend_args=_base_.backend_args))

@@ -14,18 +14,19 @@ model = dict(data_preprocessor=dict(type='MaskFormerDataPreprocessor', pad_mask=
 # Flip, and resize or resize, crop and resize, as in mmdet's pipeline.
 augmentations = _base_.train_pipeline[2:4]
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticMap'), *augmentations,
+    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
+    dict(type='LoadPanopticMap', backend_args=_base_.backend_args), *augmentations,
     dict(type='PackPanopticInputs')
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(type='LoadSegmentIds'),
+    dict(type='LoadSegmentIds', backend_args=_base_.backend_args),
     dict(type='PackPanopticInputs')
 ]
 train_dataloader = dict(dataset=dict(type='CocoPanopticMapDataset', pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(type='CocoPanopticMapDataset', pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(_delete_=True, type='PanopticQualityMetric')
+val_evaluator = dict(_delete_=True, type='PanopticQualityMetric', backend_args=_base_.backend_args)
 test_evaluator = val_evaluator
+default_hooks = dict(visualization=dict(backend_args=_base_.backend_args))

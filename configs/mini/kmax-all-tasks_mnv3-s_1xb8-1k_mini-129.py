@@ -11,8 +11,8 @@ _base_ = './kmax_mnv3-s_1xb8-1k_mini-129.py'
 
 model = dict(test_cfg=dict(panoptic_on=True, instance_on=True, semantic_on=True))
 val_evaluator = [
-    dict(type='PanopticQualityMetric', classwise=True),
-    dict(type='PanopticInstanceAPMetric', classwise=True),
-    dict(type='PanopticSemanticIoUMetric', classwise=True)
+    dict(type='PanopticQualityMetric', classwise=True, backend_args=_base_.backend_args),
+    dict(type='PanopticInstanceAPMetric', classwise=True, backend_args=_base_.backend_args),
+    dict(type='PanopticSemanticIoUMetric', classwise=True, backend_args=_base_.backend_args)
 ]
 test_evaluator = val_evaluator

@@ -2,7 +2,7 @@
 import copy
 from importlib.util import find_spec
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import join_path
@@ -26,6 +26,29 @@ def load_config(config: Union[str, Path, Config], cfg_options: Optional[dict] = 
     if cfg_options:
         config = copy.deepcopy(config)
         config.merge_from_dict(cfg_options)
+    return share_backend_args(config)
+
+
+def share_backend_args(config: Config) -> Config:
+    """Give the ``backend_args`` at the top of a config to every reader whose own are None.
+
+    Datasets, pipelines, metrics and hooks of the base configs have this key.
+    """
+    shared = config.get('backend_args')
+    if shared is None:
+        return config
+
+    def fill(value: Any) -> None:
+        if isinstance(value, dict):
+            if 'backend_args' in value and value['backend_args'] is None:
+                value['backend_args'] = copy.deepcopy(shared)
+            value = list(value.values())
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                fill(item)
+
+    config = copy.deepcopy(config)
+    fill(config._cfg_dict)
     return config
 
 

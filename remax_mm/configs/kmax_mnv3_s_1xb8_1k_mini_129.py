@@ -19,7 +19,7 @@ from torch.optim import AdamW
 
 from remax_mm.datasets import MiniPanopticMapDataset
 from remax_mm.datasets.transforms import LoadPanopticMap, LoadSegmentIds, PackPanopticInputs, RandomPad
-from remax_mm.engine import (CheckClassesHook, CheckLoadFromHook, FrozenRankHook,
+from remax_mm.engine import (BackgroundRuntimeInfoHook, CheckClassesHook, CheckLoadFromHook, FrozenRankHook,
                              KernelDecayOptimWrapperConstructor, ResumableTrainLoop, SafeCheckpointHook,
                              StopOnSignalHook, WorkDirLockHook)
 from remax_mm.evaluation import PanopticQualityMetric
@@ -92,9 +92,10 @@ model = dict(
 
 # ---- data
 
+backend_args = None
 train_pipeline = [
-    dict(type=LoadImageFromFile),
-    dict(type=LoadPanopticMap),
+    dict(type=LoadImageFromFile, backend_args=backend_args),
+    dict(type=LoadPanopticMap, backend_args=backend_args),
     dict(
         type=RandomChoiceResize,
         scales=[((image_size[0] - 1) * tenths // 10 + 1, ) * 2 for tenths in range(8, 14)],
@@ -105,9 +106,9 @@ train_pipeline = [
     dict(type=PackPanopticInputs)
 ]
 test_pipeline = [
-    dict(type=LoadImageFromFile),
+    dict(type=LoadImageFromFile, backend_args=backend_args),
     dict(type=Resize, scale=image_size, keep_ratio=True),
-    dict(type=LoadSegmentIds),
+    dict(type=LoadSegmentIds, backend_args=backend_args),
     dict(type=PackPanopticInputs)
 ]
 flips = [dict(type=RandomFlip, prob=0.), dict(type=RandomFlip, prob=1.)]
@@ -124,7 +125,8 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='annotations/panoptic_train.json',
         data_prefix=dict(img='images/train/', seg='annotations/panoptic_train/'),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+        backend_args=backend_args))
 val_dataloader = dict(
     batch_size=8,
     num_workers=0,
@@ -136,9 +138,10 @@ val_dataloader = dict(
         ann_file='annotations/panoptic_val.json',
         data_prefix=dict(img='images/val/', seg='annotations/panoptic_val/'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+        backend_args=backend_args))
 test_dataloader = val_dataloader
-val_evaluator = dict(type=PanopticQualityMetric)
+val_evaluator = dict(type=PanopticQualityMetric, backend_args=backend_args)
 test_evaluator = val_evaluator
 
 # ---- schedule
@@ -162,6 +165,7 @@ param_scheduler = [
 # ---- runtime, see configs/_base_/default_runtime.py
 
 default_hooks = dict(
+    runtime_info=dict(type=BackgroundRuntimeInfoHook),
     timer=dict(type=IterTimerHook),
     logger=dict(type=LoggerHook, interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type=ParamSchedulerHook),
@@ -179,7 +183,7 @@ default_hooks = dict(
     work_dir_lock=dict(type=WorkDirLockHook),
     stop_on_signal=dict(type=StopOnSignalHook),
     frozen_rank=dict(type=FrozenRankHook),
-    visualization=dict(type=DetVisualizationHook))
+    visualization=dict(type=DetVisualizationHook, backend_args=None))
 log_processor = dict(type=LogProcessor, window_size=50, by_epoch=False)
 log_level = 'INFO'
 visualizer = dict(

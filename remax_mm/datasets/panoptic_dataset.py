@@ -9,9 +9,10 @@ from mmdet.registry import DATASETS
 from mmengine import fileio
 from mmengine.fileio.backends import LocalBackend
 from mmengine.logging import print_log
+from mmengine.utils import is_abs
 
-from remax_mm.panoptic_format import (BrokenFileError, ImageFile, LoadedFile, check_entries, label_segments,
-                                      list_some, map_categories, order_classes, raise_errors,
+from remax_mm.panoptic_format import (BrokenFileError, ImageFile, LoadedFile, check_entries, join_path,
+                                      label_segments, list_some, map_categories, order_classes, raise_errors,
                                       read_annotations, without_garbage_collection)
 
 _CLASS_LISTS = ('classes', 'thing_classes', 'stuff_classes')
@@ -51,7 +52,8 @@ class PanopticMapDataset(CocoPanopticDataset):
     """
 
     METAINFO: dict = dict()
-    _metainfo: Dict[str, Any]  # set by the base class
+    _metainfo: Dict[str, Any]  # these two are set by the base class
+    ann_file: str
 
     def __init__(self, *args: Any, skip_broken: bool = False, **kwargs: Any) -> None:
         self.skip_broken = skip_broken
@@ -172,7 +174,19 @@ class PanopticMapDataset(CocoPanopticDataset):
         return [segment['category'] for segment in self.get_data_info(idx)['segments_info']]
 
     def _join(self, folder: str, name: str) -> str:
-        return fileio.join_path(folder, name, backend_args=self.backend_args)
+        return join_path(folder, name, self.backend_args)
+
+    def _join_prefix(self) -> None:
+        # mmengine's method does not know `backend_args`, and joins no path of a backend without folders.
+        for key, prefix in self.data_prefix.items():
+            if not isinstance(prefix, str):
+                raise TypeError(f'Expected `data_prefix` to have strings, but got {prefix!r} for {key!r}')
+            self.data_prefix[key] = self._join_root(prefix)
+        if self.ann_file:
+            self.ann_file = self._join_root(self.ann_file)
+
+    def _join_root(self, path: str) -> str:
+        return path if is_abs(path) or not self.data_root else self._join(self.data_root, path)
 
     def read_content(self) -> Dict[str, Any]:
         """Read the annotation file.

@@ -61,7 +61,7 @@ class LogitsNetwork(nn.Module):
         """
         preprocessor = self.detector.data_preprocessor
         x = image.permute(0, 3, 1, 2).float()
-        if not preprocessor._channel_conversion:
+        if not (isinstance(preprocessor, PanopticDataPreprocessor) or preprocessor._channel_conversion):
             x = x.flip(1)  # trained with images in BGR order
         x = (x - preprocessor.mean) / preprocessor.std
         height, width = self.input_size

@@ -6,7 +6,7 @@ from .annotation_checks import check_entries
 from .annotation_schema import (AnnotationContent, AnnotationFile, EvaluatedFile, ImageFile, LoadedFile,
                                 PredictionFile, read_annotations)
 from .class_order import count_classes, map_categories, order_classes
-from .file_content import BrokenFileError, read_file
+from .file_content import BrokenFileError, join_path, read_file
 from .findings import KINDS, Finding, Kind, raise_errors
 from .garbage_collection import without_garbage_collection
 from .image_files import read_image, read_photo_size
@@ -24,7 +24,7 @@ from .split_writer import ConvertedImage, WrittenSplit, write_split
 __all__ = [
     'check_entries', 'AnnotationContent', 'AnnotationFile', 'EvaluatedFile', 'ImageFile', 'LoadedFile',
     'PredictionFile', 'read_annotations', 'count_classes', 'map_categories', 'order_classes',
-    'BrokenFileError', 'read_file', 'KINDS', 'Finding', 'Kind', 'raise_errors', 'read_image',
+    'BrokenFileError', 'join_path', 'read_file', 'KINDS', 'Finding', 'Kind', 'raise_errors', 'read_image',
     'read_photo_size', 'check_unique', 'list_some', 'write_json', 'read_channels', 'read_label_map',
     'map_images', 'PanopticAnnotation', 'get_annotation', 'PanopticFiles', 'PanopticPair',
     'read_panoptic_files', 'annotated_panoptic_map', 'check_labels', 'number_segments', 'to_panoptic_map',

@@ -1,5 +1,6 @@
 """Reading of whole files from any storage; on a local disk, only regular files of a sane size."""
 import os
+import posixpath
 import stat
 from typing import Optional
 
@@ -31,14 +32,31 @@ def read_file(path: str,
     Raises:
         FileNotFoundError: the file does not exist.
         BrokenFileError: the path is a folder, a FIFO, a socket or a device, or the file is too large.
+        OSError: the storage does not answer.
     """
     backend = fileio.get_file_backend(path, backend_args=backend_args, enable_singleton=True)
+    missing = f'Expected {kind} at {path}, but there is no such file'
     try:
         if isinstance(backend, LocalBackend):
             check_regular(path, kind, max_bytes)
-        return backend.get(path)
+        content = backend.get(path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(f'Expected {kind} at {path}, but there is no such file') from error
+        raise FileNotFoundError(missing) from error
+    except OSError as error:  # an HTTPError does not tell the address
+        if isinstance(backend, LocalBackend):
+            raise
+        if getattr(error, 'code', None) == 404:
+            raise FileNotFoundError(missing) from error
+        raise OSError(f'Cannot read {kind} at {path}: {error}') from error
+    if content is None:  # lmdb
+        raise FileNotFoundError(missing)
+    return content
+
+
+def join_path(folder: str, name: str, backend_args: Optional[dict] = None) -> str:
+    """Path of a file in a folder, also for backends that know no folders (lmdb, HTTP)."""
+    backend = fileio.get_file_backend(folder, backend_args=backend_args, enable_singleton=True)
+    return getattr(backend, 'join_path', posixpath.join)(folder, name)
 
 
 def check_regular(path: str, kind: str, max_bytes: int = MAX_IMAGE_BYTES) -> None:

@@ -142,7 +142,11 @@ def test_evaluate_all_tasks__equals_the_config_of_all_tasks():
     expected.test_evaluator[1].metric = ['segm', 'bbox']
     expected = evaluate_all_tasks(expected, 'instances.json')
     assert expected.test_evaluator[1] == dict(
-        type='PanopticInstanceAPMetric', classwise=True, metric=['segm', 'bbox'], ann_file='instances.json')
+        type='PanopticInstanceAPMetric',
+        classwise=True,
+        backend_args=None,
+        metric=['segm', 'bbox'],
+        ann_file='instances.json')
     del expected.test_evaluator[1]['ann_file']
     for evaluator in (config.test_evaluator, expected.val_evaluator, expected.test_evaluator):
         metrics = [METRICS.build(metric) for metric in evaluator]

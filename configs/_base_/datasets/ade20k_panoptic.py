@@ -79,5 +79,5 @@ val_dataloader = dict(
         backend_args=backend_args))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='PanopticQualityMetric')
+val_evaluator = dict(type='PanopticQualityMetric', backend_args=backend_args)
 test_evaluator = val_evaluator

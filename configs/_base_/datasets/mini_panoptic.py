@@ -1,12 +1,13 @@
 # The drawn mini set (tools/dataset_converters/make_mini_panoptic.py data/mini_panoptic), crop 129.
 dataset_type = 'MiniPanopticMapDataset'
 data_root = 'data/mini_panoptic/'
+backend_args = None
 
 image_size = (129, 129)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticMap'),
+    dict(type='LoadImageFromFile', backend_args=backend_args),
+    dict(type='LoadPanopticMap', backend_args=backend_args),
     dict(
         type='RandomChoiceResize',
         scales=[((image_size[0] - 1) * tenths // 10 + 1, ) * 2 for tenths in range(8, 14)],
@@ -17,9 +18,9 @@ train_pipeline = [
     dict(type='PackPanopticInputs')
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', backend_args=backend_args),
     dict(type='Resize', scale=image_size, keep_ratio=True),
-    dict(type='LoadSegmentIds'),
+    dict(type='LoadSegmentIds', backend_args=backend_args),
     dict(type='PackPanopticInputs')
 ]
 # `--tta` merges the predictions for the image and its mirror image; docs/test_time.md adds scales.
@@ -37,7 +38,8 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='annotations/panoptic_train.json',
         data_prefix=dict(img='images/train/', seg='annotations/panoptic_train/'),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+        backend_args=backend_args))
 val_dataloader = dict(
     batch_size=8,
     num_workers=0,
@@ -49,8 +51,9 @@ val_dataloader = dict(
         ann_file='annotations/panoptic_val.json',
         data_prefix=dict(img='images/val/', seg='annotations/panoptic_val/'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+        backend_args=backend_args))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='PanopticQualityMetric')
+val_evaluator = dict(type='PanopticQualityMetric', backend_args=backend_args)
 test_evaluator = val_evaluator

@@ -1,14 +1,33 @@
 """The last step of a pipeline: conversion to tensors and a data sample."""
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
 from remax_mm.panoptic_format import PanopticAnnotation
+
+
+class PanopticDataSample(DetDataSample):
+    """A data sample whose ground truth a data loader can pin; torch skips objects without this method."""
+
+    def pin_memory(self) -> 'PanopticDataSample':
+        """A copy with all tensors in pinned memory."""
+        return _pin(self)
+
+
+def _pin(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.pin_memory()
+    if not isinstance(value, BaseDataElement):
+        return value
+    pinned = value.new()
+    for name, item in value.items():
+        pinned.set_data({name: _pin(item)})
+    return pinned
 
 
 @TRANSFORMS.register_module()
@@ -22,7 +41,7 @@ class PackPanopticInputs(BaseTransform):
     Returns a dict of
 
     - ``inputs``: (3, H, W) uint8 tensor.
-    - ``data_samples``: ``DetDataSample`` with the metainfo ``meta_keys`` and the ground truth. Of
+    - ``data_samples``: :class:`PanopticDataSample` with the metainfo ``meta_keys`` and the ground truth. Of
       :class:`LoadPanopticMap` that is ``gt_panoptic_seg.segment_map`` (1, H, W), uint8 or int32 (torch has no
       arithmetic on uint16), and ``gt_segments`` with ``labels`` (S,) int64 and ``is_thing`` (S,) bool. Of
       :class:`LoadSegmentIds` it is ``gt_annotation``, a ``PanopticAnnotation``.
@@ -39,7 +58,7 @@ class PackPanopticInputs(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Convert the results of the pipeline to ``inputs`` and ``data_samples``."""
-        sample = DetDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        sample = PanopticDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
         if 'gt_seg_map' in results:
             segment_map = results['gt_seg_map']
             if segment_map.dtype != np.uint8:

@@ -62,6 +62,11 @@ class _NumberedBatches(Sampler):
         """The sampler of the batch sampler, on which mmengine's hooks call ``set_epoch``."""
         return self.batch_sampler.sampler
 
+    @property
+    def batch_size(self) -> int:
+        """Images per batch, which mmengine's ``FlexibleRunner`` asks for."""
+        return self.batch_sampler.batch_size
+
     def __len__(self) -> int:
         return len(self.batch_sampler)
 

@@ -8,6 +8,7 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from remax_mm.structures import VOID_SEGMENT
+from ..layers import not_compiled
 from ..task_modules import note_largest_values
 
 STRIDE = 32
@@ -27,6 +28,8 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
     padding is 0 after normalization. Segment maps are padded with void in training; at test the ground truth
     keeps its original size.
 
+    The copies to the device do not wait for it if the data loader has ``pin_memory=True``.
+
     Sets the metainfo ``batch_input_shape`` and ``pad_shape`` to the padded (H, W).
 
     Args:
@@ -45,7 +48,8 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
         mean: Sequence[float] = (127.5, 127.5, 127.5),
         std: Sequence[float] = (127.5, 127.5, 127.5)
     ) -> None:
-        super().__init__(mean=mean, std=std, bgr_to_rgb=True, pad_value=0)
+        # Channels are swapped below: mmengine's way copies a list of indices to the device and waits for it.
+        super().__init__(mean=mean, std=std, pad_value=0, non_blocking=True)
         self.pad_size: Optional[Tuple[int, int]] = None
         if pad_size is not None:
             sides = (pad_size, pad_size) if isinstance(pad_size, int) else tuple(pad_size)
@@ -55,6 +59,7 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
                     f'1281, but got {pad_size}')
             self.pad_size = (sides[0], sides[1])
 
+    @not_compiled
     def forward(self, data: dict, training: bool = False) -> dict:
         """Convert collated ``inputs`` (3, h, w) uint8 and ``data_samples`` to a batch (B, 3, H, W).
 
@@ -66,6 +71,9 @@ class PanopticDataPreprocessor(DetDataPreprocessor):
         for sample in data.get('data_samples') or ():
             if training and 'gt_panoptic_seg' in sample:
                 note_largest_values(sample)  # before the sample is moved to the device
+        data = self.cast_data(data)
+        images = data['inputs']
+        data['inputs'] = images.flip(1) if isinstance(images, Tensor) else [x.flip(0) for x in images]
         data = super().forward(data, training)
         inputs, data_samples = data['inputs'], data['data_samples']
         data['inputs'] = F.pad(inputs, (0, width - inputs.shape[-1], 0, height - inputs.shape[-2]))

@@ -9,6 +9,8 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor
 
+from ..layers import not_compiled
+
 Losses = Mapping[str, Union[Tensor, Sequence[Tensor]]]
 
 
@@ -43,6 +45,7 @@ class FiniteLossCheck:
     def __reduce__(self) -> Tuple[type, Tuple[()]]:
         return type(self), ()  # copies of a model do not check the losses of the original
 
+    @not_compiled
     def add(self, losses: Losses, data_samples: Sequence[Any]) -> None:
         """Check the losses of a batch, or start to copy them. Those of the batch before must be finished.
 
@@ -59,11 +62,12 @@ class FiniteLossCheck:
             return
         iteration = MessageHub.get_current_instance().get_info('iter', 'unknown')
         batch = f'iteration {iteration} (from 0) on the images {image_names(data_samples)}'
-        sums, copied = _copy_to_host(torch.stack([tensor.float().sum() for _, tensor in terms]))
+        sums, copied = copy_to_host(torch.stack([tensor.float().sum() for _, tensor in terms]))
         self._pending = LossSums([name for name, _ in terms], sums, copied, batch)
         if copied is None:
             self.finish()
 
+    @not_compiled
     def finish(self) -> None:
         """Check what is not checked yet.
 
@@ -83,7 +87,7 @@ class FiniteLossCheck:
                                      f'weights {updated} from this batch.')
 
 
-def _copy_to_host(sums: Tensor) -> Tuple[Tensor, Optional[torch.cuda.Event]]:
+def copy_to_host(sums: Tensor) -> Tuple[Tensor, Optional[torch.cuda.Event]]:
     """Start a copy from a GPU, and return an event that comes after it; None for a tensor on the CPU."""
     if not sums.is_cuda:
         return sums, None

@@ -81,12 +81,16 @@ class MaskTransformer(MaskFormer):
         """
         self.finite_losses.finish()
         try:
-            with recompute_activations() if self.recompute_activations else nullcontext():
-                losses = super().loss(batch_inputs, batch_data_samples)
+            losses = self._compute_losses(batch_inputs, batch_data_samples)
         except FloatingPointError as error:
             raise FloatingPointError(f'{error}, on the images {image_names(batch_data_samples)}') from error
         self.finite_losses.add(losses, batch_data_samples)
         return losses
+
+    def _compute_losses(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
+        # A function of its own, because torch.compile runs one with a `try` around a graph break in Python.
+        with recompute_activations() if self.recompute_activations else nullcontext():
+            return super().loss(batch_inputs, batch_data_samples)
 
     def add_pred_to_datasample(self, data_samples: SampleList, results_list: List[dict]) -> SampleList:
         """Store panoptic, instance and semantic results in the fields of the data samples."""

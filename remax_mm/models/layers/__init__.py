@@ -1,4 +1,5 @@
 from .attention import attend
+from .compilation import not_compiled
 from .conv_norm_act import (KMAX_ACT, KMAX_NORM, MAX_ACT, ActConfig, ConvNormAct, DepthwiseSeparableConv,
                             NormConfig, build_norm, build_projection, fit_norm, truncated_normal_)
 from .dual_path_attention import DualPathLayer
@@ -12,6 +13,7 @@ from .resize import find_stride, resize_to
 __all__ = [
     'ActConfig', 'AxialBlock', 'BasicBlock', 'BottleneckBlock', 'ConvNormAct', 'DepthwiseSeparableConv',
     'DualPathLayer', 'EXPANSION', 'KMAX_ACT', 'KMAX_NORM', 'LayerNorm2d', 'MAX_ACT', 'MaskPredictor',
-    'NormConfig', 'attend', 'build_norm', 'build_projection', 'find_stride', 'fit_norm', 'recompute',
-    'prior_logit', 'recompute_activations', 'resize_to', 'run_blocks', 'sum_by_owner', 'truncated_normal_'
+    'NormConfig', 'attend', 'build_norm', 'build_projection', 'find_stride', 'fit_norm', 'not_compiled',
+    'prior_logit', 'recompute', 'recompute_activations', 'resize_to', 'run_blocks', 'sum_by_owner',
+    'truncated_normal_'
 ]

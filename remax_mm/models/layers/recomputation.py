@@ -15,6 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.checkpoint import checkpoint
 
+from .compilation import is_compiling
+
 NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 SAVE_INPUT = (nn.GELU, nn.SiLU, nn.Hardswish)
 """Activations whose backward pass needs their input."""
@@ -171,12 +173,7 @@ def _without_side_effects(module: nn.Module, output: Tensor) -> Optional[Callabl
 
 def recompute_activations() -> ContextManager:
     """:class:`Recomputation` where gradients are computed. torch.compile decides by itself what it keeps."""
-    return Recomputation() if torch.is_grad_enabled() and not _is_compiling() else nullcontext()
-
-
-def _is_compiling() -> bool:
-    is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', None)  # since torch 2.1
-    return is_compiling is not None and is_compiling()
+    return Recomputation() if torch.is_grad_enabled() and not is_compiling() else nullcontext()
 
 
 def recompute(function: Callable[..., Any], *inputs: Any, module: nn.Module) -> Any:
@@ -188,7 +185,7 @@ def recompute(function: Callable[..., Any], *inputs: Any, module: nn.Module) -> 
         function: takes the inputs.
         module: what the function belongs to, with its batch norms.
     """
-    if not (module.training and torch.is_grad_enabled()) or _is_compiling():
+    if not (module.training and torch.is_grad_enabled()) or is_compiling():
         return function(*inputs)
     is_repeated = False
 

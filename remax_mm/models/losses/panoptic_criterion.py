@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from remax_mm.structures import MaskPrediction, PanopticTargets, SlotTargets, full_precision
-from ..layers import resize_to
+from ..layers import not_compiled, resize_to
 from ..task_modules import assign_targets_to_slots
 from .softmax_sums import softmax_sums
 
@@ -101,6 +101,7 @@ class PanopticCriterion(nn.Module):
                 losses.update({f'd{stage}.{name}': loss for name, loss in stage_losses.items()})
         return losses
 
+    @not_compiled
     def _assign(self, prediction: MaskPrediction, targets: PanopticTargets) -> SlotTargets:
         with torch.no_grad():
             mask_logits = resize_to(prediction.mask_logits, targets.owner.shape[-2:])

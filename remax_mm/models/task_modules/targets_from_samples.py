@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from remax_mm.structures import VOID_SEGMENT, PanopticTargets
-from ..layers import find_stride
+from ..layers import find_stride, not_compiled
 
 LARGEST_KEY = 'gt_largest'
 """Metainfo of a sample that :func:`note_largest_values` sets."""
 
 
+@not_compiled
 def build_panoptic_targets(data_samples: Sequence[DetDataSample],
                            num_classes: int,
                            size: Sequence[int],

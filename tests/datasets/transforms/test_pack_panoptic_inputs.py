@@ -1,6 +1,10 @@
 """The tensors and data samples that a pipeline returns."""
+import pickle
+
 import numpy as np
 import torch
+from mmengine.dataset import pseudo_collate
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from remax_mm.datasets.transforms.pack_panoptic_inputs import PackPanopticInputs
 
@@ -76,3 +80,24 @@ def test_pack__no_segments():
     empty = _results(gt_segment_labels=np.zeros(0, np.int64), gt_segment_is_thing=np.zeros(0, bool))
     segments = PackPanopticInputs()(empty)['data_samples'].gt_segments
     assert len(segments) == 0 and segments.labels.shape == (0, )
+
+
+def test_pack__data_loader_pins_image_and_ground_truth(monkeypatch):
+    """As the thread of a data loader does, with samples that came from a worker."""
+    pinned = []
+
+    def pin(tensor, *_):
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr(torch.Tensor, 'pin_memory', pin)
+    packed = pickle.loads(pickle.dumps(PackPanopticInputs()(_results())))
+    batch = pin_memory(pseudo_collate([packed]))
+    sample, original = batch['data_samples'][0], packed['data_samples']
+    tensors = [
+        batch['inputs'][0], sample.gt_panoptic_seg.segment_map, sample.gt_segments.labels,
+        sample.gt_segments.is_thing
+    ]
+    assert {id(tensor) for tensor in tensors} == {id(tensor) for tensor in pinned}
+    assert torch.equal(sample.gt_segments.labels, original.gt_segments.labels)
+    assert sample.metainfo == original.metainfo and type(sample) is type(original)

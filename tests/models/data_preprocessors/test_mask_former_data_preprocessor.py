@@ -11,7 +11,8 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
 from remax_mm.datasets.mini_panoptic import MiniPanopticMapDataset, write_mini_panoptic
-from remax_mm.models.data_preprocessors import MaskFormerDataPreprocessor, split_segment_map
+from remax_mm.models.data_preprocessors import (MaskFormerDataPreprocessor, find_visible_things,
+                                                split_segment_map)
 
 LABELS, IS_THING = torch.tensor([2, 0, 2, 1, 0]), torch.tensor([False, True, False, True, True])
 
@@ -31,7 +32,8 @@ def _batch(*sizes):
 
 def test_split_segment_map__loops():
     segment_map = torch.randint(0, 5, (1, 6, 7), dtype=torch.uint8)
-    instances, semantic = split_segment_map(segment_map, LABELS, IS_THING)
+    things = find_visible_things(segment_map, LABELS, IS_THING)
+    instances, semantic = split_segment_map(segment_map, LABELS, things)
     masks = instances.masks.to_tensor(torch.bool, 'cpu')
 
     # Segments 2 and 4 are visible things, segment 5 is a thing without pixels.
@@ -44,12 +46,13 @@ def test_split_segment_map__loops():
             assert masks[:, y, x].tolist() == [segment == 2, segment == 4]
 
 
-def test_split_segment_map__wrong_input():
+def test_find_visible_things__wrong_input_and_none():
     with pytest.raises(ValueError, match='up to 5, the number of segments, but got 6'):
-        split_segment_map(torch.full((1, 2, 2), 6), LABELS, IS_THING)
+        find_visible_things(torch.full((1, 2, 2), 6), LABELS, IS_THING)
     with pytest.raises(ValueError, match='below 255'):
-        split_segment_map(torch.zeros(1, 2, 2), LABELS + 253, IS_THING)
-    empty, semantic = split_segment_map(torch.zeros(1, 2, 3), LABELS[:0], IS_THING[:0])
+        find_visible_things(torch.zeros(1, 2, 2, dtype=torch.uint8), LABELS + 253, IS_THING)
+    void = torch.zeros(1, 2, 3, dtype=torch.uint8)
+    empty, semantic = split_segment_map(void, LABELS[:0], find_visible_things(void, LABELS[:0], IS_THING[:0]))
     assert len(empty) == 0 and empty.masks.to_tensor(torch.bool, 'cpu').shape == (0, 2, 3)
     assert (semantic.sem_seg == 255).all()
 
@@ -62,7 +65,8 @@ def test_preprocessor__pads_with_void():
     assert out['inputs'].shape == (2, 3, 64, 32)
     for segment_map, sample in zip(maps, out['data_samples']):
         height, width = segment_map.shape[-2:]
-        expected, semantic = split_segment_map(segment_map, LABELS, IS_THING)
+        things = find_visible_things(segment_map, LABELS, IS_THING)
+        expected, semantic = split_segment_map(segment_map, LABELS, things)
         masks = sample.gt_instances.masks.to_tensor(torch.bool, 'cpu')
         assert torch.equal(masks[:, :height, :width], expected.masks.to_tensor(torch.bool, 'cpu'))
         assert not masks[:, height:].any() and not masks[:, :, width:].any()

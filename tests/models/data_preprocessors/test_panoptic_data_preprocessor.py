@@ -118,3 +118,18 @@ def test_preprocessor__image_that_is_too_large():
         PanopticDataPreprocessor(33)(_batch((20, 30), (20, 34)), False)
     with pytest.raises(ValueError, match=r'an image is \(34, 20\)'):
         PanopticDataPreprocessor(33)(dict(inputs=_batch((34, 20))['inputs']), False)
+
+
+def test_preprocessor__copies_do_not_block(monkeypatch):
+    """Images and ground truth go to the device by copies that do not wait; pinned memory makes them run."""
+    copies, to = [], torch.Tensor.to
+
+    def record(tensor, *args, **kwargs):
+        if args and isinstance(args[0], torch.device):
+            copies.append((tuple(tensor.shape), kwargs.get('non_blocking')))
+        return to(tensor, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, 'to', record)
+    PanopticDataPreprocessor()(_batch((20, 30)), training=True)
+    assert {shape for shape, _ in copies} == {(3, 20, 30), (1, 20, 30), (4, )}
+    assert all(non_blocking is True for _, non_blocking in copies)

@@ -51,7 +51,7 @@ class _Event:
 def event(monkeypatch) -> _Event:
     """The event of all copies, as if the losses were on a GPU."""
     event = _Event()
-    monkeypatch.setattr(finite_losses, '_copy_to_host', lambda sums: (sums, event))
+    monkeypatch.setattr(finite_losses, 'copy_to_host', lambda sums: (sums, event))
     return event
 
 

@@ -148,7 +148,7 @@ def test_kmax_deeplab__loss_that_is_not_finite():
 def test_kmax_deeplab__checks_losses_of_a_gpu_later(in_training, monkeypatch):
     model, waited = _model(), []
     event = SimpleNamespace(synchronize=lambda: waited.append(True))
-    monkeypatch.setattr(finite_losses, '_copy_to_host', lambda sums: (sums * float('nan'), event))
+    monkeypatch.setattr(finite_losses, 'copy_to_host', lambda sums: (sums * float('nan'), event))
     data = model.data_preprocessor(_batch(training=True), training=True)
     model(**data, mode='loss')
     model.train()
