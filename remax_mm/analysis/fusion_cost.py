@@ -1,18 +1,13 @@
 """CPU time and memory of mask fusion in this package, relative to an older commit of it."""
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Tuple
 
 import torch
 
-from .version_comparison import REPOSITORY
-
-WORKER = Path(__file__).with_name('fusion_worker.py')
+from . import fusion_worker
+from .version_comparison import REPOSITORY, run_version
 
 
 class FusionCost(NamedTuple):
@@ -50,23 +45,11 @@ def measure_fusion(root: Path, task: str, side: int, num_slots: int, repeats: in
     """Run a worker with the package in ``root``; see :class:`fusion_worker.Request` for the others.
 
     Raises:
-        RuntimeError: the worker failed.
+        RuntimeError: the worker failed, or imported another version.
     """
-    request = dict(task=task, side=side, num_slots=num_slots, repeats=repeats, results=str(results))
-    process = subprocess.run(
-        [sys.executable, '-c', WORKER.read_text(),
-         json.dumps(request)],
-        cwd=root,
-        env={
-            **os.environ, 'PYTHONPATH': str(root),
-            'OMP_NUM_THREADS': '1'
-        },
-        capture_output=True,
-        text=True)
-    if process.returncode:
-        raise RuntimeError(
-            f'Expected the measurement of {task} in {root} to succeed, but got: {process.stderr}')
-    return FusionCost(**json.loads(process.stdout.splitlines()[-1]))
+    request = fusion_worker.Request(task, side, num_slots, repeats, str(results))
+    cost = run_version(root, fusion_worker, request._asdict())
+    return FusionCost(cost['seconds'], cost['peak_memory'])
 
 
 def compare_fusion(old_root: Path,

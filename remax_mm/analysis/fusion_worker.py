@@ -1,9 +1,10 @@
 """Measure a fusion head of the package that is importable; it also runs with older commits of the package.
 
-    python -c "$(cat remax_mm/analysis/fusion_worker.py)" REQUEST
+    python remax_mm/analysis/fusion_worker.py REQUEST
 
-The request is JSON with the fields of :class:`Request`. The answer, ``seconds`` and ``peak_memory``, is
-written to standard output as JSON, and the results of fusion to the file ``results``. Unix only.
+The request is JSON with the fields of :class:`Request`. The answer, ``package``, ``seconds`` and
+``peak_memory``, is written to standard output as JSON, and the results of fusion to the file ``results``.
+Unix only.
 """
 import json
 import resource
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import remax_mm  # noqa: F401  (makes mmdet importable)
+import remax_mm  # makes mmdet importable
 
 NUM_THINGS, NUM_STUFF = 80, 53  # as COCO
 NUM_CONFIDENT = 20
@@ -114,4 +115,5 @@ def measure(request: Request) -> Dict[str, Any]:
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
-    print(json.dumps(measure(Request(**json.loads(sys.argv[1])))))
+    cost = measure(Request(**json.loads(sys.argv[1])))
+    print(json.dumps(dict(package=remax_mm.__file__, **cost)))

@@ -53,5 +53,5 @@ def test_format_fusion_comparisons__ratios():
 
 def test_measure_fusion__error_of_the_worker(tmp_path):
     (tmp_path / 'remax_mm.py').write_text('raise ImportError("not a package")')
-    with pytest.raises(RuntimeError, match='(?s)panoptic in .* to succeed, but got.*not a package'):
+    with pytest.raises(RuntimeError, match='(?s)fusion_worker to run with .*, but got.*not a package'):
         measure_fusion(tmp_path, 'panoptic', 33, 4, 1, tmp_path / 'results.pt')

@@ -32,7 +32,7 @@ def collect_masks(rows: MaskRows, slots: Tensor, pixel_threshold: float,
     areas = torch.zeros(len(slots), dtype=torch.int64, device=rows.device)
     sums = torch.zeros(len(slots), dtype=torch.float64, device=rows.device)
     for strip, logits in rows:
-        probability = logits.softmax(dim=0)[slots]
+        probability = logits.softmax(dim=0).index_select(0, slots)
         own = probability > pixel_threshold
         areas += own.sum((1, 2))
         sums += (probability * own).sum((1, 2), dtype=torch.float64)

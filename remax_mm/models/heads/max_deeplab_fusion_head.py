@@ -54,18 +54,20 @@ def fuse_panoptic_pixelwise(class_logits: Tensor,
 
     totals = torch.zeros(len(numbers) + 1, dtype=torch.float64, device=rows.device)
     kept_rows, other_rows = rows.of_slots(kept), rows.of_slots(others)
-    for strip in rows.strips():
+    for strip, kept_logits in kept_rows:
         # The best kept slot at each pixel, and whether the pixel is assigned to it
-        kept_logits = kept_rows.rows(strip.start, strip.stop)
-        best, owner = first_maximum(kept_logits)  # (rows, W)
-        probability = (best - kept_logits.logsumexp(0)).exp()
+        kept_logits = kept_logits.flatten(1)
+        best, owner = first_maximum(kept_logits)  # (pixels,)
+        log_sum = best + (kept_logits - best).exp_().sum(0).log_()  # in the order of `torch.logsumexp`
+        probability = (best - log_sum).exp_()
         is_assigned = probability > pixel_threshold
         if len(others) > 0:
-            is_assigned &= best >= other_rows.rows(strip.start, strip.stop).amax(0)
+            is_assigned &= best >= other_rows.largest(strip.start, strip.stop).flatten()
 
-        segment_map[strip] = segment_of_slot[owner] * is_assigned
-        pixel_scores = class_scores[owner] * probability
-        totals.index_add_(0, segment_map[strip].flatten().long(), pixel_scores.flatten().double())
+        segments_of_pixels = segment_of_slot.index_select(0, owner) * is_assigned
+        pixel_scores = class_scores.index_select(0, owner) * probability
+        totals.index_add_(0, segments_of_pixels, pixel_scores.double())
+        segment_map[strip] = segments_of_pixels.view_as(segment_map[strip])
 
     areas = torch.bincount(segment_map.flatten(), minlength=len(numbers) + 1)
     scores, sizes = torch.stack([totals / areas.clamp(min=1), areas]).tolist()
@@ -74,7 +76,8 @@ def fuse_panoptic_pixelwise(class_logits: Tensor,
         for (category, _), number in numbers.items()
     ]
     new_ids, segments = drop_small_segments(segments, sizes[1:], thing_area, stuff_area)
-    return segment_map.new_tensor(new_ids)[segment_map.long()], segments
+    new_map = segment_map.new_tensor(new_ids).index_select(0, segment_map.flatten())
+    return new_map.view_as(segment_map), segments
 
 
 @MODELS.register_module()

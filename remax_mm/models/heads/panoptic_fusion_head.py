@@ -85,7 +85,7 @@ def fuse_instances(class_logits: Tensor,
     masks = torch.empty((len(slots), *rows.shape[1:]), dtype=torch.bool, device=rows.device)
 
     def add_rows(strip: slice, used_masks: Tensor) -> None:
-        masks[:, strip] = used_masks[used_index]
+        masks[:, strip] = used_masks.index_select(0, used_index)
 
     areas, sums = collect_masks(rows, used, pixel_threshold, add_rows)
     mask_scores = sums.float() / (areas + 1e-6)
@@ -157,7 +157,7 @@ class PanopticFusionHead(MaskFormerFusionHead):
         values = [self.num_classes]
         for segment in segments:
             values.append(segment.category + (INSTANCE_OFFSET * segment.id if segment.is_thing else 0))
-        encoded = segment_map.new_tensor(values)[segment_map.long()]
+        encoded = segment_map.new_tensor(values).index_select(0, segment_map.flatten()).view_as(segment_map)
         segments_info = [
             dict(id=value, label=s.category, is_thing=s.is_thing, score=s.score)
             for s, value in zip(segments, values[1:])

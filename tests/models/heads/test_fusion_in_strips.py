@@ -19,6 +19,7 @@ GEOMETRY = dict(input_size=(65, 97), image_size=(65, 80), output_size=(83, 101))
 def _smallest_strips(monkeypatch):
     """One thread, because the last bits of a softmax depend on how its pixels are divided among threads."""
     monkeypatch.setitem(mask_rows.STRIP_ELEMENTS, 'cpu', 1)
+    monkeypatch.setitem(mask_rows.RESIZED_ELEMENTS, 'cpu', 2**14)
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -97,6 +98,47 @@ def test_fuse_panoptic_pixelwise__equals_whole_image(seed, pixel_threshold, opti
     _assert_same_map(fuse_panoptic_pixelwise(class_logits, rows, **options), expected)
 
 
+@pytest.mark.parametrize('pixel_threshold', [0.01, 0.1, 0.4])
+def test_fuse_panoptic_pixelwise__ties(pixel_threshold):
+    """Between kept slots the first wins; a slot that is not kept does not win a tie with a kept one."""
+    options = dict(num_things=NUM_THINGS, pixel_threshold=pixel_threshold)
+    class_logits, mask_logits = _logits(3, num_confident=6)
+    class_logits[:6, :6] += 20 * torch.eye(6)
+    mask_logits[1], mask_logits[6] = mask_logits[0], mask_logits[2]
+    for tied in (mask_logits, mask_logits.round(), torch.full_like(mask_logits, -3.)):
+        whole = _whole(tied)
+        best = whole.amax(0)
+        is_tied = (whole[2] == best) & (whole[6] == best)
+        assert is_tied.any()
+        expected = whole_image_fusion.fuse_panoptic_pixelwise(class_logits, whole, **options)
+        rows = restored_rows(tied, **GEOMETRY)
+        _assert_same_map(fuse_panoptic_pixelwise(class_logits, rows, **options), expected)
+
+
+@pytest.mark.parametrize('size, image_size, output_size', [
+    ((5, 6), (17, 21), (17, 21)),
+    ((33, 9), (129, 33), (201, 40)),
+    ((10, 40), (31, 150), (31, 150)),
+    ((40, 31), (157, 119), (63, 48)),
+])
+@pytest.mark.parametrize('num_confident', [1, 5, 12])
+def test_fuse__sizes(size, image_size, output_size, num_confident):
+    class_logits, _ = _logits(4, num_confident=num_confident)
+    class_logits[:num_confident, 1] += 20
+    mask_logits = 4 * torch.randn(12, *size, generator=torch.Generator().manual_seed(4))
+    input_size = [4 * (side - 1) + 1 for side in size]
+    geometry = dict(input_size=input_size, image_size=image_size, output_size=output_size)
+    whole = whole_image_fusion.restore_size(mask_logits, **geometry)
+    rows = restored_rows(mask_logits, **geometry)
+    for pixel_threshold in (0.1, 0.4):
+        options = dict(num_things=NUM_THINGS, pixel_threshold=pixel_threshold)
+        expected = whole_image_fusion.fuse_panoptic_pixelwise(class_logits, whole, **options)
+        assert (expected[0] > 0).any()
+        _assert_same_map(fuse_panoptic_pixelwise(class_logits, rows, **options), expected)
+    assert torch.equal(
+        fuse_semantic(class_logits, rows), whole_image_fusion.fuse_semantic(class_logits, whole))
+
+
 @pytest.mark.parametrize('seed', range(3))
 @pytest.mark.parametrize('max_per_image', [3, 100])
 @pytest.mark.parametrize('pixel_threshold', [0.1, 0.4])
@@ -135,6 +177,28 @@ def test_fuse_semantic__void_slots_decide_together():
     assert fuse_semantic(classes.clamp(min=1e-9).log(), masks.log()).tolist() == [[1]]
     masks = torch.tensor([0.02] + [0.045] * 20 + [0.08])[:, None, None]
     assert fuse_semantic(classes.clamp(min=1e-9).log(), masks.log()).tolist() == [[0]]
+
+
+def test_fuse_semantic__a_class_without_a_slot_decides():
+    # Each of 30 slots has a class of its own with 0.03, and class 30 with 0.019: 0.019 in total.
+    classes = torch.zeros(30, 32)
+    classes[:, :30], classes[:, 30], classes[:, 31] = 0.03 * torch.eye(30), 0.019, 0.951
+    share = torch.tensor([[0.9, 0.3]])  # of slot 7: 0.027 and 0.009 for class 7
+    masks = ((1 - share) / 29).repeat(30, 1, 1)
+    masks[7] = share
+    assert fuse_semantic(classes.clamp(min=1e-9).log(), masks.log()).tolist() == [[7, 30]]
+
+
+def test_fuse_semantic__ties():
+    """The first class wins, also among classes that are nearly impossible."""
+    class_logits, mask_logits = _logits(5)
+    class_logits[:, [1, 4]] = class_logits.amax(1, keepdim=True)
+    for void_logit in (0, 30, 300):
+        class_logits[:, -1] = void_logit
+        for tied in (mask_logits, torch.zeros_like(mask_logits)):
+            expected = whole_image_fusion.fuse_semantic(class_logits, _whole(tied))
+            found = fuse_semantic(class_logits, restored_rows(tied, **GEOMETRY))
+            assert torch.equal(found, expected) and (found != 4).all()
 
 
 @pytest.mark.parametrize('num_classes', [1, 2])
@@ -208,8 +272,9 @@ def test_fusion_head__strips_do_not_change_anything(head_class, monkeypatch):
 
 @pytest.mark.parametrize('head_class', [KMaXFusionHead, MaXFusionHead])
 @pytest.mark.parametrize('task', ['panoptic_on', 'semantic_on'])
-def test_fusion_head__memory(head_class, task):
+def test_fusion_head__memory(head_class, task, monkeypatch):
     """Masks of all slots at full size would need 10 MB."""
+    monkeypatch.setitem(mask_rows.RESIZED_ELEMENTS, 'cpu', 2**16)
     num_slots, (height, width) = 100, (161, 161)
     test_cfg = dict(dict(panoptic_on=False, semantic_on=False), **{task: True})
     head = head_class(NUM_THINGS, NUM_CLASSES - NUM_THINGS, test_cfg=test_cfg)

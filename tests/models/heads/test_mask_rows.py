@@ -11,6 +11,7 @@ from tests.whole_image_fusion import restore_size
 @pytest.fixture(autouse=True)
 def _smallest_strips(monkeypatch):
     monkeypatch.setitem(mask_rows.STRIP_ELEMENTS, 'cpu', 1)
+    monkeypatch.setitem(mask_rows.RESIZED_ELEMENTS, 'cpu', 2**12)
 
 
 @pytest.fixture
@@ -40,6 +41,9 @@ def _resize(x, size):
         ((33, 41), (65, 64)),
         ((9, 17), (33, 65)),
         ((37, 51), (211, 97)),
+        ((64, 48), (127, 200)),  # twice the distance of rows
+        ((44, 48), (130, 200)),  # three times
+        ((24, 48), (116, 100)),  # five times
         ((64, 48), (150, 200)),
         ((201, 143), (199, 150)),
         ((201, 143), (60, 71)),  # smaller
@@ -57,8 +61,10 @@ def test_resized_rows__equal_interpolate_bit_by_bit(size, new_size, num_slots):
     expected = _resize(x, new_size)
     assert rows.shape == (num_slots, *new_size)
     assert _same_bits(rows.whole(), expected)
+    assert all(_same_bits(values, expected[:, strip]) for strip, values in rows)
     for start in (0, new_size[0] // 3, new_size[0] - 1):
         assert _same_bits(rows.rows(start, new_size[0]), expected[:, start:])
+        assert torch.equal(rows.largest(start, new_size[0]), expected[:, start:].amax(0))
         assert _same_bits(rows.rows(start, start + 1), expected[:, start:start + 1])
 
 
@@ -103,6 +109,14 @@ def test_softmax_rows__equal_softmax_bit_by_bit(shape):
 def test_flipped_rows__equal_flip(axes):
     x = torch.randn(3, 37, 20)
     assert torch.equal(FlippedRows(MaskRows(x), axes).whole(), x.flip(axes))
+
+
+def test_largest__of_all_slots():
+    x = torch.randn(9, 33, 41)
+    rows = restored_rows(x, (129, 161), (100, 150), None)
+    for found, expected in ((rows.largest(3, 50), rows.whole().amax(0)[3:50]), (MaskRows(x).largest(3, 20),
+                                                                                x.amax(0)[3:20])):
+        assert torch.equal(found, expected)
 
 
 def test_of_slots__rows_of_these_slots():
