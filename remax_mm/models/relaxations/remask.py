@@ -109,7 +109,7 @@ def build_remask(config: ConfigDict,
         config = dict(config, semantic_head={**known, **config['semantic_head']})
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
         # A stream of its own, not the numbers that the next part of the model gets.
-        torch.default_generator.manual_seed(int(torch.randint(2**62, ())))
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), device='cpu')))
         return MODELS.build(config)
 
 
