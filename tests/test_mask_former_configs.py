@@ -59,6 +59,7 @@ def test_plain_config__differs_from_mmdets_in_the_data_only(name):
     for key in ('type', 'batch_augments', 'pad_mask', 'pad_seg'):
         config['model']['data_preprocessor'].pop(key, None)
         mmdets['model']['data_preprocessor'].pop(key, None)
+    assert config['default_hooks']['visualization'].pop('backend_args') is None
     same = ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr', 'default_hooks')
     for key in same:
         assert config[key] == mmdets[key], key

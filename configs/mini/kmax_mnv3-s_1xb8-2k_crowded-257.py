@@ -33,9 +33,5 @@ iterations = 2000
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(
-        type='MultiStepLR',
-        by_epoch=False,
-        milestones=[iterations * 85 // 100, iterations * 95 // 100],
-        gamma=0.1),
+    dict(type='MultiStepLR', by_epoch=False, milestones=[iterations * 85 // 100, iterations * 95 // 100]),
 ]

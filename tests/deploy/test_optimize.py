@@ -9,6 +9,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from remax_mm.deploy.inference_kmax import InferenceDecoderLayer, InferenceKMaXHead
 from remax_mm.deploy.inference_layers import InferenceBlock, PointwiseConv2d
@@ -81,14 +82,28 @@ def test_optimize__removes_what_inference_does_not_need():
     assert not any(module.training for module in optimized.modules())
 
 
+def _fit_statistics(model):
+    """Give the batch norms the statistics of the test image, so that its features and masks vary."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = 1.
+    with torch.no_grad():
+        model.train()(**model.data_preprocessor(_batch()), mode='tensor')
+    return model.eval()
+
+
 def test_optimize__results_of_test_step():
-    model = _detector()
-    expected, = inference_copy(model).requires_grad_(False).test_step(_batch())
-    found, = optimize_for_inference(model).test_step(_batch())
-    assert torch.equal(found.pred_panoptic_seg.sem_seg, expected.pred_panoptic_seg.sem_seg)
-    assert len(expected.pred_panoptic_seg.sem_seg.unique()) > 1
-    assert torch.equal(found.pred_sem_seg.sem_seg, expected.pred_sem_seg.sem_seg)
-    torch.testing.assert_close(found.pred_instances.scores, expected.pred_instances.scores)
+    counts = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        model = _fit_statistics(_detector().double())  # rounding of float32 may change single pixels
+        expected, = inference_copy(model).requires_grad_(False).test_step(_batch())
+        found, = optimize_for_inference(model).test_step(_batch())
+        assert torch.equal(found.pred_panoptic_seg.sem_seg, expected.pred_panoptic_seg.sem_seg)
+        assert torch.equal(found.pred_sem_seg.sem_seg, expected.pred_sem_seg.sem_seg)
+        torch.testing.assert_close(found.pred_instances.scores, expected.pred_instances.scores)
+        counts.append(len(expected.pred_panoptic_seg.sem_seg.unique()))
+    assert max(counts) > 1
 
 
 @pytest.mark.parametrize('block', [

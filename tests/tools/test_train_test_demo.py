@@ -264,7 +264,7 @@ def test_test_config__arguments(root, tmp_path):
     cfg = _build_config('tools/test.py', config, checkpoint, '--show', '--wait-time', '3')
     assert cfg.load_from == str(checkpoint)
     assert cfg.default_hooks.visualization == dict(
-        type='DetVisualizationHook', draw=True, show=True, wait_time=3.)
+        type='DetVisualizationHook', backend_args=None, draw=True, show=True, wait_time=3.)
     with pytest.raises(FileNotFoundError, match='none.pth'):
         _build_config('tools/test.py', config, 'none.pth')
     with pytest.raises(ValueError, match='JSON'):

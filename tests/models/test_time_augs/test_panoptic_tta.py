@@ -151,7 +151,9 @@ def test_panoptic_tta__equal_views_equal_the_plain_prediction():
     for info, expected in zip(result.pred_panoptic_seg.segments_info, plain.pred_panoptic_seg.segments_info):
         assert info == {**expected, 'score': pytest.approx(expected['score'], abs=1e-5)}
     assert torch.equal(result.pred_sem_seg.sem_seg, plain.pred_sem_seg.sem_seg)
-    torch.testing.assert_close(result.pred_instances.scores, plain.pred_instances.scores)
+    # The order follows the class scores, and rounding may swap two that are nearly equal.
+    scores = (results.pred_instances.scores.sort().values for results in (result, plain))
+    torch.testing.assert_close(*scores)
 
 
 PAINTING = paint((48, 60), (SKY, S(0, 20), S(None)), (GRASS, S(20, 40), S(None)), (CAT, S(10, 30), S(5, 20)),
