@@ -20,7 +20,7 @@ from remax_mm.models.relaxations import ReClass, ReMask
 
 model.update(  # noqa: F405
     panoptic_head=dict(
-        transformer_decoder=dict(mask_prior=1 / 24),
+        transformer_decoder=dict(mask_prior=0.11),
         remask=dict(type=ReMask, semantic_head=dict(type=StageSemanticHead, aspp_channels=64)),
         criterion=dict(
             loss_mask_id=dict(type=SigmoidMaskIDLoss),
