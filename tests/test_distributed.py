@@ -129,7 +129,7 @@ def _train_on_void(rank: int, head: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize('head', HEADS)
 def test_two_processes__all_parameters_have_gradients(head, tmp_path):
-    """Without `find_unused_parameters`, and with `static_graph`."""
+    """Without `find_unused_parameters`, and with `static_graph`. Both processes check it and fail here."""
     mp.start_processes(_train_on_void, (head, tmp_path), NUM_PROCESSES, start_method='fork')
 
 

@@ -2,7 +2,7 @@
 
 Train:     python tools/train.py configs/own_data/remax_mnv3-s_1xb8-600_own-129.py
 Hardware:  2 CPU cores
-Expected:  PQ 69.0 and 69.5 on the drawn example (two runs)
+Expected:  PQ 69.0 and 69.5 on the drawn example (two runs, mask_prior 1/24)
 """
 _base_ = '../mini/remax_mnv3-s_1xb8-1k_mini-129.py'
 from remax_mm.panoptic_format import count_classes

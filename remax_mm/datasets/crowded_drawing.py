@@ -77,9 +77,4 @@ class _CrowdedCanvas(Canvas):
 def draw_crowded_scene(rng: Rng, size: int) -> Scene:
     """Draw a square scene: 2 to 4 stuff classes, 15 to 55 things, sometimes a crowd or an unlabeled patch."""
     canvas = _CrowdedCanvas(rng, size, CROWDED_THINGS, CROWDED_STUFF, min_area=1 / 2000, min_visible=0.4)
-    if rng.random() < 0.25:
-        canvas.add_unlabeled()
-    if rng.random() < 0.15:
-        canvas.add_crowd()
-    canvas.add_things(int(rng.integers(15, 56)))
-    return canvas.finish()
+    return canvas.draw(15, 55)

@@ -274,6 +274,15 @@ class Canvas:
                 beside = np.clip(center + step, 0.05 * self.size, 0.95 * self.size)
                 self.add_thing(name, beside, radii[1])
 
+    def draw(self, fewest: int, most: int) -> Scene:
+        """Draw from ``fewest`` to ``most`` things, sometimes on an unlabeled patch or a crowd."""
+        if self.rng.random() < 0.25:
+            self.add_unlabeled()
+        if self.rng.random() < 0.15:
+            self.add_crowd()
+        self.add_things(int(self.rng.integers(fewest, most + 1)))
+        return self.finish()
+
     def finish(self) -> Scene:
         """Add uneven light and camera noise; segments with very few visible pixels become unlabeled."""
         light = 1 + 0.12 * np.clip(_smooth_noise(self.rng, self.size, 2), -2, 2)[..., None]
@@ -290,9 +299,4 @@ class Canvas:
 def draw_scene(rng: Rng, size: int) -> Scene:
     """Draw a square scene: 2 to 4 stuff classes, 3 to 7 things, sometimes a crowd or an unlabeled patch."""
     canvas = Canvas(rng, size, THINGS, STUFF, min_area=1 / 400, min_visible=0.45)
-    if rng.random() < 0.25:
-        canvas.add_unlabeled()
-    if rng.random() < 0.15:
-        canvas.add_crowd()
-    canvas.add_things(int(rng.integers(3, 8)))
-    return canvas.finish()
+    return canvas.draw(3, 7)
