@@ -96,7 +96,8 @@ class Recomputation:
         recipe = self._find(tensor)
         if recipe is not None:
             recipe.add_user()
-        saved = _Saved(tensor if recipe is None else recipe)
+        # Detached, or an output that no loss depends on would keep itself alive through its node of the graph.
+        saved = _Saved(tensor.detach() if recipe is None else recipe)
         self._recent.append(weakref.ref(saved))
         return saved
 

@@ -1,6 +1,8 @@
 """Maps that are computed again in the backward pass: the same gradients from less memory."""
 import copy
 import inspect
+import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -97,6 +99,17 @@ def test_recompute_activations__same_gradients(name, training):
     found, found_buffers = _gradients(module, x, Recomputation())
     _assert_close(found, expected)
     assert all(torch.equal(found_buffers[key], value) for key, value in buffers.items())
+
+
+@pytest.mark.parametrize('name', ['relu', 'sigmoid', 'softmax'])
+def test_recomputation__outputs_without_users_are_freed(name):
+    """Autograd keeps the outputs of these functions; a branch that no loss depends on has no backward pass."""
+    function = getattr(torch, name) if name != 'softmax' else partial(torch.softmax, dim=0)
+    with Recomputation():
+        output = function(torch.ones(3, requires_grad=True) * 2)
+    reference = weakref.ref(output)
+    del output
+    assert reference() is None
 
 
 class Kept(Recomputation):
