@@ -102,9 +102,10 @@ class KeptMemory(TensorMemory):
         self._running.pop()
 
     def _track(self, storage: torch.UntypedStorage) -> None:
-        if storage.data_ptr() not in self._known:
-            self._created_by[storage.data_ptr()] = self._running[-1]
+        count = len(self._known)
         super()._track(storage)
+        if len(self._known) > count:  # the older version has other keys than this one
+            self._created_by[next(reversed(self._known))] = self._running[-1]
 
 
 def measure_steps(settings: StepSettings, num_steps: int) -> StepsCost:
@@ -161,31 +162,33 @@ def _draw_weights(model: torch.nn.Module, seed: int) -> None:
 
 def _draw_batch(config: Config, settings: StepSettings, number: int) -> Dict[str, Any]:
     head, side = config.model.panoptic_head, settings.side or max(config.model.data_preprocessor.pad_size)
-    return draw_batch(settings.batch_size, side, settings.num_segments,
+    return draw_batch(settings.batch_size, (side, side), settings.num_segments,
                       (head.num_things_classes, head.num_stuff_classes), settings.seed + number)
 
 
-def draw_batch(batch_size: int, side: int, num_segments: int, num_classes: Tuple[int, int],
+def draw_batch(batch_size: int, size: Tuple[int, int], num_segments: int, num_classes: Tuple[int, int],
                seed: int) -> Dict[str, Any]:
     """Noisy images and, in a grid, segments of random classes, as a data loader yields them.
 
     Args:
         batch_size: Number of images.
-        side: Their height and width.
+        size: Their height and width.
         num_segments: Number of segments of an image.
         num_classes: Numbers of classes of things and of stuff.
         seed: Random seed.
     """
     generator = torch.Generator().manual_seed(seed)
     columns = max(int(num_segments**0.5), 1)
-    place = torch.arange(side)
-    index = (place * -(-num_segments // columns) // side)[:, None] * columns + place * columns // side + 1
+    rows = -(-num_segments // columns)
+    height, width = size
+    index = (torch.arange(height) * rows // height)[:, None] * columns
+    index = index + torch.arange(width) * columns // width + 1
     index[index > num_segments] = 0
     samples, images = [], []
     for _ in range(batch_size):
-        images.append(torch.randint(256, (3, side, side), generator=generator, dtype=torch.uint8))
-        shape = dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side))
-        sample = DetDataSample(metainfo=dict(img_path='drawn', batch_input_shape=(side, side), **shape))
+        images.append(torch.randint(256, (3, *size), generator=generator, dtype=torch.uint8))
+        shapes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), tuple(size))
+        sample = DetDataSample(metainfo=dict(img_path='drawn', **shapes))
         labels = torch.randint(sum(num_classes), (num_segments, ), generator=generator)
         sample.gt_panoptic_seg = PixelData(segment_map=index[None].to(torch.uint8))
         sample.gt_segments = InstanceData(labels=labels, is_thing=labels < num_classes[0])

@@ -50,7 +50,7 @@ class InferenceDifference(NamedTuple):
 class TensorMemory(TorchDispatchMode):
     """Bytes of the live tensors that were created inside the context, and their peak, on any device.
 
-    Temporary memory inside a kernel is not counted.
+    Temporary memory inside a kernel is not counted. Fake tensors count as if they had data.
     """
 
     def __init__(self) -> None:
@@ -60,14 +60,14 @@ class TensorMemory(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         outputs = func(*args, **(kwargs or {}))
-        given = {tensor.untyped_storage().data_ptr() for tensor in tensors_in([args, kwargs])}
+        given = {tensor.untyped_storage()._cdata for tensor in tensors_in([args, kwargs])}
         for tensor in tensors_in(outputs):
-            if tensor.untyped_storage().data_ptr() not in given:  # neither a view nor an in-place result
+            if tensor.untyped_storage()._cdata not in given:  # neither a view nor an in-place result
                 self._track(tensor.untyped_storage())
         return outputs
 
     def _track(self, storage: torch.UntypedStorage) -> None:
-        key = storage.data_ptr()
+        key = storage._cdata  # fake tensors have no `data_ptr`
         if key not in self._known:
             self._known[key] = storage.nbytes()
             self.live += storage.nbytes()

@@ -10,6 +10,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from remax_mm.analysis.memory_estimate import MemoryEstimate
 from tests.conftest import REPOSITORY
 from tests.mini_mask_former import write_mini_configs
 
@@ -52,6 +53,21 @@ def test_model_complexity__numbers_of_table_12(run):
     # Table 12 of the ReMaX paper: parameters and GMACs of ReMaX-T, counted there and on the reference code.
     assert int(total[3].replace(',', '')) == 18_628_000
     assert float(total[4]) == pytest.approx(18.67, rel=1e-3)
+
+
+def test_estimate_memory__prints_a_row_per_batch_size(run, monkeypatch):
+    calls = []
+
+    def estimate(config, batch_size, *settings):
+        calls.append((config.optim_wrapper.type, *settings))
+        return MemoryEstimate(2**30, 2**31, batch_size * 2**30)
+
+    monkeypatch.setattr('remax_mm.analysis.memory_estimate.estimate_memory', estimate)
+    config = REPOSITORY / 'configs' / 'mini' / 'remax_mnv3-s_1xb8-1k_mini-129.py'
+    out = run('estimate_memory.py', config, '--batch-size', 1, 2, '--size', 33, 65, '--segments', 3, '--amp')
+    rows = [[float(cell) for cell in line.split()] for line in out.splitlines()[-2:]]
+    assert rows == [[1, 1, 2, 1, 4], [2, 1, 2, 2, 5]]
+    assert calls == [('AmpOptimWrapper', [33, 65], 3)] * 2
 
 
 def test_loss_balance__compares_runs(run, tmp_path):

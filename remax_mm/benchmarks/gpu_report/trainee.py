@@ -82,7 +82,8 @@ def draw_images(context: Context, model: BaseDetector, batch_size: int) -> Dict[
     """A batch, pinned as a data loader pins it."""
     num_drawn = min(batch_size, NUM_DRAWN)
     num_classes = (model.num_things_classes, model.num_stuff_classes)
-    drawn = draw_batch(num_drawn, find_model(context).side, context.scale.num_segments, num_classes, seed=0)
+    side = find_model(context).side
+    drawn = draw_batch(num_drawn, (side, side), context.scale.num_segments, num_classes, seed=0)
     images = [image.pin_memory() if context.device == 'cuda' else image for image in drawn['inputs']]
     numbers = [number % num_drawn for number in range(batch_size)]
     return dict(

@@ -78,7 +78,7 @@ class Recomputation:
     """
 
     def __init__(self) -> None:
-        self._maps: Dict[int, 'weakref.ref[Tensor]'] = {}  # by address; each has an attribute `recipe`
+        self._maps: Dict[int, 'weakref.ref[Tensor]'] = {}  # by storage; each has an attribute `recipe`
         self._recent: List['weakref.ref[_Saved]'] = []  # since the last norm or activation started
         self._stack = ExitStack()
 
@@ -96,7 +96,7 @@ class Recomputation:
         recipe = self._find(tensor)
         if recipe is not None:
             recipe.add_user()
-        # Detached, or an output that no loss depends on would keep itself alive through its node of the graph.
+        # Detached, or an output that no loss depends on would keep itself alive through its own graph node.
         saved = _Saved(tensor.detach() if recipe is None else recipe)
         self._recent.append(weakref.ref(saved))
         return saved
@@ -107,9 +107,9 @@ class Recomputation:
 
     def _find(self, tensor: Tensor) -> Optional[Recipe]:
         """The recipe of a tensor, None if there is none."""
-        reference = self._maps.get(tensor.data_ptr())
+        reference = self._maps.get(_address(tensor))
         output = None if reference is None else reference()
-        if output is None or output.shape != tensor.shape or output.stride() != tensor.stride():
+        if output is None or not _is_same_view(output, tensor):
             return None
         recipe: Recipe = output.recipe  # type: ignore[attr-defined]
         return recipe if recipe.gives(tensor) else None
@@ -137,13 +137,24 @@ class Recomputation:
         if function is None:
             return
         recipe = output.recipe = Recipe(function, source, output)
-        self._maps[output.data_ptr()] = weakref.ref(output)
+        self._maps[_address(output)] = weakref.ref(output)
 
         # The module itself may have saved its output.
         for saved in recent:
             if isinstance(saved.value, Tensor) and self._find(saved.value) is recipe:
                 recipe.add_user()
                 saved.value = recipe
+
+
+def _address(tensor: Tensor) -> int:
+    """Of the storage. Tensors without data have one as well, but no `data_ptr`."""
+    return tensor.untyped_storage()._cdata
+
+
+def _is_same_view(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors with the same storage have the same elements."""
+    return (first.shape == second.shape and first.stride() == second.stride()
+            and first.storage_offset() == second.storage_offset())
 
 
 def _without_side_effects(module: nn.Module, output: Tensor) -> Optional[Callable[[Tensor], Tensor]]:

@@ -82,18 +82,28 @@ class PQSimilarityAssigner:
             mask_sim = mask_dice(overlap, targets.area)
             class_sim = class_similarity(full_precision(prediction.class_logits), targets.labels)
 
-        # A single copy to the host: all similarities, and which segments are not padding.
+        # All similarities, and which segments are not padding
         num_classes = prediction.class_logits.shape[-1] - 1
         is_segment = (targets.labels < num_classes).to(mask_sim).unsqueeze(-1)
-        on_host = torch.cat([mask_sim, class_sim.to(mask_sim), is_segment], dim=-1).cpu().numpy()
+        pairs = self.find_pairs(torch.cat([mask_sim, class_sim.to(mask_sim), is_segment], dim=-1))
 
-        pairs = [_match_image(table, image) for image, table in enumerate(on_host)]
         lengths = [part.shape[1] for part in pairs]
         image, segment, slot = torch.as_tensor(np.concatenate(pairs, axis=1), device=mask_sim.device)
         void_ratio = _void_ratio(overlap, image, segment)
         mask_sim, class_sim = mask_sim[image, segment, slot], class_sim[image, segment, slot]
         parts = (part.split(lengths) for part in (slot, segment, mask_sim, class_sim))
         return [Match(*of_image) for of_image in zip(*parts, void_ratio)]
+
+    def find_pairs(self, tables: Tensor) -> List[np.ndarray]:
+        """Match the segments and slots of all images on the host, after a single copy to it.
+
+        Args:
+            tables: (B, M, 2N + 1), the mask similarities, the class similarities, and 0 for padding or 1.
+
+        Returns:
+            The pairs of each image, (3, P): the image, segments in ascending order, and their slots.
+        """
+        return [_match_image(table, image) for image, table in enumerate(tables.cpu().numpy())]
 
 
 def _void_ratio(overlap: Tensor, image: Tensor, segment: Tensor) -> Tensor:
@@ -108,11 +118,11 @@ def _match_image(table: np.ndarray, image: int) -> np.ndarray:
     """Match the segments and slots of one image, each at most once, with the largest total similarity.
 
     Args:
-        table: (M, 2N + 1), one row per segment: mask similarities, class similarities, 0 for padding.
-        image: index in the batch, for the error message.
+        table: (M, 2N + 1), one row per segment, see :meth:`PQSimilarityAssigner.find_pairs`.
+        image: index in the batch.
 
     Returns:
-        (3, P) the image, segments in ascending order, and their slots.
+        (3, P).
     """
     rows = np.flatnonzero(table[:, -1])
     mask_sim, class_sim = np.split(table[rows, :-1], 2, axis=1)

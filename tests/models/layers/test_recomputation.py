@@ -103,7 +103,7 @@ def test_recompute_activations__same_gradients(name, training):
 
 @pytest.mark.parametrize('name', ['relu', 'sigmoid', 'softmax'])
 def test_recomputation__outputs_without_users_are_freed(name):
-    """Autograd keeps the outputs of these functions; a branch that no loss depends on has no backward pass."""
+    """Autograd keeps the outputs of these functions, and no backward pass frees them."""
     function = getattr(torch, name) if name != 'softmax' else partial(torch.softmax, dim=0)
     with Recomputation():
         output = function(torch.ones(3, requires_grad=True) * 2)
