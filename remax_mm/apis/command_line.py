@@ -3,9 +3,11 @@
 Nothing here imports torch or mmdet. A tool imports what it needs of them in its ``main``, after it has parsed
 its arguments, so that ``--help`` and a wrong argument answer at once.
 """
+import signal
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Iterator, Optional, Sequence
 
 from mmengine.config import Config, DictAction
@@ -161,6 +163,20 @@ def exit_on_error() -> Iterator[None]:
         yield
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f'error: {error}') from error
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the context as an exception, so that the processes that a tool has started end too."""
+
+    def leave(number: int, frame: Optional[FrameType]) -> None:
+        raise SystemExit(128 + number)
+
+    former = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 @contextmanager

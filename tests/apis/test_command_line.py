@@ -1,11 +1,14 @@
 """Arguments and errors that several tools share."""
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
 from remax_mm.apis.command_line import (add_panoptic_file_arguments, add_test_time_arguments,
-                                        apply_test_time_arguments, exit_on_error, make_parser)
+                                        apply_test_time_arguments, exit_on_error, exit_on_sigterm,
+                                        make_parser)
 
 
 def _config() -> Config:
@@ -55,3 +58,11 @@ def test_exit_on_error__one_line_for_bad_input(error):
 def test_exit_on_error__other_errors_keep_their_traceback():
     with pytest.raises(KeyError), exit_on_error():
         raise KeyError('a bug')
+
+
+def test_exit_on_sigterm__as_an_exception():
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, exit_on_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.sigtimedwait([], 5)  # is interrupted by the handler
+    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) is former

@@ -1,7 +1,10 @@
 """The command line of the comparison, with a trainer that only writes what a training writes."""
 import json
+import os
 import runpy
+import signal
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -108,6 +111,17 @@ def test_compare_relaxations__time_budget(trainer, tmp_path, capsys):
     MAIN(arguments, trainer)
     settings = json.loads((tmp_path / 'out' / 'comparison.json').read_text())['settings']
     assert settings['variants'] == ['softmax', 'sigmoid'] and settings['baseline'] == 'softmax'
+
+
+def test_compare_relaxations__sigterm(trainer, tmp_path):
+    """The trainings end with the comparison, which waits for them."""
+    (tmp_path / 'slow').touch()
+    timer = threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    with pytest.raises(SystemExit, match='143'):
+        MAIN(['--work-dir', str(tmp_path / 'out'), '--seeds', '1', '--jobs', '2'], trainer)
+    runs = [json.loads(path.read_text()) for path in tmp_path.glob('out/*/seed0/run.json')]
+    assert len(runs) == 2 and all(run['test'] is None and not run['error'] for run in runs)
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -1,11 +1,8 @@
 import json
-import os
 import runpy
-import signal
 
 import pytest
 
-from remax_mm.benchmarks.gpu_report.make_report import exit_on_sigterm
 from remax_mm.benchmarks.gpu_report.parts import PARTS
 from tests.conftest import REPOSITORY
 
@@ -30,14 +27,6 @@ def test_gpu_report__results_of_other_settings(tmp_path):
     (tmp_path / 'settings.json').write_text('{"device": "cuda"}')
     with pytest.raises(SystemExit, match='Expected results with the settings .* device cuda instead of cpu'):
         _run('--device', 'cpu', '--budget', 0, '--out', tmp_path)
-
-
-def test_exit_on_sigterm__as_an_exception():
-    former = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended, exit_on_sigterm():
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.sigtimedwait([], 5)  # is interrupted by the handler
-    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) is former
 
 
 @pytest.mark.slow

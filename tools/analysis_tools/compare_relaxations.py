@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from remax_mm.analysis.studies import STUDIES, describe_studies
-from remax_mm.apis.command_line import make_parser
+from remax_mm.apis.command_line import exit_on_sigterm, make_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRAINER = REPOSITORY / 'tools' / 'train.py'
@@ -110,13 +110,14 @@ def main(arguments: Optional[Sequence[str]] = None, trainer: Path = TRAINER) -> 
     waiting = [outcome.run for outcome in outcomes.values() if outcome.test is None]
     print(f'{len(outcomes) - len(waiting)} of {len(outcomes)} runs are done already', flush=True)
 
-    for outcome in train_runs(waiting, trainer, args.jobs, args.time_budget):
-        if outcome.test is not None:
-            print(f'{outcome.run.name}: PQ {outcome.test["PQ"]:.2f}', flush=True)
-        elif outcome.error:
-            print(f'FAILED {outcome.run.name}: {outcome.error}', flush=True)
-        outcomes[outcome.run.folder] = outcome
-        write_comparison(plan, list(outcomes.values()), args.work_dir)
+    with exit_on_sigterm():
+        for outcome in train_runs(waiting, trainer, args.jobs, args.time_budget):
+            if outcome.test is not None:
+                print(f'{outcome.run.name}: PQ {outcome.test["PQ"]:.2f}', flush=True)
+            elif outcome.error:
+                print(f'FAILED {outcome.run.name}: {outcome.error}', flush=True)
+            outcomes[outcome.run.folder] = outcome
+            write_comparison(plan, list(outcomes.values()), args.work_dir)
 
     print(write_comparison(plan, list(outcomes.values()), args.work_dir))
     draw_comparison(plan, list(outcomes.values()), args.work_dir)

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from remax_mm.apis.command_line import exit_on_error, make_parser
+from remax_mm.apis.command_line import exit_on_error, exit_on_sigterm, make_parser
 
 PARTS = ('machine', 'tests', 'training', 'inference', 'mask2former', 'shares', 'mini', 'checkpointing')
 
@@ -49,7 +49,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_args(arguments)
     from remax_mm.benchmarks.gpu_report.make_report import make_report
 
-    with exit_on_error():
+    with exit_on_error(), exit_on_sigterm():
         make_report(args.out, args.device, args.budget, args.parts, 'tiny' if args.tiny else 'full')
 
 

@@ -1,10 +1,7 @@
 """Measure and write a report: what ``tools/analysis_tools/gpu_report.py`` calls."""
-import signal
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import torch
 
@@ -40,27 +37,12 @@ def make_report(folder: Path,
     check_settings(folder, settings)
     reason = 'torch finds no GPU' if device == 'cuda' and not torch.cuda.is_available() else ''
     selected = [part for name, part in PARTS.items() if parts is None or name in parts]
-    with exit_on_sigterm():
-        try:
-            run_parts(Plan(selected, scale, device, folder, reason), end)
-        finally:
-            counts = write_report(folder, list(PARTS.values()), settings)
-            numbers = ', '.join(f'{number} {status}' for status, number in counts.items())
-            print(f'Wrote {folder / "report.md"} of {numbers}')
-
-
-@contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the context as an exception, so that the processes of the parts end too."""
-
-    def leave(number: int, frame: Optional[FrameType]) -> None:
-        raise SystemExit(128 + number)
-
-    former = signal.signal(signal.SIGTERM, leave)
     try:
-        yield
+        run_parts(Plan(selected, scale, device, folder, reason), end)
     finally:
-        signal.signal(signal.SIGTERM, former)
+        counts = write_report(folder, list(PARTS.values()), settings)
+        numbers = ', '.join(f'{number} {status}' for status, number in counts.items())
+        print(f'Wrote {folder / "report.md"} of {numbers}')
 
 
 def describe_settings(device: str, scale: str) -> Dict[str, Any]:
