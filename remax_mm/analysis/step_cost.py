@@ -138,6 +138,7 @@ def measure_steps(settings: StepSettings, num_steps: int) -> StepsCost:
     with KeptMemory(model) as kept:
         parts = losses_of(0)
         kept_memory = kept.by_module()
+    del parts  # and the graph, before the next one is built
     model.zero_grad()
     model.load_state_dict(state)
 
