@@ -93,6 +93,12 @@ DIFFERENCES: Dict[str, Dict[str, Any]] = {
     'interpretation_mask-id-matched': {
         f'{CRITERION}loss_mask_id.slot_reduction': 'matched'
     },
+    'interpretation_mask-prior': {
+        f'{HEAD}transformer_decoder.mask_prior': 1 / 128
+    },
+    'interpretation_softmax-gate': {
+        f'{REMASK}activation': 'softmax'
+    },
     'interpretation_binary-semantics': {
         f'{CRITERION}loss_stage_sem.type': 'BinarySemanticLoss'
     },

@@ -17,6 +17,7 @@ ABLATIONS = REPOSITORY / 'configs' / 'ablations'
 
 # What the studies name differently from configs/ablations.
 ABLATION_OF = {
+    ('interpretations', 'softmax-gate'): 'interpretation_softmax-gate',
     ('interpretations', 'class-gradient'): 'interpretation_class-gradient',
     ('interpretations', 'pixel-decoder'): 'interpretation_stage-feature',
     ('interpretations', 'embedding'): 'interpretation_embedding',
