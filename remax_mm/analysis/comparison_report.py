@@ -180,10 +180,10 @@ def _as_json(numbers: Union[Spread, PairedDifference]) -> dict:
 
 
 def draw_comparison(plan: Plan, outcomes: Outcomes, work_dir: Path) -> List[Path]:
-    """Write curves.png, PQ of the validations by iteration, and seeds.png, final PQ of each seed.
+    """Write comparison.png, a row for each condition: PQ of the validations by iteration, and final PQ.
 
-    There is a panel for each condition. What ReMask does, if it was logged, is drawn in relaxation.png or
-    relaxation-<condition>.png. Nothing is drawn without a finished run.
+    What ReMask does, if it was logged, is drawn in relaxation.png or relaxation-<condition>.png. Nothing is
+    drawn without a finished run.
 
     Args:
         plan: The comparison.
@@ -196,18 +196,13 @@ def draw_comparison(plan: Plan, outcomes: Outcomes, work_dir: Path) -> List[Path
     results = _Results(plan, outcomes)
     if all(outcome.test is None for outcome in outcomes):
         return []
-    files = []
-    for name, draw in (('curves.png', _draw_curves), ('seeds.png', _draw_seeds)):
-        count = len(plan.conditions)
-        figure = Figure(figsize=(5.6 * count, 4), layout='constrained')
-        axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
-        for axis, condition in zip(axes, plan.conditions):
-            draw(axis, results, condition)
-            axis.set(title=results.title(condition))
-            axis.grid(alpha=0.3)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
-        figure.savefig(work_dir / name, dpi=120)
-        files.append(work_dir / name)
+    count = len(plan.conditions)
+    figure = Figure(figsize=(10, 3.8 * count), layout='constrained')
+    for (curves, seeds), condition in zip(figure.subplots(count, 2, squeeze=False), plan.conditions):
+        _draw_curves(curves, results, condition)
+        _draw_seeds(seeds, results, condition)
+    files = [work_dir / 'comparison.png']
+    figure.savefig(files[0], dpi=120)
     if plan.log_relaxation:
         for condition in plan.conditions:
             name = '-'.join(filter(None, ('relaxation', condition))) + '.png'
@@ -231,21 +226,24 @@ def _draw_curves(axis: Axes, results: _Results, condition: str) -> None:
             low, high = zip(*((spread.mean - spread.deviation, spread.mean + spread.deviation)
                               for spread in spreads.values()))
             axis.fill_between(iterations, low, high, color=f'C{number}', alpha=0.15, linewidth=0)
-    axis.set(xlabel='iteration', ylabel='PQ, validation split')
+    axis.set(title=results.title(condition), xlabel='iteration', ylabel='PQ, validation split')
+    axis.legend(loc='lower right')
+    axis.grid(alpha=0.3)
 
 
 def _draw_seeds(axis: Axes, results: _Results, condition: str) -> None:
-    """Final PQ of each variant; a line connects the runs of a seed."""
+    """Final PQ of the runs, with a line through those of a seed, and the mean and standard deviation."""
     variants = results.plan.variants
     values = [results.values(condition, variant, 'PQ') for variant in variants]
-    for number, seed in enumerate(results.plan.seeds):
+    for seed in results.plan.seeds:
         found = [(place, value[seed]) for place, value in enumerate(values) if seed in value]
-        axis.plot(
-            *zip(*found) if found else ((), ()),
-            f'C{number % 10}',
-            marker='o',
-            alpha=0.7,
-            label=f'seed {seed}')
-    axis.set_xticks(
-        range(len(variants)), [results.study.variants[variant].title for variant in variants], rotation=15)
-    axis.set(ylabel='PQ, test split')
+        axis.plot(*zip(*found) if found else ((), ()), color='0.8', linewidth=0.8, zorder=1)
+    for place, value in enumerate(values):
+        axis.scatter([place] * len(value), [*value.values()], color=f'C{place}', alpha=0.5, s=18)
+        if len(value) > 1:
+            spread = measure_spread([*value.values()])
+            axis.errorbar(place + 0.15, spread.mean, spread.deviation, fmt='o', color=f'C{place}', capsize=4)
+    axis.set_xticks(range(len(variants)), [results.study.variants[variant].title for variant in variants])
+    axis.tick_params('x', rotation=15)
+    axis.set(title=results.title(condition), ylabel='PQ, test split')
+    axis.grid(alpha=0.3, axis='y')

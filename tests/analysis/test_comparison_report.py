@@ -63,7 +63,7 @@ def test_write_comparison__numbers(outcomes, tmp_path):
 def test_draw_comparison__files(outcomes, tmp_path):
     assert draw_comparison(PLAN, outcomes[-1:], tmp_path) == []
     files = draw_comparison(PLAN, outcomes, tmp_path)
-    assert [file.name for file in files] == ['curves.png', 'seeds.png']
+    assert [file.name for file in files] == ['comparison.png']
     assert all(file.stat().st_size > 5000 for file in files)
 
 
@@ -96,7 +96,7 @@ def test_write_comparison__conditions(tmp_path):
     assert [row.split(' | ')[:3] for row in text.splitlines()
             if row.startswith('| softmax |')] == [['| softmax', '2', '10.00 ± 0.00'],
                                                   ['| softmax', '2', '20.00 ± 14.14']]
-    assert len(draw_comparison(plan, outcomes, tmp_path)) == 2
+    assert len(draw_comparison(plan, outcomes, tmp_path)) == 1
 
 
 def test_draw_comparison__relaxation_log(tmp_path):
@@ -131,4 +131,4 @@ def test_draw_comparison__relaxation_log(tmp_path):
     }
     plan = PLAN._replace(variants=['softmax', 'remask'], log_relaxation=True)
     names = [path.name for path in draw_comparison(plan, outcomes, tmp_path)]
-    assert names == ['curves.png', 'seeds.png', 'relaxation.png'] and (tmp_path / 'relaxation.png').is_file()
+    assert names == ['comparison.png', 'relaxation.png'] and (tmp_path / 'relaxation.png').is_file()

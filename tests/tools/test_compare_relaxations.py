@@ -70,7 +70,7 @@ def test_compare_relaxations__table(trainer, tmp_path, capsys):
     ]
     assert text in capsys.readouterr().out
     names = {path.name for path in (tmp_path / 'out').iterdir()}
-    assert {'comparison.json', 'curves.png', 'seeds.png', 'softmax', 'remask-reclass'} <= names
+    assert {'comparison.json', 'comparison.png', 'softmax', 'remask-reclass'} <= names
 
 
 def test_compare_relaxations__resumes(trainer, tmp_path, capsys):
