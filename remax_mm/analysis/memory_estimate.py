@@ -54,7 +54,8 @@ def estimate_memory(config: Config,
                     num_segments: int = 20) -> MemoryEstimate:
     """Memory of a training on one device.
 
-    The caches of the allocator and the workspaces of kernels, such as those of cuDNN, are not included.
+    Not included are the caches of the allocator, the workspaces of kernels, such as those of cuDNN, and what
+    hooks keep, such as the averaged weights of EMAHook.
 
     Args:
         config: Of a detector whose head has a ``criterion``: kMaX-DeepLab, ReMaX or MaX-DeepLab.
@@ -84,9 +85,11 @@ def estimate_memory(config: Config,
         model = model.to_empty(device='cpu')
         optim_wrapper = build_optim_wrapper(model, _simplify(config.optim_wrapper))
         with TensorMemory() as memory:
-            # The first step creates the state of the optimizer, the second one has the peak.
-            for _ in range(2):
-                state = memory.live
+            # The first update creates the state of the optimizer, the second one has the peak.
+            accumulated = config.optim_wrapper.get('accumulative_counts', 1)
+            for step in range(2 * accumulated):
+                if step == accumulated:
+                    state = memory.live
                 with torch.autocast('cpu', torch.bfloat16, enabled=mixed_precision):
                     loss = sum(_losses(model, batch).values())
                 optim_wrapper.update_params(loss)

@@ -21,15 +21,17 @@ MAX_DEEPLAB = MINI / 'max-deeplab-s_1xb8-1k_mini-129.py'
 
 
 def _measure_total(config, batch_size, size, num_segments):
-    """Bytes of weights and the peak of two training steps, on tensors with data."""
+    """Bytes of weights and the peak of two updates, on tensors with data."""
     mixed_precision = config.optim_wrapper.type == 'AmpOptimWrapper'
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(config.model).train()
-    wrapper = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=config.optim_wrapper.optimizer))
+    accumulated = config.optim_wrapper.get('accumulative_counts', 1)
+    options = dict(optimizer=config.optim_wrapper.optimizer, accumulative_counts=accumulated)
+    wrapper = build_optim_wrapper(model, dict(type='OptimWrapper', **options))
     classes = model.num_things_classes, model.num_stuff_classes
     data = model.data_preprocessor(draw_batch(batch_size, size, num_segments, classes, seed=0), training=True)
     with TensorMemory() as memory:
-        for _ in range(2):
+        for _ in range(2 * accumulated):
             autocast = torch.autocast('cpu', torch.bfloat16) if mixed_precision else nullcontext()
             with autocast:
                 loss = sum(model.loss(data['inputs'].clone(), data['data_samples']).values())
@@ -41,6 +43,7 @@ def _measure_total(config, batch_size, size, num_segments):
 @pytest.mark.parametrize('path, options, amp', [
     pytest.param(REMAX, {'model.recompute_activations': True}, False, id='remax'),
     pytest.param(REMAX, {}, True, id='remax-amp', marks=pytest.mark.slow),
+    pytest.param(REMAX, {'optim_wrapper.accumulative_counts': 2}, False, marks=pytest.mark.slow),
     pytest.param(MAX_DEEPLAB, {'model.backbone.with_cp': True}, False, marks=pytest.mark.slow),
 ])  # yapf: disable
 def test_estimate__like_real_steps(path, options, amp):

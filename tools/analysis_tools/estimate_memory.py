@@ -10,7 +10,7 @@ cuDNN are not included.
 import argparse
 from typing import Optional, Sequence
 
-from remax_mm.apis.command_line import add_cfg_options, make_parser
+from remax_mm.apis.command_line import add_cfg_options, exit_on_error, make_parser
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -36,10 +36,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     from remax_mm.apis import load_config
     from remax_mm.apis.run_config import use_mixed_precision
 
-    config = load_config(args.config, args.cfg_options)
-    if args.amp:
-        config = use_mixed_precision(config)
-    print(format_estimates(estimate_config(config, args.batch_size, args.size, args.segments)))
+    with exit_on_error():
+        config = load_config(args.config, args.cfg_options)
+        if args.amp:
+            config = use_mixed_precision(config)
+        print(format_estimates(estimate_config(config, args.batch_size, args.size, args.segments)))
 
 
 if __name__ == '__main__':
