@@ -43,8 +43,8 @@ def draw_relaxation_log(plan: Plan, outcomes: Sequence[Outcome], condition: str,
     axes = figure.subplots(len(ROWS), len(outputs), sharex=True, sharey='row', squeeze=False)
     for row, (label, scalars) in zip(axes, ROWS):
         for axis, output in zip(row, outputs):
-            _draw_panel(axis, plan, curves, output, scalars)
             axis.set(title=f'output {output}', xlabel='iteration')
+            _draw_panel(axis, plan, curves, output, scalars)
         row[0].set_ylabel(label)
     axes[-1, 0].set_yscale('log')
     figure.legend(*axes[-1, 0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
@@ -60,6 +60,8 @@ def _draw_panel(axis: Axes, plan: Plan, curves: Dict[str, Curves], output: str,
             label = STUDIES[plan.study].variants[variant].title if style == '-' else None
             axis.plot(list(curve), list(curve.values()), style, color=f'C{number}', label=label)
     axis.grid(alpha=0.3)
+    # Only relaxed outputs have a gate.
+    axis.set_visible(any(len(line.get_xdata()) for line in axis.lines))
 
 
 def _mean_curves(folders: Sequence[Path]) -> Curves:
