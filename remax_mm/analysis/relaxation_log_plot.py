@@ -61,7 +61,7 @@ def _draw_panel(axis: Axes, plan: Plan, curves: Dict[str, Curves], output: str,
             axis.plot(list(curve), list(curve.values()), style, color=f'C{number}', label=label)
     axis.grid(alpha=0.3)
     # Only relaxed outputs have a gate.
-    axis.set_visible(any(len(line.get_xdata()) for line in axis.lines))
+    axis.set_visible(any(f'{output}.{scalar}' in found for found in curves.values() for scalar in scalars))
 
 
 def _mean_curves(folders: Sequence[Path]) -> Curves:
