@@ -165,14 +165,21 @@ class InferenceMaskPredictor(nn.Module):
                 feature: Tensor) -> InferencePrediction:
         """See :class:`MaskPredictor`."""
         class_logits = add_void_prior(self.class_head(class_embedding).transpose(1, 2))
+        kernel = self.mask_kernel(mask_embedding).transpose(1, 2)
+        return InferencePrediction(full_precision(class_logits), self.predict_masks(kernel, feature))
+
+    def predict_masks(self, kernel: Tensor, feature: Tensor) -> Tensor:
+        """(B, N, h, w) from kernels (B, N, D) of the slots and a feature (B, in_channels, h, w)."""
         embedding = self.pixel_embedding(self.pixel_head(feature))
-        kernel = self.mask_kernel(mask_embedding)
         with torch.autocast(feature.device.type, enabled=False):
-            embedding = full_precision(embedding).flatten(2)  # (B, D, h * w)
-            length = torch.linalg.vector_norm(embedding, dim=1, keepdim=True).clamp_(min=MIN_LENGTH)
-            mask_logits = full_precision(kernel).transpose(1, 2) @ embedding
-            mask_logits = self.add_shift(mask_logits.div_(length))
-        return InferencePrediction(full_precision(class_logits), mask_logits.unflatten(2, feature.shape[-2:]))
+            embedding = full_precision(embedding)
+            product = (full_precision(kernel) @ embedding.flatten(2)).unflatten(2, feature.shape[-2:])
+            return self.add_shift(product.div_(length_of(embedding)))
+
+
+def length_of(embedding: Tensor) -> Tensor:
+    """Length of each pixel's vector, (B, 1, h, w) from (B, D, h, w), as a divisor."""
+    return torch.linalg.vector_norm(embedding, dim=1, keepdim=True).clamp_(min=MIN_LENGTH)
 
 
 class InferenceKMaXHead(nn.Module):

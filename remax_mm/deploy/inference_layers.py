@@ -2,16 +2,12 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from remax_mm.models.layers import AxialBlock, BasicBlock, ConvNormAct
 
 Block = Any
 """``AxialBlock``, ``BasicBlock`` or ``BottleneckBlock``."""
-
-SMALL_INPUT = 20480
-"""Largest number of elements of one image's features that torch does not pass to oneDNN."""
 
 
 class InplaceGELU(nn.Module):
@@ -20,33 +16,6 @@ class InplaceGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
         return torch.ops.aten.gelu_(x)
-
-
-class PointwiseConv2d(nn.Conv2d):
-    """1x1 convolution with oneDNN, also of one image on one thread, where that of torch is slower.
-
-    torch chooses oneDNN if the convolution is dilated, which has no effect on 1x1 pixels, and its input is
-    large: ``use_mkldnn`` of aten/src/ATen/native/Convolution.cpp.
-
-    Args:
-        conv: shares its parameters.
-    """
-
-    def __init__(self, conv: Any) -> None:
-        super().__init__(
-            conv.in_channels,
-            conv.out_channels,
-            1,
-            conv.stride,
-            groups=conv.groups,
-            bias=False,
-            device='meta')
-        self.weight, self.bias = conv.weight, conv.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See :class:`torch.nn.Conv2d`."""
-        dilation = 2 if x.numel() > SMALL_INPUT else 1
-        return F.conv2d(x, self.weight, self.bias, self.stride, dilation=dilation, groups=self.groups)
 
 
 class InferenceBlock(nn.Module):

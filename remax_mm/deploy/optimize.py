@@ -3,7 +3,7 @@ from contextlib import nullcontext
 from typing import Any, ContextManager, Iterator, Optional, Tuple
 
 import torch
-from mmcv.cnn.bricks import DropPath, wrappers
+from mmcv.cnn.bricks import DropPath
 from mmdet.models.detectors import MaskFormer
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.model import BaseTTAModel
@@ -17,10 +17,10 @@ from remax_mm.structures import full_precision
 from .fold_batch_norms import FoldReport, fold_batch_norms, largest_difference
 from .folding import replace_module
 from .inference_kmax import InferenceKMaXHead, can_simplify
-from .inference_layers import InferenceBlock, PointwiseConv2d, inplace
+from .inference_layers import InferenceBlock, inplace
+from .onednn import can_use_onednn, use_onednn
 
 OWN_HEADS = (KMaXHead, MaXDeepLabHead)
-CONVS = (nn.Conv2d, wrappers.Conv2d)
 BLOCKS = (AxialBlock, BasicBlock, BottleneckBlock)
 DROPOUTS = (DropPath, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 TRIAL_SIDE = 129
@@ -135,8 +135,8 @@ def optimize_for_inference(model: nn.Module,
     if compile:
         network.freezing = device.type == 'cpu'
         network.compile(fullgraph=True, dynamic=False)
-    elif device.type == 'cpu':
-        _use_onednn(network)
+    elif can_use_onednn(network, dtype):
+        use_onednn(network)
 
     detector.backbone, detector.panoptic_head = nn.Identity(), network
     if detector.with_neck:
@@ -201,9 +201,3 @@ def _simplify(network: InferenceNetwork) -> None:
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
     return (module for module in network.modules() if isinstance(module, BLOCKS))
-
-
-def _use_onednn(network: nn.Module) -> None:
-    for module in list(network.modules()):
-        if type(module) in CONVS and module.kernel_size == (1, 1) and module.padding == (0, 0):
-            replace_module(network, module, PointwiseConv2d(module))

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from remax_mm.deploy.inference_kmax import InferenceDecoderLayer, InferenceKMaXHead
-from remax_mm.deploy.inference_layers import InferenceBlock, PointwiseConv2d
+from remax_mm.deploy.inference_layers import InferenceBlock
+from remax_mm.deploy.onednn import OneDNNConv, OneDNNMaskPredictor
 from remax_mm.deploy.optimize import optimize_for_inference
 from remax_mm.models.inference_copy import inference_copy
 from remax_mm.models.layers import AxialBlock, BasicBlock, BottleneckBlock
@@ -72,12 +73,26 @@ def test_optimize__logits(name, channels_last):
     assert model.panoptic_head.criterion is not None
 
 
+@pytest.mark.parametrize('name, channels_last', [('kmax', True), ('max_deeplab', True),
+                                                 pytest.param('kmax', False, marks=pytest.mark.slow)])
+def test_optimize__logits_by_onednn(name, channels_last):
+    model = _detector(name)
+    optimized = optimize_for_inference(model, channels_last=channels_last)
+    assert any(isinstance(module, OneDNNConv) for module in optimized.modules())
+    for shape in ((1, 3, 65, 65), (2, 3, 33, 97)):
+        images = torch.randn(shape)
+        for found, expected in zip(_logits(optimized, images), _logits(model, images)):
+            # The random norms of MaX-DeepLab amplify the rounding of float32 in single values.
+            assert (found - expected).norm() < 1e-4 * expected.norm()
+
+
 def test_optimize__removes_what_inference_does_not_need():
     optimized = optimize_for_inference(_detector())
     kinds = {type(module) for module in optimized.modules()}
     assert not kinds & {DropPath, nn.Dropout, nn.BatchNorm1d, nn.BatchNorm2d, AxialBlock, BottleneckBlock}
     assert not [name for name, _ in optimized.named_modules() if 'semantic' in name or 'criterion' in name]
-    assert {InferenceKMaXHead, InferenceBlock, PointwiseConv2d} <= kinds
+    assert {InferenceKMaXHead, InferenceBlock, OneDNNConv, OneDNNMaskPredictor} <= kinds
+    assert not kinds & {nn.Conv1d, nn.Conv2d}
     assert not any(parameter.requires_grad for parameter in optimized.parameters())
     assert not any(module.training for module in optimized.modules())
 
@@ -131,14 +146,6 @@ def test_inference_block__values_of_the_block(block):
         assert torch.equal(x, kept)
         torch.testing.assert_close(
             InferenceBlock(model[0], overwrite=True)(x), expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize('size', [(3, 4), (60, 70)])
-@pytest.mark.parametrize('options', [dict(), dict(stride=2, bias=False), dict(groups=4)])
-def test_pointwise_conv__values_of_the_convolution(options, size):
-    conv = nn.Conv2d(8, 12, 1, **options)
-    x = torch.randn(1, 8, *size)
-    torch.testing.assert_close(PointwiseConv2d(conv)(x), conv(x))
 
 
 def test_inference_decoder_layer__slots_of_the_layer():
