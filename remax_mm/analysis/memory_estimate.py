@@ -3,7 +3,6 @@
 A step runs on fake tensors, which have a shape but no data (``torch._subclasses.fake_tensor``), so that a
 batch of any size takes seconds. Activation checkpointing and mixed precision count as in a training.
 """
-from contextlib import nullcontext
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -107,7 +106,7 @@ def _simplify(optim_wrapper: Dict[str, Any]) -> Dict[str, Any]:
 def _losses(model: Any, batch: Dict[str, Any]) -> Dict[str, Tensor]:
     # MaskTransformer.loss would check the values of the losses.
     images = torch.empty_like(batch['inputs'])
-    with recompute_activations() if model.recompute_activations else nullcontext():
+    with recompute_activations(model.recompute_activations):
         return model.panoptic_head.loss(model.extract_feat(images), batch['data_samples'])
 
 

@@ -1,5 +1,4 @@
 """Detector of MaX-DeepLab, kMaX-DeepLab and ReMaX, which differ in its parts."""
-from contextlib import nullcontext
 from typing import Dict, List, Optional
 
 import torch
@@ -24,8 +23,9 @@ class MaskTransformer(MaskFormer):
         backbone, panoptic_head, panoptic_fusion_head, data_preprocessor: configs, as in ``MaskFormer``. The
             fusion head gets ``num_things_classes`` and ``num_stuff_classes`` from the panoptic head.
         test_cfg: see :class:`PanopticFusionHead`.
-        recompute_activations: whether training computes the outputs of norms and activations again in the
-            backward pass instead of keeping them, see :class:`Recomputation`. It takes less memory, and
+        recompute_activations: whether training computes again in the backward pass what is cheap to compute,
+            instead of keeping it: the outputs of norms and activations, see :class:`Recomputation`, the
+            similarities of axial attention and the upsampled masks of the losses. It takes less memory, and
             hardly more time but for tiny images.
         channels_last: whether the weights of convolutions, and thereby the feature maps, have the memory
             format channels-last, with the same results. Depthwise convolutions on a CPU and half-precision
@@ -89,7 +89,7 @@ class MaskTransformer(MaskFormer):
 
     def _compute_losses(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Dict[str, Tensor]:
         # A function of its own, because torch.compile runs one with a `try` around a graph break in Python.
-        with recompute_activations() if self.recompute_activations else nullcontext():
+        with recompute_activations(self.recompute_activations):
             return super().loss(batch_inputs, batch_data_samples)
 
     def add_pred_to_datasample(self, data_samples: SampleList, results_list: List[dict]) -> SampleList:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from remax_mm.structures import full_precision
 from .conv_norm_act import KMAX_NORM, ConvNormAct, NormConfig, build_norm, truncated_normal_
-from .recomputation import recompute
+from .recomputation import recompute_cheap
 
 MAX_LENGTH = 255
 """Maximum number of positions on an axis, as in deeplab2."""
@@ -77,7 +77,7 @@ class AxialAttention1d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, L) -> (B, value_channels, L); B counts all rows or columns of all images."""
         # The similarities take far more memory than their inputs.
-        retrieved = recompute(self._retrieve, self.qkv.conv(x), module=self)
+        retrieved = recompute_cheap(self._retrieve, self.qkv.conv(x), module=self)
         return self.output_norm(retrieved).unflatten(1, (2, -1)).sum(1)
 
     def _retrieve(self, projected: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .attention import attend
 from .conv_norm_act import KMAX_ACT, KMAX_NORM, ActConfig, ConvNormAct, NormConfig, build_norm
-from .recomputation import recompute
+from .recomputation import recompute_cheap
 
 
 class Projection(NamedTuple):
@@ -80,7 +80,7 @@ class PathAttention(nn.Module):
         """Return (B, out_channels, L) for the L queries of ``target``, from the values of ``sources``."""
         key = torch.cat([source.key for source in sources], dim=-1)
         value = torch.cat([source.value for source in sources], dim=-1)
-        retrieved = recompute(
+        retrieved = recompute_cheap(
             attend, target.query, key, value, self.similarity_norm, self.value_norm, module=self)
         return self.project(self.act(retrieved))
 

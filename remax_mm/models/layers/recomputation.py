@@ -183,9 +183,38 @@ def _without_side_effects(module: nn.Module, output: Tensor) -> Optional[Callabl
     return normalize
 
 
-def recompute_activations() -> ContextManager:
-    """:class:`Recomputation` where gradients are computed. torch.compile decides by itself what it keeps."""
-    return Recomputation() if torch.is_grad_enabled() and not is_compiling() else nullcontext()
+_keeps_activations = False
+
+
+def recompute_activations(enabled: bool = True) -> ContextManager:
+    """:class:`Recomputation` where gradients are computed. torch.compile decides by itself what it keeps.
+
+    Args:
+        enabled: if not, the block also keeps what :func:`recompute_cheap` would compute again.
+    """
+    if not torch.is_grad_enabled() or is_compiling():
+        return nullcontext()
+    return Recomputation() if enabled else _keep_activations()
+
+
+@contextmanager
+def _keep_activations() -> Iterator[None]:
+    global _keeps_activations
+    _keeps_activations, before = True, _keeps_activations
+    try:
+        yield
+    finally:
+        _keeps_activations = before
+
+
+def keeps_activations() -> bool:
+    """Whether this is in a block of :func:`recompute_activations` that is not enabled."""
+    return _keeps_activations
+
+
+def recompute_cheap(function: Callable[..., Any], *inputs: Any, module: nn.Module) -> Any:
+    """:func:`recompute` by default, for functions that take much memory and little time."""
+    return function(*inputs) if keeps_activations() else recompute(function, *inputs, module=module)
 
 
 def recompute(function: Callable[..., Any], *inputs: Any, module: nn.Module) -> Any:

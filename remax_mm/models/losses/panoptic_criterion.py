@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from remax_mm.structures import MaskPrediction, PanopticTargets, SlotTargets, full_precision
-from ..layers import not_compiled, resize_to
+from ..layers import keeps_activations, not_compiled, resize_to
 from ..task_modules import assign_targets_to_slots
 from .softmax_sums import softmax_sums
 
@@ -117,7 +117,10 @@ class PanopticCriterion(nn.Module):
 
         # The resized masks take many times the memory of the output's own masks, so they are not kept but
         # computed again for the backward pass.
-        loss_mask_id, loss_dice = checkpoint(self._mask_losses, prediction, targets, use_reentrant=False)
+        if keeps_activations():
+            loss_mask_id, loss_dice = self._mask_losses(prediction, targets)
+        else:
+            loss_mask_id, loss_dice = checkpoint(self._mask_losses, prediction, targets, use_reentrant=False)
         losses = dict(
             loss_cls=self.loss_cls(prediction, targets), loss_mask_id=loss_mask_id, loss_dice=loss_dice)
         if self.loss_insdis is not None:

@@ -1,4 +1,5 @@
 import copy
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,8 @@ from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 from remax_mm.models.detectors import finite_losses
+from remax_mm.models.layers.axial_attention import AxialAttention1d
+from remax_mm.models.losses import PanopticCriterion
 from remax_mm.structures import MaskPrediction
 from tests.random_statistics import randomize_norms
 from tests.tiny_model import NUM_CLASSES, NUM_SLOTS, NUM_THINGS, detector_config
@@ -217,6 +220,26 @@ def test_kmax_deeplab__same_losses_and_gradients(options):
     if 'channels_last' in options:
         weights = [parameter for parameter in model.parameters() if parameter.ndim == 4]
         assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
+@pytest.mark.parametrize('recompute, runs', [(True, 2), (False, 1)])
+def test_kmax_deeplab__runs_of_what_is_cheap(monkeypatch, recompute, runs):
+    counts = Counter()
+
+    def count(owner, name):
+        original = getattr(owner, name)
+
+        def counted(*inputs):
+            counts[name] += 1
+            return original(*inputs)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(AxialAttention1d, '_retrieve')
+    count(PanopticCriterion, '_mask_losses')
+    model, _, _ = _losses_and_gradients(recompute_activations=recompute)
+    num_attentions = sum(isinstance(module, AxialAttention1d) for module in model.modules())
+    assert counts == {'_retrieve': runs * num_attentions, '_mask_losses': runs * 4}
 
 
 def test_kmax_deeplab__channels_last_survives_loading():
