@@ -81,8 +81,9 @@ def build_config(args: argparse.Namespace) -> Config:
         FileExistsError: predictions with the given prefix exist.
         ValueError: options exclude each other, or need a key that the config does not have.
     """
-    from remax_mm.apis.run_config import (check_prefixes, draw_predictions, evaluate_all_tasks, format_only,
-                                          load_run_config, load_weights, optimize_before_test)
+    from remax_mm.apis.evaluation_config import (check_prefixes, draw_predictions, evaluate_all_tasks,
+                                                 format_only, load_weights, optimize_before_test)
+    from remax_mm.apis.run_config import load_run_config
 
     check_options(args)
     config = load_run_config(args.config, args.cfg_options, args.work_dir, args.launcher)

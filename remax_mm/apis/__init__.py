@@ -3,10 +3,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .evaluation_config import use_tiles, use_tta
     from .input_images import list_images
     from .panoptic_inferencer import FailedImagesError, PanopticInferencer
     from .panoptic_result import PanopticResult, keep_segments, save_overlay, save_segments
-    from .run_config import find_training, load_config, use_tiles, use_tta
+    from .run_config import find_training, load_config
 
 _MODULE_OF = dict(
     FailedImagesError='panoptic_inferencer',
@@ -18,8 +19,8 @@ _MODULE_OF = dict(
     save_segments='panoptic_result',
     find_training='run_config',
     load_config='run_config',
-    use_tiles='run_config',
-    use_tta='run_config')
+    use_tiles='evaluation_config',
+    use_tta='evaluation_config')
 
 __all__ = [
     'FailedImagesError', 'PanopticInferencer', 'PanopticResult', 'keep_segments', 'list_images',

@@ -97,7 +97,7 @@ def add_test_time_arguments(parser: ArgumentParser) -> None:
 
 def apply_test_time_arguments(args: Namespace, config: Config) -> Config:
     """The config, changed for ``--tta`` or ``--tile`` if one of them is given."""
-    from .run_config import use_tiles, use_tta
+    from .evaluation_config import use_tiles, use_tta
 
     if args.tta:
         return use_tta(config)

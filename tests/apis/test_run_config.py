@@ -12,10 +12,10 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
 from remax_mm.apis import PanopticInferencer
-from remax_mm.apis.run_config import (check_prefixes, dataset_config, draw_predictions, evaluate_all_tasks,
-                                      format_only, load_config, load_run_config, load_weights,
-                                      loads_annotation, resume_training, scale_learning_rate,
-                                      use_mixed_precision, use_tiles, use_tta)
+from remax_mm.apis.evaluation_config import (check_prefixes, draw_predictions, evaluate_all_tasks,
+                                             format_only, load_weights, use_tiles, use_tta)
+from remax_mm.apis.run_config import (dataset_config, load_config, load_run_config, loads_annotation,
+                                      resume_training, scale_learning_rate, use_mixed_precision)
 from remax_mm.models.test_time_augs import scaled_canvas
 from tests.color_model import CAT, CAT_2, DOG, GRASS, SKY, assert_same_segments, color_detector, paint, truth
 from tests.conftest import REPOSITORY

@@ -11,7 +11,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from remax_mm.apis.config_keys import check_config_keys
-from remax_mm.apis.run_config import evaluate_all_tasks, use_mixed_precision, use_tiles, use_tta
+from remax_mm.apis.evaluation_config import evaluate_all_tasks, use_tiles, use_tta
+from remax_mm.apis.run_config import use_mixed_precision
 from tests.config_files import read_config
 from tests.conftest import REPOSITORY
 

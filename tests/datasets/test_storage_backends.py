@@ -14,7 +14,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 
-from remax_mm.apis.run_config import load_config, use_tta
+from remax_mm.apis.evaluation_config import use_tta
+from remax_mm.apis.run_config import load_config
 from remax_mm.datasets import write_mini_panoptic
 from remax_mm.panoptic_format import read_file
 from tests.config_files import OWN, PATHS, read_config

@@ -7,7 +7,7 @@ from mmdet.registry import HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from remax_mm.apis.run_config import optimize_before_test
+from remax_mm.apis.evaluation_config import optimize_before_test
 from remax_mm.deploy.optimize import InferenceNetwork
 from tests.tiny_model import detector_config
 
