@@ -178,18 +178,20 @@ def test_optimize__keeps_a_head_that_it_cannot_simplify(options):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float64, 1e-6), (torch.float32, 1e-4)])
 @pytest.mark.parametrize('family', ['Mask2Former', 'MaskFormer'])
-def test_optimize__heads_of_mmdet(family):
-    model = randomize_norms(small_model(family)).double().eval()
+def test_optimize__heads_of_mmdet(family, dtype, tolerance):
+    model = randomize_norms(small_model(family)).to(dtype).eval()
     optimized = optimize_for_inference(model)
+    assert any(isinstance(module, OneDNNConv) for module in optimized.modules()) == (dtype == torch.float32)
     size = (SIDE, SIDE)
     samples = [DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, batch_input_shape=size))]
-    images = torch.randn(1, 3, *size, dtype=torch.float64)
+    images = torch.randn(1, 3, *size, dtype=dtype)
     with torch.no_grad():
         expected = model.panoptic_head.predict(model.extract_feat(images), samples)
         found = optimized.panoptic_head.predict(optimized.extract_feat(images), samples)
-    for one, other in zip(found, expected):
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)  # mmdet computes positions in float32
+    for one, other in zip(found, expected):  # mmdet computes positions in float32
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
     assert optimized.panoptic_head.report.folded
 
 
