@@ -116,7 +116,7 @@ class PanopticCriterion(nn.Module):
             targets = targets._replace(class_targets=class_targets)
 
         # The resized masks take many times the memory of the output's own masks, so they are not kept but
-        # computed again for the backward pass.
+        # computed again for the backward pass, also in compiled code, unlike with recompute_cheap.
         if keeps_activations():
             loss_mask_id, loss_dice = self._mask_losses(prediction, targets)
         else:
