@@ -12,7 +12,7 @@ from typing import Iterator, Optional, Sequence
 
 from mmengine.config import Config, DictAction
 
-from remax_mm.compat import DownloadError
+from remax_mm.checkpoint_loading import DownloadError
 from remax_mm.model_names import list_models
 
 
