@@ -6,7 +6,6 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 import torch
-from mmdet.evaluation import INSTANCE_OFFSET
 from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import get_test_pipeline_cfg
@@ -23,11 +22,9 @@ from torch import Tensor
 from remax_mm.deploy.optimize import optimize_for_inference
 from remax_mm.engine import check_weights, read_weights
 from remax_mm.models.inference_copy import inference_copy
-from remax_mm.panoptic_format import number_segments, to_panoptic_map
-from remax_mm.visualization import class_colors, draw_panoptic, enlarge_small
 from .input_images import Images, image_name, image_source, list_images, load_image
 from .onnx_config import deployed_config, is_deployed
-from .panoptic_result import PanopticResult, save_overlay, save_segments
+from .panoptic_result import PanopticResult, draw_result, result_of, save_overlay, save_segments
 from .published_model import (HUB_FILE, PublishedModel, download_model, is_published, read_published,
                               write_published)
 from .run_config import check_checkpoint, dataset_config, load_config, loads_annotation
@@ -273,7 +270,8 @@ class PanopticInferencer:
             if batch and (len(batch) == batch_size or index == len(images) - 1):
                 samples = self._infer([data for _, _, data in batch])
                 for (number, pixels, _), sample in zip(batch, samples):
-                    yield number, self._to_result(sample, image_source(images[number]), score_thr), pixels
+                    source = image_source(images[number])
+                    yield number, result_of(sample, source, self.dataset_meta, score_thr), pixels
                 batch = []
         if failed:
             raise FailedImagesError(failed)
@@ -295,68 +293,9 @@ class PanopticInferencer:
                              'overwrite each other')
         return names
 
-    def _to_result(self, sample: DetDataSample, path: Optional[str], score_thr: float) -> PanopticResult:
-        """Number the predicted segments and describe them."""
-        predicted = sample.pred_panoptic_seg
-        score_of = {segment['id']: segment['score'] for segment in predicted.get('segments_info', ())}
-        panoptic_map = predicted.sem_seg[0].cpu().numpy()
-        if score_thr > 0:
-            panoptic_map = self._drop_low_scores(panoptic_map, score_of, score_thr)
-
-        things = set(self.dataset_meta['thing_classes'])
-        segment_map, segments = number_segments(panoptic_map, len(self.classes))
-        segments_info = []
-        for segment in segments:
-            name = self.classes[segment['label']]
-            segments_info.append(
-                dict(
-                    id=segment['id'],
-                    label=segment['label'],
-                    class_name=name,
-                    is_thing=name in things,
-                    score=score_of.get(segment['value']),
-                    area=segment['area'],
-                    bbox=segment['bbox']))
-        return PanopticResult(path, segment_map, segments_info)
-
-    def _drop_low_scores(self, panoptic_map: np.ndarray, score_of: Dict[int, float],
-                         score_thr: float) -> np.ndarray:
-        values = [
-            value for value in np.unique(panoptic_map).tolist()
-            if value % INSTANCE_OFFSET != len(self.classes)
-        ]
-        if not set(values) <= set(score_of):
-            raise ValueError(
-                'Expected a model that scores its segments, because `pred_score_thr` is above 0, '
-                f'but {type(self.model).__name__} gives no `segments_info`')
-        low = [value for value in values if score_of[value] < score_thr]
-        return np.where(np.isin(panoptic_map, low), len(self.classes), panoptic_map)
-
     def draw(self, image: np.ndarray, result: PanopticResult, alpha: float = 0.6) -> np.ndarray:
-        """Overlay of a result on its image, see :func:`draw_panoptic`.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            result: Its segments. The number of a thing is the ``id`` of its segment.
-            alpha: Weight of the colors in [0, 1].
-
-        Returns:
-            (H', W', 3) uint8 RGB; small images are enlarged, see :func:`enlarge_small`.
-        """
-        # The ids of the result of a part of the segments, or of a video, have gaps.
-        number = max((segment['id'] for segment in result.segments_info), default=0)
-        labels, is_thing = [len(self.classes)] * number, [False] * number
-        for segment in result.segments_info:
-            labels[segment['id'] - 1], is_thing[segment['id'] - 1] = segment['label'], segment['is_thing']
-        values = to_panoptic_map(np.arange(number + 1), labels, is_thing, len(self.classes))
-        return draw_panoptic(
-            enlarge_small(image),
-            enlarge_small(values[result.segment_map], is_map=True),
-            self.classes,
-            class_colors(self.dataset_meta),
-            alpha,
-            scores={int(values[segment['id']]): segment['score']
-                    for segment in result.segments_info})
+        """Overlay of a result on its image (H, W, 3) uint8 RGB, see :func:`draw_result`."""
+        return draw_result(image, result, self.dataset_meta, alpha)
 
 
 class _Source(NamedTuple):
