@@ -10,7 +10,8 @@ from mmengine.fileio import dump
 from .comparison import CONFIDENCE, PRECISION, PairedDifference, Spread, compare_pairs, measure_spread
 from .relaxation_log_plot import draw_relaxation_log
 from .studies import STUDIES
-from .study_runs import Outcome, Plan, find_recipe
+from .study_plan import Plan, find_recipe
+from .study_runs import Outcome
 
 QUALITIES = ('PQ', 'PQ_th', 'PQ_st')
 

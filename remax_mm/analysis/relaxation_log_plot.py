@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from .metric_logs import read_log
 from .studies import STUDIES
-from .study_runs import Outcome, Plan
+from .study_plan import Plan
+from .study_runs import Outcome
 
 ROWS = (
     ('gate: inside (–), outside (- -)', ('gate_inside', 'gate_outside')),

@@ -1,9 +1,6 @@
-"""The trainings of a study: several variants of a model, each with the same seeds.
-
-With the same seed all runs see the same images in the same order with the same augmentations, and all weights
-that two models share start from the same values.
-"""
+"""The trainings of a study, several at a time: started, stopped, resumed, and read."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,91 +8,23 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from mmengine.fileio import dump, load
 
 from .metric_logs import read_log
-from .studies import STUDIES
+from .study_plan import Run
 
 RUN_FILE = 'run.json'
 RESULT_FILE = 'test_metrics.json'
 """What :class:`FinalTestHook` writes."""
-EVALUATIONS = 6
-"""Validations of a run, for the curves."""
 
 Metrics = Dict[str, float]
 
 _PREFIX = 'coco_panoptic/'
-_STOPPED = (75, -signal.SIGTERM
-            )  # exit codes of a training that was asked to stop, and of one that was loading
+# Exit codes of a training that was asked to stop, and of one that was loading
+_STOPPED = (75, -signal.SIGTERM)
 _SECONDS_TO_SAVE = 120.
-
-# The final weights are tested once on images that no choice depends on.
-_TEST_SPLIT = [
-    'default_hooks.final_test.type=FinalTestHook',
-    'test_dataloader.dataset.ann_file=annotations/panoptic_test.json',
-    'test_dataloader.dataset.data_prefix.img=images/test/',
-    'test_dataloader.dataset.data_prefix.seg=annotations/panoptic_test/',
-]
-_RELAXATION_LOG = 'default_hooks.relaxation_log.type=remax_mm.analysis.relaxation_log.RelaxationLogHook'
-
-
-class Plan(NamedTuple):
-    """Settings of a comparison.
-
-    Attributes:
-        study: Key of :data:`STUDIES`.
-        variants: Names of variants of the study.
-        seeds: Seeds of the runs of each variant.
-        baseline: Variant that the others are compared with.
-        conditions: Names of conditions of the study.
-        iterations, lr: Of the runs; None for those of the condition or the study.
-        num_slots: Slots of all models; None for that of the study.
-        options: Overrides for all configs, as for ``--cfg-options`` of tools/train.py.
-        log_relaxation: Whether the runs log what ReMask does, see :class:`RelaxationLogHook`.
-    """
-    study: str
-    variants: Sequence[str]
-    seeds: Sequence[int]
-    baseline: str
-    conditions: Sequence[str] = ('', )
-    iterations: Optional[int] = None
-    lr: Optional[float] = None
-    num_slots: Optional[int] = None
-    options: Sequence[str] = ()
-    log_relaxation: bool = False
-
-
-class Recipe(NamedTuple):
-    """Iterations, learning rate and slots of runs; None for the slots of the configs."""
-    iterations: int
-    lr: float
-    num_slots: Optional[int]
-
-    def __str__(self) -> str:
-        slots = f', {self.num_slots} slots' if self.num_slots else ''
-        return f'{self.iterations} iterations, learning rate {self.lr:g}{slots}'
-
-
-class Run(NamedTuple):
-    """One training: its condition, variant, seed, config, overrides of the config, and folder."""
-    condition: str
-    variant: str
-    seed: int
-    config: Path
-    options: List[str]
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """Name in messages."""
-        return ', '.join(filter(None, (self.condition, self.variant, f'seed {self.seed}')))
-
-    @property
-    def settings(self) -> dict:
-        """What identifies the result of the run."""
-        return dict(config=self.config.name, options=self.options)
 
 
 class Outcome(NamedTuple):
@@ -116,55 +45,6 @@ class Outcome(NamedTuple):
     error: str = ''
 
 
-def find_recipe(plan: Plan, condition: str) -> Recipe:
-    """What holds under a condition: what the plan says, or else the condition, or else the study."""
-    study = STUDIES[plan.study]
-    setting = study.conditions[condition]
-    return Recipe(plan.iterations or setting.iterations or study.iterations, plan.lr or setting.lr
-                  or study.lr, plan.num_slots or study.num_slots)
-
-
-def plan_runs(plan: Plan, configs: Path, work_dir: Path) -> List[Run]:
-    """All runs, seed by seed, so that an interrupted comparison has the same seeds of each variant.
-
-    Args:
-        plan: The comparison.
-        configs: Folder ``configs/mini`` of this project.
-        work_dir: Folder of the comparison.
-    """
-    return [
-        _plan_run(plan, condition, variant, seed, configs, work_dir) for seed in plan.seeds
-        for condition in plan.conditions for variant in plan.variants
-    ]
-
-
-def _plan_run(plan: Plan, condition: str, name: str, seed: int, configs: Path, work_dir: Path) -> Run:
-    study = STUDIES[plan.study]
-    variant, setting = study.variants[name], study.conditions[condition]
-    iterations, lr, num_slots = find_recipe(plan, condition)
-    interval = -(-iterations // EVALUATIONS)
-    options = [
-        f'randomness.seed={seed}',
-        f'optim_wrapper.optimizer.lr={lr}',
-        f'train_cfg.max_iters={iterations}',
-        f'train_cfg.val_interval={interval}',
-        f'param_scheduler.0.end={max(iterations // 10, 2)}',
-        f'param_scheduler.1.milestones=[{iterations * 85 // 100},{iterations * 95 // 100}]',
-        f'default_hooks.checkpoint.interval={interval}',
-        'default_hooks.checkpoint.max_keep_ckpts=1',
-        'default_hooks.checkpoint.save_best=None',
-        *_TEST_SPLIT,
-        *([f'{study.slots_key}={num_slots}'] if num_slots else []),
-        *setting.options,
-        *(option.replace('{prior}', str(1 / num_slots) if num_slots else 'None')
-          for option in variant.options),
-        *plan.options,
-        *([_RELAXATION_LOG] if plan.log_relaxation else []),
-    ]  # yapf: disable
-    folder = work_dir / condition / name / f'seed{seed}'
-    return Run(condition, name, seed, configs / variant.config, options, folder)
-
-
 def read_outcome(run: Run) -> Outcome:
     """The outcome of a run so far.
 
@@ -183,6 +63,36 @@ def read_outcome(run: Run) -> Outcome:
                          f'{found["settings"]}; choose another --work-dir')
     curve = {int(iteration): metrics for iteration, metrics in found['curve'].items()}
     return Outcome(run, found['test'], curve, sum(found['seconds']), found['error'])
+
+
+def reuse_runs(runs: Iterable[Run], folder: Path) -> List[Run]:
+    """Copy finished runs with the same settings, such as those of another study, without their weights.
+
+    Args:
+        runs: Runs of a comparison; those that have a result or a checkpoint already are left alone.
+        folder: The finished runs are below it.
+
+    Returns:
+        The runs that were copied.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f'Expected a folder with finished runs, but {folder} does not exist')
+    files = {path: load(path) for path in sorted(folder.rglob(RUN_FILE))}
+    reused = []
+    for run in runs:
+        if any((run.folder / name).exists() for name in (RUN_FILE, 'last_checkpoint')):
+            continue
+        for path, found in files.items():
+            if found['test'] is not None and found['settings'] == run.settings:
+                ignore = shutil.ignore_patterns('*.pth', 'last_checkpoint')
+                shutil.copytree(path.parent, run.folder, ignore=ignore, dirs_exist_ok=True)
+                _dump(dict(found, condition=run.condition, variant=run.variant), run.folder / RUN_FILE)
+                reused.append(run)
+                break
+    return reused
 
 
 def train_runs(runs: Sequence[Run],
@@ -267,6 +177,10 @@ def _write_run(run: Run, seconds: float, error: str = '', finished: bool = False
         curve=_read_curve(run.folder) if has_log else {},
         test=_select_quality(load(run.folder / RESULT_FILE)) if finished else None,
         error=error)
+    _dump(content, path)
+
+
+def _dump(content: dict, path: Path) -> None:
     temporary = path.with_suffix('.tmp')
     dump(content, temporary, file_format='json', indent=2)
     os.replace(temporary, path)

@@ -6,7 +6,8 @@ import pytest
 
 from remax_mm.analysis.comparison_report import draw_comparison, write_comparison
 from remax_mm.analysis.relaxation_log_plot import _mean_curves
-from remax_mm.analysis.study_runs import Outcome, Plan, Run
+from remax_mm.analysis.study_plan import Plan, Run
+from remax_mm.analysis.study_runs import Outcome
 
 PLAN = Plan('kmax', ['softmax', 'sigmoid', 'sigmoid-prior'], range(3), 'softmax')
 

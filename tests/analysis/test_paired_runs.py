@@ -7,7 +7,7 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from remax_mm.analysis.studies import STUDIES
-from remax_mm.analysis.study_runs import Plan, plan_runs
+from remax_mm.analysis.study_plan import Plan, plan_runs
 from remax_mm.apis.run_config import load_run_config
 from remax_mm.datasets import write_mini_panoptic
 from tests.conftest import REPOSITORY

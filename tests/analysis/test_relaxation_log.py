@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData, PixelData
 
 from remax_mm.analysis.model_loss_balance import collect_loss_balance
 from remax_mm.analysis.relaxation_log import RelaxationLogHook, measure_gate
-from remax_mm.analysis.study_runs import _RELAXATION_LOG
+from remax_mm.analysis.study_plan import RELAXATION_LOG
 from tests.tiny_model import NUM_CLASSES, NUM_SLOTS, detector_config
 
 INTERVAL = 2
@@ -79,7 +79,7 @@ def test_relaxation_log_hook__agrees_with_the_loss_balance(relaxed, batch):
         model = MODELS.build(detector_config(relaxed=relaxed)).train()
         torch.manual_seed(1)
         expected = collect_loss_balance(model, [batch])
-        hook = HOOKS.build(dict(type=_RELAXATION_LOG.split('=')[1], interval=INTERVAL))
+        hook = HOOKS.build(dict(type=RELAXATION_LOG.split('=')[1], interval=INTERVAL))
         scalars, gradient = _log_step(hook, model, batch, INTERVAL - 1)
         nothing, other_gradient = _log_step(hook, model, batch, INTERVAL)
         _, plain_gradient = _log_step(None, model, batch, INTERVAL - 1)

@@ -6,7 +6,7 @@ from mmengine.config import DictAction
 from mmengine.registry import DefaultScope
 
 from remax_mm.analysis.studies import STUDIES, describe_studies
-from remax_mm.analysis.study_runs import Plan, plan_runs
+from remax_mm.analysis.study_plan import Plan, plan_runs
 from remax_mm.analysis.training_step import load_training
 from remax_mm.apis.run_config import load_run_config
 from remax_mm.datasets import write_mini_panoptic

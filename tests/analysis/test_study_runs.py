@@ -7,7 +7,8 @@ from mmengine.config import Config, DictAction
 from mmengine.fileio import load
 
 from remax_mm.analysis.studies import STUDIES
-from remax_mm.analysis.study_runs import _STOPPED, Outcome, Plan, Run, plan_runs, read_outcome, train_runs
+from remax_mm.analysis.study_plan import Plan, Run, plan_runs
+from remax_mm.analysis.study_runs import _STOPPED, Outcome, read_outcome, reuse_runs, train_runs
 from remax_mm.engine.hooks.stop_on_signal_hook import EXIT_CODE
 from tests.conftest import REPOSITORY
 
@@ -192,6 +193,45 @@ def test_read_outcome__same_settings_only(run):
     assert read_outcome(run) == Outcome(run, dict(PQ=2.), {7: dict(PQ=1.)}, 4.)
     with pytest.raises(ValueError, match=f'in {run.folder}, .* choose another --work-dir'):
         read_outcome(run._replace(options=['a=2']))
+
+
+def test_reuse_runs__finished_with_the_same_settings(run, tmp_path):
+    """As from another study, in which the same training is another variant."""
+    trainer = tmp_path / 'trainer.py'
+    trainer.write_text('from pathlib import Path; import sys\n'
+                       'folder = Path(sys.argv[3]); (folder / "last_checkpoint").write_text("iter_3.pth")\n'
+                       '(folder / "iter_3.pth").touch()\n'
+                       '(folder / "test_metrics.json").write_text(\'{"coco_panoptic/PQ": 35.0}\')')
+    finished, = train_runs([run], trainer)
+    other = run._replace(condition='b', variant='c', folder=tmp_path / 'study' / 'b' / 'c' / 'seed0')
+    changed = other._replace(options=['a=2'], folder=other.folder.with_name('seed1'))
+
+    assert reuse_runs([other, changed], tmp_path) == [other]
+    assert read_outcome(other) == finished._replace(run=other)
+    assert read_outcome(changed) == Outcome(changed)
+    stored = load(other.folder / 'run.json')
+    assert (stored['condition'], stored['variant'], stored['seed']) == ('b', 'c', 0)
+    assert sorted(path.name
+                  for path in other.folder.iterdir()) == ['run.json', 'test_metrics.json', 'train.log']
+    assert (run.folder / 'iter_3.pth').exists()
+
+
+def test_reuse_runs__leaves_other_runs_alone(run, tmp_path):
+    failing, working = tmp_path / 'failing.py', tmp_path / 'working.py'
+    failing.write_text('raise OSError')
+    working.write_text('from pathlib import Path; import sys\n'
+                       '(Path(sys.argv[3]) / "test_metrics.json").write_text("{}")')
+    copy = run._replace(folder=tmp_path / 'copy')
+    failed, = train_runs([run], failing)
+    assert reuse_runs([copy], tmp_path) == [] and not copy.folder.exists()
+
+    # One that has started goes on by itself.
+    list(train_runs([run], working))
+    copy.folder.mkdir()
+    (copy.folder / 'last_checkpoint').touch()
+    assert reuse_runs([copy, run], tmp_path) == []
+    with pytest.raises(FileNotFoundError, match='missing does not exist'):
+        reuse_runs([copy], tmp_path / 'missing')
 
 
 def test_train_runs__failure_has_the_last_line_of_the_log(run, tmp_path):

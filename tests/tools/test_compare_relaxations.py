@@ -96,9 +96,27 @@ def test_compare_relaxations__resumes(trainer, tmp_path, capsys):
     # With one more seed only that seed is trained; other settings are another experiment.
     MAIN([*arguments, '--seeds', '3'], trainer)
     assert sorted(_calls(tmp_path)[6:]) == ['sigmoid seed7', 'softmax seed7']
-    with pytest.raises(ValueError, match='choose another --work-dir'):
+    with pytest.raises(SystemExit, match='error: .* choose another --work-dir'):
         MAIN([*arguments, '--lr', '0.1'], trainer)
     assert len(_calls(tmp_path)) == 8
+
+
+def test_compare_relaxations__reuses_runs_of_other_studies(trainer, tmp_path, capsys):
+    """The default ReMaX and its parts are variants of several studies."""
+    settings = ['--seeds', '2', '--iterations', '24']
+    MAIN(['--work-dir',
+          str(tmp_path / 'all' / 'kmax'), '--variants', 'remask-reclass', 'softmax', *settings], trainer)
+    table2 = [
+        '--study', 'table2', '--work-dir',
+        str(tmp_path / 'all' / 'table2'), '--variants', 'remax', 'softmax'
+    ]
+    MAIN([*table2, *settings, '--reuse', str(tmp_path / 'all')], trainer)
+    assert '4 runs are copied' in capsys.readouterr().out
+    assert len(_calls(tmp_path)) == 4
+    text = (tmp_path / 'all' / 'table2' / 'comparison.md').read_text()
+    assert '| sigmoid + prior, ReMaX | 2 | 40.50 ± 0.71 |' in text and '| softmax | 2 | 0.50 ± 0.71 |' in text
+    with pytest.raises(SystemExit, match='error: .*missing does not exist'):
+        MAIN([*table2, *settings, '--reuse', str(tmp_path / 'missing')], trainer)
 
 
 def test_compare_relaxations__time_budget(trainer, tmp_path, capsys):

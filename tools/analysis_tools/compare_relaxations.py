@@ -11,15 +11,16 @@ might help; other readings of the paper; the tables of the paper. Everything els
 order, augmentations, shared initial weights, learning rate, schedule.
 
 Each run is validated six times, and tested once at its end, on the test split. Finished runs are kept and
-interrupted ones continue, so that the same command resumes an interrupted comparison. Writes comparison.md,
-comparison.json and plots; each run has a run.json.
+interrupted ones continue, so that the same command resumes an interrupted comparison. Studies have trainings
+in common: with --reuse work_dirs/compare_relaxations, none is repeated. Writes comparison.md, comparison.json
+and plots; each run has a run.json.
 """
 import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
 from remax_mm.analysis.studies import STUDIES, describe_studies
-from remax_mm.apis.command_line import exit_on_sigterm, make_parser
+from remax_mm.apis.command_line import exit_on_error, exit_on_sigterm, make_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRAINER = REPOSITORY / 'tools' / 'train.py'
@@ -54,6 +55,11 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=float,
         metavar='SECONDS',
         help='after this time, trainings save and stop; the same command continues (default: no limit)')
+    parser.add_argument(
+        '--reuse',
+        type=Path,
+        metavar='FOLDER',
+        help='do not train what is finished in any comparison below this folder; results are copied')
     parser.add_argument(
         '--log-relaxation',
         action='store_true',
@@ -101,12 +107,17 @@ def main(arguments: Optional[Sequence[str]] = None, trainer: Path = TRAINER) -> 
         print(describe_studies())
         return
     from remax_mm.analysis.comparison_report import draw_comparison, write_comparison
-    from remax_mm.analysis.study_runs import Plan, plan_runs, read_outcome, train_runs
+    from remax_mm.analysis.study_plan import Plan, plan_runs
+    from remax_mm.analysis.study_runs import read_outcome, reuse_runs, train_runs
 
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     plan = Plan(args.study, args.variants, seeds, args.baseline, args.conditions, args.iterations, args.lr,
                 args.num_slots, args.cfg_options, args.log_relaxation)
-    outcomes = {run.folder: read_outcome(run) for run in plan_runs(plan, CONFIGS, args.work_dir)}
+    runs = plan_runs(plan, CONFIGS, args.work_dir)
+    with exit_on_error():
+        if args.reuse is not None:
+            print(f'{len(reuse_runs(runs, args.reuse))} runs are copied from {args.reuse}')
+        outcomes = {run.folder: read_outcome(run) for run in runs}
     waiting = [outcome.run for outcome in outcomes.values() if outcome.test is None]
     print(f'{len(outcomes) - len(waiting)} of {len(outcomes)} runs are done already', flush=True)
 
