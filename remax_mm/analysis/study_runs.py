@@ -86,7 +86,7 @@ def reuse_runs(runs: Iterable[Run], folder: Path) -> List[Run]:
         if any((run.folder / name).exists() for name in (RUN_FILE, 'last_checkpoint')):
             continue
         for path, found in files.items():
-            if found['test'] is not None and found['settings'] == run.settings:
+            if found.get('test') is not None and found['settings'] == run.settings:
                 ignore = shutil.ignore_patterns('*.pth', 'last_checkpoint')
                 shutil.copytree(path.parent, run.folder, ignore=ignore, dirs_exist_ok=True)
                 _dump(dict(found, condition=run.condition, variant=run.variant), run.folder / RUN_FILE)
