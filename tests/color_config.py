@@ -2,6 +2,7 @@
 from mmengine.config import Config
 
 from tests.color_model import color_detector
+from tests.missing_dataset import missing_dataset
 
 TRAINING_OPTIONS = dict(
     optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
@@ -21,13 +22,7 @@ def color_config(**options):
         dict(type='LoadPanopticMap'),
         dict(type='PackPanopticInputs')
     ]
-    dataset = dict(
-        type='CocoPanopticMapDataset',
-        ann_file='nowhere.json',
-        metainfo=metainfo,
-        test_mode=True,
-        data_prefix=dict(img='nowhere'),
-        pipeline=pipeline)
+    dataset = missing_dataset(metainfo, pipeline)
     return Config(
         dict(
             default_scope='mmdet',

@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from remax_mm.panoptic_format import read_segment_ids
 from tests.color_model import (CAT, DOG, GRASS, NUM_CLASSES, SKY, assert_same_segments, color_detector, paint,
                                truth)
+from tests.missing_dataset import missing_dataset
 
 S = slice
 NAMES = ('cat', 'dog', 'sky', 'grass')
@@ -27,13 +28,8 @@ def inferencer(tmp_path):
         dict(type='LoadSegmentIds'),
         dict(type='PackPanopticInputs'),
     ]
-    dataset = dict(
-        type='CocoPanopticMapDataset',
-        ann_file='nowhere.json',
-        metainfo=dict(classes=NAMES, thing_classes=NAMES[:2], stuff_classes=NAMES[2:]),
-        test_mode=True,
-        data_prefix=dict(img='nowhere'),
-        pipeline=pipeline)
+    metainfo = dict(classes=NAMES, thing_classes=NAMES[:2], stuff_classes=NAMES[2:])
+    dataset = missing_dataset(metainfo, pipeline)
     config = Config(
         dict(
             model=color_detector(),

@@ -11,6 +11,7 @@ from mmengine.structures import PixelData
 from remax_mm.apis import (FailedImagesError, PanopticInferencer, PanopticResult, keep_segments, list_images,
                            save_overlay, save_segments)
 from remax_mm.visualization import enlarge_small
+from tests.missing_dataset import missing_dataset
 from tests.tiny_model import detector_config
 
 
@@ -38,13 +39,7 @@ def _config():
         stuff_classes=('sky', ),
         palette=[(200, 0, 0), (0, 0, 200)])
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadPanopticMap'), dict(type='PackPanopticInputs')]
-    dataset = dict(
-        type='CocoPanopticMapDataset',
-        ann_file='nowhere.json',
-        metainfo=metainfo,
-        test_mode=True,
-        data_prefix=dict(img='nowhere'),
-        pipeline=pipeline)
+    dataset = missing_dataset(metainfo, pipeline)
     return Config(
         dict(
             default_scope='mmdet',

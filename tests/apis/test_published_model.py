@@ -20,6 +20,7 @@ from remax_mm.apis import PanopticInferencer, load_config, use_tiles, use_tta
 from remax_mm.apis.published_config import decode_config, encode_config
 from remax_mm.apis.published_model import HUB_FILE, _checksum, download_model, read_published
 from tests.conftest import REPOSITORY
+from tests.missing_dataset import missing_dataset
 from tests.tiny_model import detector_config
 
 safetensors = pytest.importorskip('safetensors.torch')
@@ -40,12 +41,7 @@ def _config():
         dict(type='LoadSegmentIds'),
         dict(type='PackPanopticInputs')
     ]
-    dataset = dict(
-        type='CocoPanopticMapDataset',
-        ann_file='nowhere.json',
-        data_prefix=dict(img='nowhere'),
-        metainfo=CLASSES,
-        pipeline=pipeline)
+    dataset = missing_dataset(CLASSES, pipeline)
     model = detector_config()
     model['test_cfg'].update(instance_on=False, semantic_on=False)
     model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='https://example.org/resnet.pth')
